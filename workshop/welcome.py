@@ -6,6 +6,7 @@ address follows.
 """
 
 import argparse
+import os
 import subprocess
 import time
 import urllib.error
@@ -31,8 +32,13 @@ for name in {}; do readlink /proc/self/ns/$name; done
 
 
 def newest_step():
-    """The container.py of the highest step that there is, or None."""
-    return max(PROJECT.glob("steps/[0-9][0-9]_*/container.py"), default=None)
+    """The container.py of the highest step that is finished (can be executed), or None."""
+    rooms = sorted(PROJECT.glob("steps/[0-9][0-9]_*"), reverse=True)
+    for room in rooms:
+        step = room / "container.py"
+        if os.access(step, os.X_OK):
+            return step
+    return None
 
 
 def ask(command):

@@ -58,7 +58,9 @@ customize() {
 	chroot "$root" systemctl -q enable systemd-networkd
 	chroot "$root" apt-mark -q hold "linux-image-$arch" >/dev/null
 	ln -sf /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
-	rm -f "$root"/etc/ssh/ssh_host_* "$root/tmp/ca.crt" "$root"/boot/initrd.img-*
+	rm -f "$root"/etc/ssh/ssh_host_* "$root/tmp/ca.crt" "$root"/initrd.img* "$root"/vmlinuz*
+	# Nothing has to be brought up to date at the first start.
+	touch "$root/etc/.updated" "$root/var/.updated"
 }
 
 # The kernel beside the image, with a RAM disk of busybox and a few modules.

@@ -1,0 +1,29 @@
+#!/usr/bin/python3 -S
+"""Step 01: a host name of its own. uts_namespaces(7), ipc_namespaces(7)."""
+
+import os
+import sys
+
+sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+import linux
+import process
+
+USAGE = "run [--hostname NAME] COMMAND..."
+
+NAMESPACES = linux.CLONE_NEWUTS | linux.CLONE_NEWIPC  # host name; message queues
+
+
+def parent(args):
+    """On the host: starts the container and waits for its end. Returns its status."""
+    container = process.start(child, args, flags=NAMESPACES)
+    return process.wait(container)
+
+
+def child(args):
+    """In the container: prepares it, then becomes the command."""
+    linux.sethostname(args.hostname or "container")
+    process.execute(args.command)
+
+
+if __name__ == "__main__":
+    process.main(parent, USAGE)

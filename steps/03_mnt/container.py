@@ -1,0 +1,58 @@
+#!/usr/bin/python3 -S
+"""Step 03: a filesystem of its own. mount_namespaces(7), pivot_root(2)."""
+
+import os
+import sys
+
+sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+import linux
+import process
+
+USAGE = "run [--hostname NAME] IMAGE COMMAND..."
+IMAGES = "/var/lib/workshop/rootfs"
+
+NAMESPACES = linux.CLONE_NEWUTS | linux.CLONE_NEWIPC  # host name; message queues
+NAMESPACES |= linux.CLONE_NEWPID  # process ids: the command is PID 1
+NAMESPACES |= linux.CLONE_NEWNS  # the mount table
+
+MOUNTS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}
+MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs"}
+OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}
+LINKS = "fd=/proc/self/fd stdin=fd/0 stdout=fd/1 stderr=fd/2 ptmx=pts/ptmx"
+
+
+def parent(args):
+    """On the host: starts the container and waits for its end. Returns its status."""
+    args.image = args.image if "/" in args.image else f"{IMAGES}/{args.image}"
+    container = process.start(child, args, flags=NAMESPACES)
+    return process.wait(container)
+
+
+def child(args):
+    """In the container: prepares it, then becomes the command."""
+    linux.sethostname(args.hostname or "container")
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
+    linux.mount(args.image, "/mnt", None, linux.MS_BIND)
+    enter_root("/mnt")
+    process.execute(args.command)
+
+
+def enter_root(root):
+    """In the container: root, a mount point, becomes /, and the host's tree is gone."""
+    os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
+    linux.pivot_root(root, root)  # the old root lies on top of the new one, unseen
+    linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
+    for target, kind in MOUNTS.items():
+        os.makedirs(target, exist_ok=True)
+        linux.mount(kind, target, kind, linux.MS_NOSUID, OPTIONS.get(target))
+    for device in "full", "null", "random", "tty", "urandom", "zero":
+        open(f"/dev/{device}", "x").close()
+        linux.mount(device, f"/dev/{device}", None, linux.MS_BIND)
+    for name, target in (link.split("=") for link in LINKS.split()):
+        os.symlink(target, f"/dev/{name}")
+    linux.umount("/", linux.MNT_DETACH)
+    os.chdir("/")
+
+
+if __name__ == "__main__":
+    process.main(parent, USAGE)

@@ -1,0 +1,74 @@
+#!/usr/bin/python3 -S
+"""Step 04: a network of its own. network_namespaces(7), veth(4), ip-link(8)."""
+
+import os
+import sys
+
+sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+import linux
+import process
+
+USAGE = "run [--hostname NAME] [--net bridge|none] IMAGE COMMAND..."
+IMAGES = "/var/lib/workshop/rootfs"
+
+NAMESPACES = linux.CLONE_NEWUTS | linux.CLONE_NEWIPC  # host name; message queues
+NAMESPACES |= linux.CLONE_NEWPID  # process ids: the command is PID 1
+NAMESPACES |= linux.CLONE_NEWNS  # the mount table
+NAMESPACES |= linux.CLONE_NEWNET  # network devices, addresses, routes, ports
+
+MOUNTS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}
+MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs"}
+OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}
+LINKS = "fd=/proc/self/fd stdin=fd/0 stdout=fd/1 stderr=fd/2 ptmx=pts/ptmx"
+
+
+def parent(args):
+    """On the host: starts the container and waits for its end. Returns its status."""
+    args.image = args.image if "/" in args.image else f"{IMAGES}/{args.image}"
+    container = process.start(child, args, flags=NAMESPACES)
+    if args.net != "none":
+        connect(container.pid)
+    return process.wait(container)
+
+
+def child(args):
+    """In the container: prepares it, then becomes the command."""
+    process.await_parent()
+    process.run("ip link set lo up")
+    linux.sethostname(args.hostname or "container")
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
+    linux.mount(args.image, "/mnt", None, linux.MS_BIND)
+    if args.net != "none":
+        linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)
+    enter_root("/mnt")
+    process.execute(args.command)
+
+
+def enter_root(root):
+    """In the container: root, a mount point, becomes /, and the host's tree is gone."""
+    os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
+    linux.pivot_root(root, root)  # the old root lies on top of the new one, unseen
+    linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
+    for target, kind in MOUNTS.items():
+        os.makedirs(target, exist_ok=True)
+        linux.mount(kind, target, kind, linux.MS_NOSUID, OPTIONS.get(target))
+    for device in "full", "null", "random", "tty", "urandom", "zero":
+        open(f"/dev/{device}", "x").close()
+        linux.mount(device, f"/dev/{device}", None, linux.MS_BIND)
+    for name, target in (link.split("=") for link in LINKS.split()):
+        os.symlink(target, f"/dev/{name}")
+    linux.umount("/", linux.MNT_DETACH)
+    os.chdir("/")
+
+
+def connect(pid):
+    """On the host: lays a cable from the bridge that network.sh made to eth0 inside."""
+    cable = f"veth{pid} up master workshop0 type veth peer name eth0 up netns {pid}"
+    process.run(f"ip link add {cable}", hint="did you type sudo steps/network.sh on?")
+    address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid
+    setup = f"address add {address}/10 dev eth0\nroute add default via 100.64.0.1"
+    process.run(f"nsenter -t {pid} -n ip -batch -", input=setup)
+
+
+if __name__ == "__main__":
+    process.main(parent, USAGE)

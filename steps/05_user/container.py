@@ -1,0 +1,91 @@
+#!/usr/bin/python3 -S
+"""Step 05: users of its own: root inside is nobody outside. user_namespaces(7)."""
+
+import os
+import sys
+
+sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+import linux
+import process
+
+USAGE = "run [--hostname NAME] [--net bridge|none] IMAGE COMMAND..."
+BY_ROOT = os.geteuid() == 0  # or by an ordinary user, who has one id to give
+IMAGES = "/var/lib/workshop/rootfs"
+
+NAMESPACES = linux.CLONE_NEWUTS | linux.CLONE_NEWIPC  # host name; message queues
+NAMESPACES |= linux.CLONE_NEWPID  # process ids: the command is PID 1
+NAMESPACES |= linux.CLONE_NEWNS  # the mount table
+NAMESPACES |= linux.CLONE_NEWNET  # network devices, addresses, routes, ports
+NAMESPACES |= linux.CLONE_NEWUSER  # users, groups and what root may do
+
+MOUNTS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}
+MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs"}
+OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}
+LINKS = "fd=/proc/self/fd stdin=fd/0 stdout=fd/1 stderr=fd/2 ptmx=pts/ptmx"
+
+
+def parent(args):
+    """On the host: starts the container and waits for its end. Returns its status."""
+    args.image = args.image if "/" in args.image else f"{IMAGES}/{args.image}"
+    args.net = args.net or ("bridge" if BY_ROOT else "none")
+    container = process.start(child, args, flags=NAMESPACES)
+    map_users(container.pid)
+    if args.net != "none":
+        connect(container.pid)
+    trees = [linux.idmapped(args.image, container.pid)] if BY_ROOT else []
+    return process.wait(container, trees)
+
+
+def child(args):
+    """In the container: prepares it, then becomes the command."""
+    trees = process.await_parent() or [linux.open_tree(args.image)]
+    if BY_ROOT:
+        os.setgroups([])
+    os.setgid(0)
+    os.setuid(0)
+    process.run("ip link set lo up")
+    linux.sethostname(args.hostname or "container")
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
+    linux.move_mount(trees[0], "/mnt")
+    if args.net != "none":
+        linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)
+    enter_root("/mnt")
+    process.execute(args.command)
+
+
+def enter_root(root):
+    """In the container: root, a mount point, becomes /, and the host's tree is gone."""
+    os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
+    linux.pivot_root(root, root)  # the old root lies on top of the new one, unseen
+    linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
+    for target, kind in MOUNTS.items():
+        os.makedirs(target, exist_ok=True)
+        linux.mount(kind, target, kind, linux.MS_NOSUID, OPTIONS.get(target))
+    for device in "full", "null", "random", "tty", "urandom", "zero":
+        open(f"/dev/{device}", "x").close()
+        linux.mount(device, f"/dev/{device}", None, linux.MS_BIND)
+    for name, target in (link.split("=") for link in LINKS.split()):
+        os.symlink(target, f"/dev/{name}")
+    linux.umount("/", linux.MNT_DETACH)
+    os.chdir("/")
+
+
+def connect(pid):
+    """On the host: lays a cable from the bridge that network.sh made to eth0 inside."""
+    cable = f"veth{pid} up master workshop0 type veth peer name eth0 up netns {pid}"
+    process.run(f"ip link add {cable}", hint="did you type sudo steps/network.sh on?")
+    address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid
+    setup = f"address add {address}/10 dev eth0\nroute add default via 100.64.0.1"
+    process.run(f"nsenter -t {pid} -n ip -batch -", input=setup)
+
+
+def map_users(pid):
+    """On the host: says which of our users the container's users 0, 1, 2... are."""
+    process.write(f"/proc/{pid}/setgroups", "allow" if BY_ROOT else "deny")
+    for file, own in ("uid_map", os.getuid()), ("gid_map", os.getgid()):
+        ids = "0 100000 65536" if BY_ROOT else f"0 {own} 1"
+        process.write(f"/proc/{pid}/{file}", ids)
+
+
+if __name__ == "__main__":
+    process.main(parent, USAGE)

@@ -1,0 +1,471 @@
+"""Processes: the command line, a child and its end. The counterpart of Go's os/exec.
+
+It knows nothing of namespaces, mounts, users, networks or cgroups: those are what
+container.py is about. It takes care of what every well-behaved parent owes the kernel, the
+terminal and the user:
+
+- the child dies with its parent, and starts with signals, descriptors, umask, environment
+  and terminal as a program expects them;
+- signals sent to the parent reach the child;
+- the exit status is the one that shells and container engines use: the command's own,
+  128 + N when signal N killed it, 127 not found, 126 not executable, 125 our own error;
+- every error is one line on stderr; what was promised to `defer` is cleaned up.
+"""
+
+import errno
+import os
+import signal
+import socket
+import sys
+import types
+
+import linux
+
+OWN_ERROR, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+FORWARDED = {
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+}
+
+_WAITING, _TERMINAL = b"waiting", b"terminal"  # what a child says, or status and error
+
+_deferred = []  # (function, arguments): what main() still has to do, last one first
+_running = None  # the child that must not outlive main()
+_channel = None  # in the child: the socket to its parent
+_interactive = False  # whether somebody types at a terminal of ours
+
+
+class Failure(SystemExit):
+    """A line for the user, and an exit status. sys.exit("a line") is one with status 125."""
+
+    def __init__(self, text, status):
+        super().__init__(text)
+        self.status = status
+
+
+class Child:
+    """A started process: its pid as the parent sees it, and a socket to it."""
+
+    def __init__(self, pid, channel):
+        self.pid, self.channel = pid, channel
+
+
+# ---- the command line
+
+
+def main(parent, usage):
+    """Parse the command line, call parent(args), clean up, exit with the status it returns.
+
+    usage: "run [--name VALUE] IMAGE COMMAND..."; args has one attribute a word, in lower
+    case: None for an option that was not given, a list for "COMMAND...". The word after an
+    option says what it takes: "a|b" one of these, SIZE bytes such as 64M, COUNT a whole
+    number, CPUS a number such as 0.5; anything else any text.
+    Never returns.
+    """
+    try:
+        status = parent(parse(sys.argv[1:], usage))
+    except (OSError, SystemExit) as error:
+        status = _report(error)
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except BaseException:  # a mistake in container.py: whoever wrote it needs it all
+        import traceback
+
+        traceback.print_exc()
+        status = OWN_ERROR
+    if _running:
+        os.kill(_running.pid, signal.SIGKILL)
+        os.waitpid(_running.pid, 0)
+    for function, arguments in reversed(_deferred):
+        try:
+            function(*arguments)
+        except FileNotFoundError:
+            pass  # somebody was faster: gone is gone
+        except (OSError, SystemExit) as error:
+            status = _report(error)
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def parse(words, usage):
+    """Returns the words of a command line as main() describes. SystemExit: they do not fit."""
+    options, positional = {}, []
+    pattern = iter(usage.replace("[", "").replace("]", "").split())
+    for word in pattern:
+        if word.startswith("--"):
+            options[word] = next(pattern)
+        else:
+            positional.append(word)
+    name = os.path.basename(sys.argv[0])
+    help_text = f"usage: {name} {usage}"
+    args = types.SimpleNamespace(**{option[2:]: None for option in options})
+    words = list(words)
+    if not words or words[0] in ("-h", "--help"):
+        print(help_text, file=sys.stdout if words else sys.stderr)
+        sys.exit(0 if words else OWN_ERROR)
+    if words[0] != positional[0]:
+        sys.exit(f"{words[0]!r} is not something it can do; {help_text}")
+    del words[0]
+    while words and words[0].startswith("-"):
+        option, equals, value = words.pop(0).partition("=")
+        if option == "--":
+            break
+        if option in ("-h", "--help"):
+            print(help_text)
+            sys.exit(0)
+        if option not in options:
+            sys.exit(f"unknown option {option}; {help_text}")
+        if not equals and not words:
+            sys.exit(f"{option} needs a value: {options[option]}; {help_text}")
+        value = value if equals else words.pop(0)
+        _check_value(option, options[option], value)
+        setattr(args, option[2:], value)
+    for word in positional[1:]:
+        if not words:
+            sys.exit(f"{word.rstrip('.')} is missing; {help_text}")
+        if word.endswith("..."):
+            setattr(args, word[:-3].lower(), words)
+        else:
+            setattr(args, word.lower(), words.pop(0))
+    return args
+
+
+def _check_value(option, kind, value):
+    """SystemExit unless value is what kind, a word of the usage, asks for."""
+    if "|" in kind and value not in kind.split("|"):
+        sys.exit(f"{option} is one of {kind}, not {value!r}")
+    if kind == "SIZE":
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        digits, factor = value, 1
+        if value[-1:].upper() in ("K", "M", "G"):
+            digits, factor = value[:-1], 1024 ** (" KMG".index(value[-1].upper()))
+        if not (digits.isascii() and digits.isdigit() and 0 < int(digits) * factor):
+            sys.exit(
+                f"{option} takes a number of bytes such as 64M or 1G, not {value!r}"
+            )
+        if int(digits) * factor > machine:
+            sys.exit(
+                f"{option} {value} is more than this machine has: {machine >> 20}M"
+            )
+    if kind == "COUNT":
+        with open("/proc/sys/kernel/pid_max") as file:
+            machine = int(file.read())
+        if not (value.isascii() and value.isdigit() and int(value) > 0):
+            sys.exit(f"{option} takes a whole number above 0, not {value!r}")
+        if int(value) > machine:
+            sys.exit(f"{option} {value} is more than this machine has: {machine}")
+    if kind == "CPUS":
+        machine = os.cpu_count()
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0
+        if not number >= 0.01:
+            sys.exit(f"{option} takes a number from 0.01 on such as 0.5, not {value!r}")
+        if number > machine:
+            sys.exit(f"{option} {value} is more than this machine has: {machine}")
+
+
+def defer(function, *arguments):
+    """Have main() call function(*arguments) at the end, when no child is left; what was
+    deferred last comes first, and a file that is gone already is no error."""
+    _deferred.append((function, arguments))
+
+
+def temporary_directory(parent, remove):
+    """Make a directory in parent (which is made, too, if need be), named after our pid.
+    Returns its path. main() calls remove(path) at the end, and also for those of killed
+    processes: directories whose name is the pid of no process."""
+    os.makedirs(parent, exist_ok=True)
+    path = f"{parent}/{os.getpid()}"
+    names = [name for name in os.listdir(parent) if name.isdigit()]
+    for name in names:
+        if not os.path.exists(f"/proc/{name}"):
+            defer(remove, f"{parent}/{name}")
+    if os.path.basename(path) in names:  # of a dead one that had our pid
+        remove(path)
+    os.mkdir(path)
+    defer(remove, path)
+    return path
+
+
+def remove_tree(path):
+    """Remove a directory and all that is in it."""
+    run("rm -rf --one-file-system", path)
+
+
+# ---- in the parent
+
+
+def start(function, *arguments, flags=0, cgroup=None):
+    """Clone a child that calls function(*arguments), which ends in execute(). Returns it.
+
+    flags: linux.CLONE_*; cgroup: path of the directory of cgroup v2 that it is born in.
+    The child waits for the parent only where it calls await_parent().
+    """
+    global _running, _interactive
+    _interactive = os.isatty(0) and os.isatty(1) and not _in_background()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    birthplace = (
+        None if cgroup is None else os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    )
+    sys.stdout.flush()
+    # Signals that arrive before there is anybody to forward them to have to wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    pid = linux.clone(flags, birthplace)
+    if pid == 0:
+        ours.close()
+        _begin(theirs, function, arguments)
+    theirs.close()
+    if birthplace is not None:
+        os.close(birthplace)
+    _running = Child(pid, ours)
+    return _running
+
+
+def wait(child, descriptors=()):
+    """Let a child go on that waits in await_parent(), hand it copies of descriptors, and wait
+    for its end, forwarding signals, and what goes through its terminal if it has one.
+    Returns the exit status as a shell counts it. SystemExit, with the child's status and its
+    error as a line, when the command could not be started."""
+    global _running
+    for number in FORWARDED:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP: so do we
+            signal.signal(number, lambda number, _: os.kill(child.pid, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    failure = None
+    # Until the child executes its command, or is dead: both close its end of the socket.
+    while (received := socket.recv_fds(child.channel, 65536, 1))[0]:
+        message, terminal, _, _ = received
+        if message == _WAITING:
+            socket.send_fds(child.channel, [b"go on"], list(descriptors))
+        elif message == _TERMINAL:
+            _connect_terminal(terminal[0])
+        else:
+            failure = Failure(os.fsdecode(message[1:]), message[0])
+    result = os.waitpid(child.pid, 0)[1]
+    _running = None
+    for number in FORWARDED:  # nobody is left to forward to
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_IGN)
+    if failure:
+        raise failure
+    return (
+        128 + os.WTERMSIG(result) if os.WIFSIGNALED(result) else os.WEXITSTATUS(result)
+    )
+
+
+def complain(text):
+    """Tell the user something in one line on stderr."""
+    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr, flush=True)
+
+
+def _report(error):
+    """Tell the user of an OSError or SystemExit in one line. Returns the exit status."""
+    if isinstance(error, SystemExit):
+        if isinstance(error.code, str):
+            complain(error.code)
+            return getattr(error, "status", OWN_ERROR)
+        return error.code or 0
+    complain(_line(error))
+    return OWN_ERROR
+
+
+def _line(error):
+    """An OSError in one line: what failed, on what, and what to do about it."""
+    line = error.strerror or str(error)
+    line += "".join(
+        f": {f!r}" for f in (error.filename, error.filename2) if f is not None
+    )
+    notes = list(getattr(error, "__notes__", ()))
+    if isinstance(error, PermissionError) and not notes and os.geteuid() != 0:
+        notes = ["try again with sudo"]
+    return "; ".join([line, *notes])
+
+
+def _in_background():
+    """Whether the shell runs us with &: then the terminal's keys are for somebody else."""
+    try:
+        return os.tcgetpgrp(0) != os.getpgrp()
+    except OSError:  # not the terminal that controls us
+        return False
+
+
+def _connect_terminal(terminal):
+    """Copy between the user's terminal and the child's until the child's is closed."""
+    import fcntl
+    import select
+    import termios
+    import tty
+
+    def resize(*_):
+        size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+
+    before = termios.tcgetattr(0)
+    signal.signal(signal.SIGWINCH, resize)
+    resize()
+    try:
+        tty.setraw(0)  # every key, Ctrl-C too, is for the child's terminal to interpret
+        sources = [0, terminal]
+        while True:
+            ready = select.select(sources, [], [])[0]
+            if terminal in ready:
+                try:
+                    data = os.read(terminal, 65536)
+                except OSError:  # EIO: nobody has the other end open any more
+                    data = b""
+                if not data:
+                    break
+                _write_all(1, data)
+            if 0 in ready:
+                if data := os.read(0, 65536):
+                    _write_all(terminal, data)
+                else:
+                    sources.remove(0)
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+        os.close(terminal)
+
+
+def _write_all(descriptor, data):
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+# ---- in the child
+
+
+def _begin(channel, function, arguments):
+    """The child's life. Never returns."""
+    global _channel
+    _channel = channel
+    status = OWN_ERROR
+    try:
+        os.umask(0o022)
+        os.setsid()  # no share in the user's terminal: what it may have of it, it is handed
+        _die_with_parent()
+        for number in FORWARDED:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        function(*arguments)
+        raise SystemExit("the child's function came back: it has to end in execute()")
+    except OSError as error:
+        line = _line(error)
+    except SystemExit as error:
+        line, status = str(error.code), getattr(error, "status", OWN_ERROR)
+    except BaseException:
+        import traceback
+
+        line = traceback.format_exc()
+    try:
+        channel.send(bytes([status]) + os.fsencode(line)[:60000])
+    finally:
+        os._exit(status)
+
+
+def _die_with_parent():
+    """From here on the kernel kills this process when its parent ends."""
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:  # it tells of a death to come only, but a socket tells of one that has been, too
+        if not _channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            os._exit(OWN_ERROR)
+    except BlockingIOError:
+        pass
+
+
+def await_parent():
+    """Wait until the parent calls wait(). Returns the descriptors that it hands over."""
+    _channel.send(_WAITING)
+    message, descriptors, _, _ = socket.recv_fds(_channel, 16, 64)
+    if not message:
+        os._exit(OWN_ERROR)  # the parent is dead
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return descriptors
+
+
+def execute(command):
+    """Become the command, found in the PATH of the filesystem as it is now. Never returns.
+
+    It gets descriptors 0, 1 and 2 and nothing else; when 0 and 1 are a terminal, a new
+    terminal of its own in their place; of the environment PATH, HOME, LANG and TERM.
+    SystemExit with status 127: no such command, 126: it cannot be executed.
+    """
+    environment = {"PATH": PATH, "HOME": "/root" if os.getuid() == 0 else "/"}
+    environment |= {k: os.environ[k] for k in ("LANG", "TERM") if k in os.environ}
+    if _interactive:
+        for_parent, own = os.openpty()  # of the filesystem as it is now
+        socket.send_fds(_channel, [_TERMINAL], [for_parent])
+        os.login_tty(own)
+    os.closerange(3, _channel.fileno())
+    os.closerange(_channel.fileno() + 1, 2**31 - 1)
+    for number in signal.SIGPIPE, signal.SIGXFSZ:  # Python alone ignores them
+        signal.signal(number, signal.SIG_DFL)
+    _die_with_parent()  # once more: changing the user id has cancelled it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    failure = errno.ENOENT
+    for directory in [""] if "/" in command[0] else PATH.split(":"):
+        try:
+            os.execve(os.path.join(directory, command[0]), command, environment)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                failure = error.errno
+    if failure == errno.ENOENT:
+        raise Failure(f"{command[0]}: no such command here", NOT_FOUND)
+    raise Failure(f"{command[0]}: {os.strerror(failure)}", NOT_EXECUTABLE)
+
+
+# ---- tools and kernel files
+
+
+def run(command, *arguments, input="", hint=""):
+    """Run a tool and wait for it. command: its words in one string; arguments: further
+    words, as they are; input: its stdin. Returns its stdout. SystemExit: it failed, with
+    its first complaint and hint, a word on what to do."""
+    words = [*command.split(), *map(str, arguments)]
+    streams = [os.memfd_create(words[0]) for _ in range(3)]
+    os.write(streams[0], input.encode())
+    os.lseek(streams[0], 0, os.SEEK_SET)
+    actions = [(os.POSIX_SPAWN_DUP2, stream, n) for n, stream in enumerate(streams)]
+    pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    texts = []
+    for stream in streams:
+        os.lseek(stream, 0, os.SEEK_SET)
+        with open(stream, errors="replace") as file:
+            texts.append(file.read())
+    if status:
+        first = (texts[2].strip() or f"exit status {status}").splitlines()[0]
+        raise SystemExit(
+            "; ".join(filter(None, [f"{' '.join(words[:3])}: {first}", hint]))
+        )
+    return texts[1]
+
+
+def read(path):
+    """Returns the text of a file."""
+    with open(path) as file:
+        return file.read()
+
+
+def write(path, text, hint=""):
+    """Write text to a file of the kernel, which exists already, in one write(2).
+    OSError with path, text and hint, a word on what to do, if the kernel refuses it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        refused = OSError(error.errno, error.strerror, path, None, text)
+        if hint:
+            refused.add_note(hint)
+        raise refused from None

@@ -20,7 +20,7 @@ say() { printf '  image %3ds  %s\n' $(($(date +%s) - start)) "$*"; }
 # Called back by mmdebstrap with the new root when Debian is unpacked in it.
 customize() {
 	root=$1
-	useradd --root "$root" -u 1000 -m -s /bin/bash vagrant
+	chroot "$root" useradd -u 1000 -m -s /bin/bash vagrant
 	echo workshop >"$root/etc/hostname"
 	printf '127.0.0.1 localhost\n127.0.1.1 workshop\n' >"$root/etc/hosts"
 	# The names and numbers of QEMU's user network are always the same.
@@ -98,12 +98,14 @@ supervise() {
 	setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc \
 		sh "$0" "$out" --inside &
 	build=$!
-	trap 'kill -KILL $build; exit 143' INT TERM HUP
+	trap 'kill -KILL $build' INT TERM HUP
 	while kill -0 $build 2>/dev/null; do
-		kill -0 "$caller" 2>/dev/null || kill -KILL $build
+		kill -0 "$caller" 2>/dev/null || kill -KILL $build 2>/dev/null || true
 		sleep 0.5
 	done
-	wait $build
+	if wait $build; then return; fi
+	rm -rf --one-file-system "$work"
+	exit 1
 }
 
 case $2 in

@@ -1,0 +1,430 @@
+"""%%box, tried through a Jupyter kernel as a notebook uses it: each fact inside and outside."""
+
+import os
+import pathlib
+import re
+import signal
+import time
+
+import pytest
+from jupyter_client.manager import KernelManager
+from runtime import children, eventually, namespace, nothing_left_behind, processes_with
+
+NOTEBOOKS = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
+LIMIT = 60  # seconds that any one cell may take, under emulation as well
+NAMESPACES = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup"]
+
+
+class Output:
+    """What a cell has shown so far: text of stdout, stderr, displays; its error."""
+
+    def __init__(self):
+        self.out, self.err, self.shown = "", "", []
+        self.error = self.traceback = None
+
+    def __repr__(self):
+        return (
+            f"\n  stdout: {self.out!r}\n  stderr: {self.err!r}\n  shown: {self.shown}\n"
+            + (f"  error: {self.traceback}" if self.error else "")
+        )
+
+
+class Notebook:
+    """A kernel, started as JupyterLab starts it."""
+
+    def __init__(self):
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(cwd=str(NOTEBOOKS))
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=LIMIT)
+        self.pid = self.manager.provisioner.pid
+        assert not self.cell(
+            'import sys; sys.path.append("..")\n%load_ext workshop.box'
+        ).err
+
+    def start(self, source):
+        return self.client.execute(source)
+
+    def finish(self, message_id, until=None, limit=LIMIT):
+        """Collect a cell's output to its end, or until a text has appeared in stdout."""
+        output, end = Output(), time.monotonic() + limit
+        while time.monotonic() < end:
+            message = self.client.get_iopub_msg(timeout=limit)
+            if message["parent_header"].get("msg_id") != message_id:
+                continue
+            content, kind = message["content"], message["msg_type"]
+            if kind == "stream" and content["name"] == "stdout":
+                output.out += content["text"]
+            elif kind == "stream":
+                output.err += content["text"]
+            elif kind in ("display_data", "execute_result"):
+                output.shown.append(content["data"])
+            elif kind == "error":
+                output.error = content["ename"]
+                output.traceback = "\n".join([content["evalue"], *content["traceback"]])
+            if kind == "status" and content["execution_state"] == "idle":
+                return output
+            if until and until in output.out:
+                return output
+        raise AssertionError(f"no end after {limit} s: {output}")
+
+    def cell(self, source):
+        return self.finish(self.start(source))
+
+    def value(self, expression):
+        """What an expression is in the kernel itself, on the host."""
+        output = self.cell(f"print({expression})")
+        assert not output.error, output
+        return output.out.strip()
+
+    def box_pid(self, name="a"):
+        return int(self.value(f"boxes[{name!r}].pid"))
+
+    def close(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    notebook = Notebook()
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def notebook(kernel):
+    with nothing_left_behind():
+        yield kernel
+        assert not kernel.cell("%boxes end").error
+
+
+def gone(pid):
+    """Whether a process has ended and somebody has waited for it."""
+    return not os.path.exists(f"/proc/{pid}")
+
+
+def test_extension_works_in_the_project_folder(notebook):
+    assert notebook.value("__import__('os').getcwd()") == str(NOTEBOOKS.parent)
+
+
+def test_box_is_another_process_than_the_kernel(notebook):
+    inside = notebook.cell("%%box a --ns none\nimport os\nprint(os.getpid())")
+    assert int(inside.out) == notebook.box_pid() != notebook.pid, inside
+
+
+def test_box_has_one_thread(notebook):
+    inside = notebook.cell(
+        "%%box a --ns none\nimport os\nlen(os.listdir('/proc/self/task'))"
+    )
+    assert inside.shown[0]["text/plain"] == "1", inside
+    assert int(notebook.value("len(__import__('os').listdir('/proc/self/task'))")) > 1
+
+
+@pytest.mark.parametrize("kind", NAMESPACES)
+def test_box_has_the_namespace_asked_for_and_shares_the_others(notebook, kind):
+    output = notebook.cell(f"%%box a --ns {kind}\npass")
+    assert not output.error, output
+    pid = notebook.box_pid()
+    different = {name for name in NAMESPACES if namespace(name, pid) != namespace(name)}
+    assert different == {kind}
+
+
+def test_hostname_set_in_a_box_stays_there(notebook):
+    host = os.uname().nodename
+    output = notebook.cell(
+        "%%box a --ns uts\nimport socket, os\nsocket.sethostname('inside')\nos.uname().nodename"
+    )
+    assert output.shown[0]["text/plain"] == "'inside'", output
+    assert (
+        notebook.value("__import__('os').uname().nodename")
+        == os.uname().nodename
+        == host
+    )
+
+
+def test_box_with_a_pid_namespace_is_pid_1(notebook):
+    inside = notebook.cell(
+        "%%box a --ns pid\nimport os\nprint(os.getpid(), os.getppid())"
+    )
+    assert inside.out == "1 0\n", inside
+    assert notebook.box_pid() > 1
+
+
+def test_box_with_a_user_namespace_is_nobody_until_it_is_mapped(notebook):
+    inside = notebook.cell("%%box a --ns user\nimport os\nprint(os.getuid())")
+    assert inside.out == "65534\n", inside
+    for file in "uid_map", "gid_map":
+        pathlib.Path(f"/proc/{notebook.box_pid()}/{file}").write_text("0 100000 10")
+    inside = notebook.cell("%%box a\nos.setgid(0); os.setuid(0); print(os.getuid())")
+    assert inside.out == "0\n", inside
+    assert os.stat(f"/proc/{notebook.box_pid()}").st_uid == 100000
+
+
+def test_several_namespaces_at_once(notebook):
+    notebook.cell(f"%%box a --ns {','.join(NAMESPACES)}\npass")
+    pid = notebook.box_pid()
+    assert all(namespace(name, pid) != namespace(name) for name in NAMESPACES)
+
+
+def test_box_lives_on_between_cells(notebook):
+    notebook.cell("%%box a --ns none\nimport os\nkept = os.getpid()")
+    pid = notebook.box_pid()
+    assert notebook.cell("%%box a\nprint(kept)").out == f"{pid}\n"
+
+
+def test_box_starts_with_the_notebooks_variables_and_keeps_its_own(notebook):
+    notebook.cell("number = 1")
+    inside = notebook.cell("%%box a --ns none\nnumber += 1\nprint(number)")
+    assert inside.out == "2\n", inside
+    assert notebook.value("number") == "1"
+
+
+def test_two_boxes_are_apart(notebook):
+    notebook.cell("%%box a --ns uts\nmine = 'a'")
+    notebook.cell("%%box b --ns uts\nmine = 'b'")
+    assert notebook.cell("%%box a\nprint(mine)").out == "a\n"
+    assert namespace("uts", notebook.box_pid("a")) != namespace(
+        "uts", notebook.box_pid("b")
+    )
+
+
+def test_the_cell_that_starts_a_box_can_be_run_again(notebook):
+    notebook.cell("%%box a --ns uts,ipc\nonce = 1")
+    pid = notebook.box_pid()
+    again = notebook.cell("%%box a --ns ipc,uts\nprint(once)")
+    assert again.out == "1\n" and notebook.box_pid() == pid, again
+
+
+def test_once_ends_the_box_after_the_cell(notebook):
+    output = notebook.cell("%%box a --ns none --once\nimport os\nprint(os.getpid())")
+    assert gone(int(output.out)), output
+    assert notebook.cell("%boxes").out == "No box is alive.\n"
+
+
+def test_output_is_seen_while_the_cell_runs(notebook):
+    cell = notebook.start(
+        "%%box a --ns none\nimport time\nprint('first')\ntime.sleep(3)\nprint('last')"
+    )
+    begin = time.monotonic()
+    assert "last" not in notebook.finish(cell, until="first").out
+    assert time.monotonic() - begin < 2.5
+    assert notebook.finish(cell).out == "last\n"
+
+
+def test_stdout_stderr_and_shell_commands_keep_their_order(notebook):
+    output = notebook.cell(
+        "%%box a --ns none\nimport sys\nprint('one')\n!echo two; echo three >&2\nprint('four')"
+    )
+    assert output.out == "one\ntwo\nfour\n" and output.err == "three\n", output
+
+
+def test_shell_command_runs_in_the_namespaces_of_the_box(notebook):
+    output = notebook.cell(
+        "%%box a --ns uts\nname = 'abc'\n!readlink /proc/self/ns/uts; echo {name}"
+    )
+    assert namespace("uts", notebook.box_pid()) in output.out and "abc" in output.out, (
+        output
+    )
+
+
+def test_long_output_and_split_characters_arrive_whole(notebook):
+    output = notebook.cell("%%box a --ns none\nprint('äöü€' * 100_000)")
+    assert output.out == "äöü€" * 100_000 + "\n"
+
+
+def test_last_expression_is_shown(notebook):
+    assert notebook.cell("%%box a --ns none\n6 * 7").shown[0]["text/plain"] == "42"
+    assert notebook.cell("%%box a\n6 * 7;").shown == []
+    assert notebook.cell("%%box a\nNone").shown == []
+
+
+def test_rich_display_works(notebook):
+    output = notebook.cell(
+        "%%box a --ns none\nfrom IPython.display import SVG, display\n"
+        "display(SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>'))\nprint('after')"
+    )
+    assert "image/svg+xml" in output.shown[0] and output.out == "after\n", output
+
+
+def test_traceback_names_the_line_in_the_cell(notebook):
+    output = notebook.cell(
+        "%%box a --ns none\nx = 1\n\ndef f():\n    return x / 0\n\nf()"
+    )
+    assert output.error == "ZeroDivisionError", output
+    plain = strip(output.traceback)
+    assert "---> 7 f()" in plain.replace("----", "---") and "5" in plain, plain
+    assert "return x / 0" in plain and "box.py" not in plain, plain
+
+
+def test_error_of_the_kernel_arrives_with_its_class_and_note(notebook):
+    output = notebook.cell(
+        "%%box a --ns none\nimport linux\nlinux.sethostname('x' * 65)"
+    )
+    assert output.error == "OSError" and "Invalid argument" in output.traceback, output
+    assert "at most 64 bytes" in output.traceback, output
+
+
+def test_box_lives_on_after_an_error(notebook):
+    notebook.cell("%%box a --ns none\nkept = 1\nkept / 0")
+    assert notebook.cell("%%box a\nprint(kept)").out == "1\n"
+
+
+def test_syntax_error_names_its_line(notebook):
+    output = notebook.cell("%%box a --ns none\nx = 1\nx = = 2")
+    assert output.error == "SyntaxError" and "line 3" in strip(output.traceback), output
+
+
+def test_interrupt_stops_the_cell_and_spares_the_box(notebook):
+    cell = notebook.start(
+        "%%box a --ns pid\nimport time\nprint('on', flush=True)\ntime.sleep(50)"
+    )
+    notebook.finish(cell, until="on")
+    pid, begin = notebook_box(notebook), time.monotonic()
+    notebook.manager.interrupt_kernel()
+    output = notebook.finish(cell)
+    assert output.error == "KeyboardInterrupt" and time.monotonic() - begin < 10, output
+    assert notebook.cell("%%box a\nprint('alive')").out == "alive\n"
+    assert pid == notebook.box_pid()
+
+
+def test_interrupt_stops_a_shell_command_too(notebook):
+    cell = notebook.start("%%box a --ns none\nprint('on')\n!sleep 51.5")
+    notebook.finish(cell, until="on")
+    assert eventually(lambda: processes_with("51.5"))
+    notebook.manager.interrupt_kernel()
+    assert notebook.finish(cell).error == "KeyboardInterrupt"
+    assert eventually(lambda: not processes_with("51.5"))
+
+
+def test_box_that_ignores_the_interrupt_is_ended(notebook):
+    cell = notebook.start(
+        "%%box a --ns none\nimport signal, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on')\ntime.sleep(50)"
+    )
+    notebook.finish(cell, until="on")
+    pid = notebook_box(notebook)
+    notebook.manager.interrupt_kernel()
+    output = notebook.finish(cell)
+    assert output.error == "KeyboardInterrupt" and "was ended" in output.traceback, (
+        output
+    )
+    assert gone(pid)
+
+
+def test_timeout_ends_the_box(notebook):
+    notebook.cell("%%box a --ns pid\nimport time")
+    pid = notebook.box_pid()
+    output = notebook.cell("%%box a --timeout 1\ntime.sleep(50)")
+    assert output.error == "TimeoutError" and "over 1 s" in output.traceback, output
+    assert gone(pid)
+
+
+def test_exit_in_a_cell_ends_the_box(notebook):
+    output = notebook.cell("%%box a --ns none\nexit(3)")
+    assert output.out == "[box a ended: exit status 3]\n" and not output.error, output
+
+
+def test_box_can_become_another_program(notebook):
+    output = notebook.cell(
+        "%%box a --ns uts\nimport os\nos.execvp('sh', ['sh', '-c', 'hostname new; hostname'])"
+    )
+    assert output.out == "new\n[box a ended: exit status 0]\n", output
+    assert os.uname().nodename != "new"
+
+
+def test_death_by_signal_is_an_error(notebook):
+    output = notebook.cell("%%box a --ns none\nimport os\nos.kill(os.getpid(), 11)")
+    assert "killed by SIGSEGV" in output.traceback, output
+
+
+def test_fork_in_a_cell_does_not_make_a_second_box(notebook):
+    notebook.cell(
+        "%%box a --ns none\nimport os\nif os.fork() == 0: print('child')\nelse: os.wait()"
+    )
+    assert notebook.cell("%%box a\nprint('one')").out == "one\n"
+    output = notebook.cell("%%box a\nif os.fork() == 0: 1 / 0\n_ = os.wait()")
+    assert "ZeroDivisionError" in output.err and not output.error, output
+
+
+def test_input_says_that_it_cannot_work(notebook):
+    output = notebook.cell("%%box a --ns none\ninput('?')")
+    assert "does not work in a box" in output.traceback, output
+
+
+def test_cell_without_ns_does_not_run_without_its_box(notebook):
+    marker = pathlib.Path(f"/tmp/box-test-{os.getpid()}")
+    output = notebook.cell(f"%%box nobody\nopen({str(marker)!r}, 'w')")
+    assert "No box 'nobody' is alive" in output.err, output
+    assert not marker.exists()
+
+
+def test_unknown_namespace_is_named_in_one_line(notebook):
+    output = notebook.cell("%%box a --ns uts,foo\npass")
+    assert (
+        "No namespace is called 'foo'" in output.err
+        and len(output.err.splitlines()) == 1
+    )
+    assert notebook.cell("%boxes").out == "No box is alive.\n"
+
+
+def test_namespaces_of_a_living_box_cannot_be_changed(notebook):
+    notebook.cell("%%box a --ns uts\npass")
+    output = notebook.cell("%%box a --ns uts,pid\nprint('ran')")
+    assert "lives already" in output.err and not output.out, output
+
+
+def test_boxes_lists_and_ends_them(notebook):
+    notebook.cell("%%box a --ns uts,pid\npass")
+    notebook.cell("%%box b --ns none\npass")
+    a, b = notebook.box_pid("a"), notebook.box_pid("b")
+    listed = notebook.cell("%boxes").out
+    assert f"a: pid {a}, namespaces of its own: uts, pid\n" in listed, listed
+    assert f"b: pid {b}, namespaces of its own: none\n" in listed, listed
+    notebook.cell("%boxes end a")
+    assert gone(a) and not gone(b)
+    assert f"pid {a}," not in notebook.cell("%boxes").out
+
+
+def test_no_process_and_no_descriptor_is_left_of_ended_boxes(notebook):
+    def ours():  # the kernel's own sockets come and go
+        links = [
+            p.readlink() for p in pathlib.Path(f"/proc/{notebook.pid}/fd").iterdir()
+        ]
+        return sorted(x.name for x in links if "pipe" in x.name or "pidfd" in x.name)
+
+    before = ours()
+    for cell in "exit()", "1 / 0", "!true":
+        notebook.cell(f"%%box a --ns pid\n{cell}")
+        notebook.cell("%boxes end")
+    assert ours() == before
+    assert children(notebook.pid) == []
+
+
+@pytest.mark.parametrize("namespaces", ["none", "pid,mnt"])
+@pytest.mark.parametrize("busy", [False, True])
+def test_box_dies_with_its_kernel(namespaces, busy):
+    notebook = Notebook()
+    try:
+        notebook.cell(f"%%box a --ns {namespaces}\nimport time")
+        pid, keeper = notebook.box_pid(), int(notebook.value("boxes['a']._keeper"))
+        if busy:
+            cell = notebook.start("%%box a\nprint('on')\n!sleep 52.5")
+            notebook.finish(cell, until="on")
+            assert eventually(lambda: processes_with("52.5"))
+        os.kill(notebook.pid, signal.SIGKILL)
+        assert eventually(lambda: gone(pid) and gone(keeper))
+        assert eventually(lambda: not processes_with("52.5"))
+    finally:
+        notebook.close()
+
+
+def notebook_box(notebook):
+    """The pid of the box a while its cell runs, when the kernel cannot be asked."""
+    return children(children(notebook.pid)[0])[0]
+
+
+def strip(text):
+    """The text without a terminal's colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

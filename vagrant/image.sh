@@ -82,12 +82,12 @@ kernel() {
 		while read -r file; do
 			name=$(basename "$file" .xz)
 			case $file in
-			*.xz) $busybox xz -dc "$root$file" >"$work/ram/modules/$name" ;;
+			*.xz) "$busybox" xz -dc "$root$file" >"$work/ram/modules/$name" ;;
 			*) cp "$root$file" "$work/ram/modules/$name" ;;
 			esac
 			echo "$name" >>"$work/ram/modules.order"
 		done
-	(cd "$work/ram" && $busybox find . | $busybox cpio -o -H newc >"$work/initrd" 2>/dev/null)
+	(cd "$work/ram" && "$busybox" find . | "$busybox" cpio -o -H newc >"$work/initrd" 2>/dev/null)
 }
 
 # The outer half: start the inner one in its namespaces and watch over both ends.
@@ -132,12 +132,11 @@ apt-config dump | grep -E '^Acquire::(Check-|.*(::Proxy|::Ca)).* ".+";$' >"$work
 INITRD=No mmdebstrap --quiet --mode=root --variant=minbase \
 	--include="linux-image-$arch,systemd-sysv,udev,dbus,ca-certificates,kmod" \
 	--aptopt="$work/apt-options" \
-	--setup-hook="mkdir -p \"\$1/etc/dpkg/dpkg.cfg.d\"" \
-	--setup-hook="copy-in $project/vagrant/files/etc/dpkg/dpkg.cfg.d/workshop /etc/dpkg/dpkg.cfg.d" \
-	--customize-hook="sh $project/vagrant/image.sh $out --customize \"\$1\"" \
+	--dpkgopt="$project/vagrant/files/etc/dpkg/dpkg.cfg.d/workshop" \
+	--customize-hook="sh '$project/vagrant/image.sh' '$out' --customize \"\$1\"" \
 	trixie "$work/root" ${LAB_MIRROR:+"$LAB_MIRROR"}
 root=$work/root
-rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
+rm -f "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
 echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
 : >"$root/etc/machine-id"

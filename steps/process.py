@@ -311,7 +311,9 @@ def _connect_terminal(terminal):
     signal.signal(signal.SIGWINCH, resize)
     resize()
     try:
-        tty.setraw(0)  # every key, Ctrl-C too, is for the child's terminal to interpret
+        # Every key, Ctrl-C too, is for the child's terminal to interpret; what has been
+        # typed ahead is kept.
+        tty.setraw(0, termios.TCSADRAIN)
         sources = [0, terminal]
         while True:
             ready = select.select(sources, [], [])[0]

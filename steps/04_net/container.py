@@ -63,10 +63,11 @@ def enter_root(root):
 
 def connect(pid):
     """On the host: lays a cable from the bridge that network.sh made to eth0 inside."""
-    cable = f"veth{pid} up master workshop0 type veth peer name eth0 up netns {pid}"
+    cable = f"veth{pid} up master workshop0 type veth peer name eth0 netns {pid}"
     process.run(f"ip link add {cable}", hint="did you type sudo steps/network.sh on?")
     address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid
-    setup = f"address add {address}/10 dev eth0\nroute add default via 100.64.0.1"
+    setup = f"link set eth0 up\naddress add {address}/10 dev eth0\n"
+    setup += "route add default via 100.64.0.1"
     process.run(f"nsenter -t {pid} -n ip -batch -", input=setup)
 
 

@@ -1,0 +1,273 @@
+"""What the suites use to start containers and to look at the host meanwhile."""
+
+import contextlib
+import os
+import pathlib
+import pty
+import re
+import select
+import shlex
+import signal
+import subprocess
+import time
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+STEPS = sorted((PROJECT / "steps").glob("[0-9][0-9]_*/container.py"))
+LIMIT = 60  # seconds that any one container may take, under emulation as well
+
+
+class Result:
+    """How a command ended. Its text is what a failing assertion shows."""
+
+    def __init__(self, argv, status, out, err):
+        self.argv, self.status, self.out, self.err = argv, status, out, err
+
+    def __repr__(self):
+        return (
+            f"\n  command: {shlex.join(map(str, self.argv))}\n  status:  {self.status}"
+            f"\n  stdout:  {self.out[:3000]!r}\n  stderr:  {self.err[:3000]!r}\n"
+        )
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+
+def shell(command, check=True):
+    """Run a shell command on the host. Returns its Result."""
+    argv = ["bash", "-c", command]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT)
+    result = Result(argv, done.returncode, done.stdout, done.stderr)
+    assert not check or result.status == 0, result
+    return result
+
+
+def eventually(condition, seconds=10):
+    """Whether condition() becomes true in time: the kernel cleans up after the fact."""
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return value
+
+
+class Runtime:
+    """A container.py, and the ways to start it."""
+
+    def __init__(self, path, prefix=()):
+        self.path = pathlib.Path(path)
+        self.prefix = list(prefix)  # words before it, such as setpriv's
+        self.usage = subprocess.run(
+            [self.path, "--help"], capture_output=True, text=True, timeout=LIMIT
+        ).stdout
+
+    def __repr__(self):
+        return f"Runtime({self.path})"
+
+    def argv(self, *command, image="busybox", raw=False, **options):
+        """The command line: with the image if this step has images, and without network
+        unless a test asks for it. raw: just these words."""
+        if raw:
+            return [*self.prefix, str(self.path), *command]
+        if "--net" in self.usage:
+            options.setdefault("net", "none")
+        words = [
+            word
+            for name, value in options.items()
+            if value is not None
+            for word in (f"--{name}", str(value))
+        ]
+        images = [str(image)] if "IMAGE" in self.usage else []
+        return [*self.prefix, str(self.path), "run", *words, *images, *command]
+
+    def run(self, *command, input="", timeout=LIMIT, popen=None, **options):
+        """Run a container to its end. Returns its Result. One word is a shell's script."""
+        if len(command) == 1 and not options.get("raw"):
+            command = ("sh", "-c", *command)
+        argv = self.argv(*command, **options)
+        done = subprocess.run(
+            argv,
+            input=input,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            **(popen or {}),
+        )
+        return Result(argv, done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *command, **options):
+        """The same, for commands that have to succeed. Returns their stdout."""
+        result = self.run(*command, **options)
+        assert result.status == 0, result
+        return result.out
+
+    @contextlib.contextmanager
+    def running(self, script="", popen=None, **options):
+        """A container that is alive during the block. Its shell runs script and then what
+        box.tell(line) is told."""
+        box = Running(self, script, popen or {}, options)
+        try:
+            box.ask("echo ready")
+            yield box
+        finally:
+            box.close()
+
+    @contextlib.contextmanager
+    def terminal(self, *command, **options):
+        """A container started at a terminal. Yields a Terminal."""
+        terminal = Terminal(self.argv(*command, **options))
+        try:
+            yield terminal
+        finally:
+            terminal.close()
+
+
+class Running:
+    """A container whose shell waits for lines; .pid is its first process on the host."""
+
+    def __init__(self, runtime, script, popen, options):
+        self.argv = runtime.argv("sh", "-c", f"{script}\nexec sh", **options)
+        self.process = subprocess.Popen(
+            self.argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **popen,
+        )
+        self.seen = ""
+
+    def ask(self, line):
+        """Run a line in the container. Returns what it prints, stderr too, and for a status
+        other than 0 a last line with it."""
+        mark = f"--{time.monotonic_ns()}--"
+        self.process.stdin.write(f"{line}\necho {mark} $?\n".encode())
+        self.process.stdin.flush()
+        pattern = re.compile(rf"(.*?){mark} (\d+)\n", re.DOTALL)
+        end = time.monotonic() + LIMIT
+        while not (match := pattern.match(self.seen)):
+            ready = select.select(
+                [self.process.stdout], [], [], end - time.monotonic()
+            )[0]
+            got = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            assert got, f"{shlex.join(self.argv)}: no answer to {line!r}: {self.seen!r}"
+            self.seen += got.decode(errors="replace")
+        self.seen = self.seen[match.end() :]
+        return match[1] + ("" if match[2] == "0" else f"status {match[2]}\n")
+
+    @property
+    def pid(self):
+        """The pid, on the host, of the container's first process."""
+        return children(self.process.pid)[0]
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+
+    def close(self):
+        """End the container if it has not ended. Returns the runtime's exit status."""
+        if self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait(10)
+        self.process.stdout.close()
+        return self.process.returncode
+
+
+class Terminal:
+    """A command at a terminal of its own, and somebody who types."""
+
+    def __init__(self, argv):
+        self.argv, self.seen = argv, ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(argv[0], argv)
+
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def wait_for(self, pattern, seconds=20):
+        """Read until the pattern has appeared since the last call. Returns the match."""
+        end = time.monotonic() + seconds
+        while not (match := re.search(pattern, self.seen)):
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.fd], [], [], left)[0]:
+                raise AssertionError(f"{self.argv}: no {pattern!r} in {self.seen!r}")
+            try:
+                self.seen += os.read(self.fd, 65536).decode(errors="replace")
+            except OSError:
+                raise AssertionError(
+                    f"ended without {pattern!r}: {self.seen!r}"
+                ) from None
+        self.seen = self.seen[match.end() :]
+        return match
+
+    def status(self, seconds=20):
+        """Wait for its end. Returns the exit status."""
+
+        def ended():
+            if select.select([self.fd], [], [], 0)[0]:
+                with contextlib.suppress(OSError):
+                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            return (status,) if pid else None
+
+        result = eventually(ended, seconds)
+        assert result, f"{self.argv} has not ended: {self.seen!r}"
+        self.pid = None
+        return os.waitstatus_to_exitcode(result[0])
+
+    def close(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+def children(pid):
+    """The pids of a process's children."""
+    text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def processes_with(word):
+    """The pids of the processes that have a word, exactly, on their command line."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def namespace(kind, pid="self"):
+    """The inode number of a process's namespace, as text: the namespace's name."""
+    return re.search(r"\d+", os.readlink(f"/proc/{pid}/ns/{kind}"))[0]
+
+
+def host_state():
+    """What a container must leave as it was. A dictionary, for assertions to compare."""
+
+    def listing(path):
+        return sorted(p.name for p in pathlib.Path(path).glob("[0-9]*"))
+
+    return {
+        "host name": os.uname().nodename,
+        "mounts": pathlib.Path("/proc/self/mounts").read_text().splitlines(),
+        "network devices": sorted(os.listdir("/sys/class/net")),
+        "message queues": pathlib.Path("/proc/sysvipc/msg").read_text(),
+        "cgroups": listing("/sys/fs/cgroup/workshop"),
+        "containers": listing("/var/lib/workshop/containers"),
+        "root directory": sorted(os.listdir("/")),
+        "devices": sorted(os.listdir("/dev")),
+    }
+
+
+@contextlib.contextmanager
+def nothing_left_behind():
+    """Whatever happens in the block, the host is afterwards as it was before."""
+    before = host_state()
+    yield
+    assert eventually(lambda: host_state() == before, 5) or host_state() == before

@@ -1,0 +1,198 @@
+"""Step 00: a program is started, watched and ended as a shell or an engine would do it.
+
+These are the promises that process.py makes for every step."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+
+import pytest
+from runtime import eventually, processes_with
+
+IGNORED = {"SIGPIPE": signal.SIGPIPE, "SIGXFSZ": signal.SIGXFSZ}
+
+
+def one_line(result):
+    """Whether the runtime said one line on stderr, and nothing else."""
+    return (
+        result.out == ""
+        and len(result.err.splitlines()) == 1
+        and "Trace" not in result.err
+    )
+
+
+def test_command_runs_with_its_arguments(runtime):
+    words = ["a b", "", "$HOME", "ä", "-x", "--"]
+    out = runtime.ok("sh", "-c", 'printf "<%s>\\n" "$@"', "sh", *words)
+    assert out.splitlines() == [f"<{word}>" for word in words]
+
+
+def test_stdin_reaches_the_command(runtime):
+    text = f"{random.random()}\n" * 1000
+    assert runtime.ok("cat", input=text) == text
+
+
+def test_stdout_and_stderr_stay_apart(runtime):
+    result = runtime.run("echo out; echo err >&2")
+    assert (result.out, result.err) == ("out\n", "err\n"), result
+
+
+@pytest.mark.parametrize("status", [0, 1, 42, 255])
+def test_exit_status_is_the_commands(runtime, status):
+    result = runtime.run(f"exit {status}")
+    assert result.status == status, result
+
+
+def test_death_by_signal_is_128_plus_its_number(runtime):
+    # Not by itself: as PID 1 it is immune to signals from inside.
+    with runtime.running() as box:
+        os.kill(box.pid, signal.SIGKILL)
+        box.process.wait(20)
+        assert box.process.returncode == 137, box.argv
+
+
+def test_missing_command_is_127(runtime):
+    name = f"missing-{random.random()}"
+    result = runtime.run(name, "argument")
+    assert result.status == 127 and one_line(result), result
+    assert name in result.err, result
+
+
+def test_command_that_cannot_be_executed_is_126(runtime):
+    result = runtime.run("/etc/passwd", "argument")
+    assert result.status == 126 and one_line(result), result
+    assert "Permission denied" in result.err, result
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["run"], ["rum", "true"], ["run", "--unknown", "x", "true"]],
+    ids=["nothing", "no command", "no such verb", "no such option"],
+)
+def test_bad_command_line_is_125_and_one_line(runtime, words):
+    result = runtime.run(*words, raw=True)
+    assert result.status == 125 and one_line(result), result
+    assert "usage: " in result.err, result
+
+
+def test_help_tells_the_usage(runtime):
+    result = runtime.run("--help", raw=True)
+    assert result.status == 0 and result.out.startswith("usage: "), result
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_to_the_runtime_reaches_the_command(runtime, number):
+    script = f"trap 'echo caught; exit 3' {number.name[3:]}; echo ready; while :; do sleep 0.1; done"
+    argv = runtime.argv("sh", "-c", script)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.read() == "caught\n"
+    assert process.returncode == 3
+
+
+def test_command_dies_with_its_runtime(runtime):
+    with runtime.running() as box:
+        pid = box.pid
+        box.kill(signal.SIGKILL)
+        box.process.wait(10)
+        assert eventually(lambda: not os.path.exists(f"/proc/{pid}")), box.argv
+
+
+def test_no_descriptor_but_stdio_is_inherited(runtime):
+    with open("/etc/passwd") as file:
+        os.set_inheritable(file.fileno(), True)
+        out = runtime.ok("ls", "/proc/self/fd", popen={"close_fds": False})
+    assert out.split() == ["0", "1", "2", "3"], out  # 3 is ls reading the directory
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_signals_that_python_ignores_are_restored(runtime, name):
+    out = runtime.ok("grep", "SigIgn", "/proc/self/status")
+    mask = int(out.split()[1], 16)
+    assert not mask >> (IGNORED[name] - 1) & 1, out
+
+
+def test_no_signal_is_blocked(runtime):
+    out = runtime.ok("grep", "SigBlk", "/proc/self/status")
+    assert int(out.split()[1], 16) == 0, out
+
+
+def test_signal_that_the_caller_ignores_stays_ignored(runtime):
+    out = subprocess.run(
+        ["nohup", *runtime.argv("grep", "SigIgn", "/proc/self/status")],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    ).stdout
+    assert int(out.split()[1], 16) >> (signal.SIGHUP - 1) & 1, out
+
+
+def test_environment_of_the_host_stays_outside(runtime):
+    secret = f"secret-{random.random()}"
+    out = runtime.ok("env", popen={"env": {**os.environ, "PASSWORD": secret}})
+    assert secret not in out and "PATH=" in out, out
+
+
+def test_broken_pipe_ends_the_command_quietly(runtime):
+    argv = runtime.argv("sh", "-c", "yes; echo $? >&2")
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read().split()[-1] == b"141"
+
+
+def test_terminal_is_the_containers_own(runtime):
+    with runtime.terminal("sh", image="debian") as terminal:
+        terminal.type("tty; stty -echo\n")
+        inside = terminal.wait_for(r"/dev/pts/\d+")[0]
+        terminal.type("test -t 0 && test -t 1 && test -t 2 && echo three\n")
+        terminal.wait_for("three")
+        # Its size follows the one that the user looks at.
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
+        terminal.type("stty size\n")
+        terminal.wait_for("33 111")
+        terminal.type("exit 5\n")
+        assert terminal.status() == 5, inside
+
+
+def test_ctrl_c_ends_the_command_in_front_only(runtime):
+    with runtime.terminal("bash", "--norc", image="debian") as terminal:
+        terminal.type("stty -echo\n")
+        terminal.type("sleep 1000\n")
+        terminal.wait_for("")
+        with contextlib.suppress(AssertionError):
+            terminal.wait_for("never", 1)
+        terminal.type("\x03")
+        terminal.type("echo status $?\n")
+        terminal.wait_for("status 130")
+        terminal.type("sleep 1000 & jobs; kill %1; wait; echo done\n")
+        terminal.wait_for("Running.*sleep 1000")
+        terminal.wait_for("done")
+        terminal.type("exit\n")
+        assert terminal.status() == 0
+
+
+def test_terminal_is_left_as_it_was(runtime):
+    with runtime.terminal(
+        "sh", "-c", "stty raw -echo; exit 0", image="debian"
+    ) as terminal:
+        import termios
+
+        before = termios.tcgetattr(terminal.fd)
+        assert terminal.status() == 0
+        assert termios.tcgetattr(terminal.fd) == before
+
+
+def test_no_process_is_left(runtime):
+    word = f"{random.randint(10**6, 10**7)}"
+    runtime.ok("sh", "-c", f"sleep 0.{word}")
+    assert processes_with(f"0.{word}") == []

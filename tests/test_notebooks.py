@@ -1,0 +1,150 @@
+"""The lessons, executed as they are, in a Jupyter kernel.
+
+What a cell's metadata may say:
+- the tag `raises-exception`: it must raise, not only may;
+- `expect`: patterns that its output must have;
+- `learner`: before this cell, the learner has brought my/container.py to where that step is.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from runtime import PROJECT, nothing_left_behind
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+LIMIT = 120  # seconds that any one cell may take, under emulation as well
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def code_cells(notebook):
+    return [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
+
+
+def text(cell):
+    """What a cell shows, as a reader would read it."""
+    parts = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            parts.append(output.text)
+        elif output.output_type == "error":
+            parts += [f"{output.ename}: {output.evalue}", *output.traceback]
+        else:
+            parts.append(output.data.get("text/plain", ""))
+    return COLOURS.sub("", "".join(parts)).replace("\r\n", "\n")
+
+
+def complaints(cell):
+    """What is wrong with an executed cell."""
+    raised = [o.ename for o in cell.outputs if o.output_type == "error"]
+    if raised and "raises-exception" not in cell.metadata.get("tags", []):
+        yield f"it raises {raised[0]}"
+    if not raised and "raises-exception" in cell.metadata.get("tags", []):
+        yield "it does not raise"
+    if "UsageError" in text(cell):
+        yield "a magic is used wrongly"
+    for pattern in cell.metadata.get("expect", []):
+        if not re.search(pattern, text(cell), re.MULTILINE):
+            yield f"no {pattern!r} in what it shows"
+
+
+@pytest.fixture
+def learners_folder(tmp_path, monkeypatch):
+    """A folder in my/'s place, beside steps/: the real one is the learner's."""
+    (tmp_path / "my").mkdir()
+    (tmp_path / "steps").symlink_to(PROJECT / "steps")
+    monkeypatch.setenv("WORKSHOP_MY", str(tmp_path / "my"))
+    return tmp_path / "my"
+
+
+def test_executes_and_shows_what_it_promises(notebook, learners_folder):
+    nb = nbformat.read(notebook, 4)
+
+    def play_the_learner(cell, cell_index):
+        if step := cell.metadata.get("learner"):
+            copy = learners_folder / "container.py"
+            assert copy.exists(), f"{cell.id}: nothing there to change yet"
+            shutil.copy(PROJECT / "steps" / step / "container.py", copy)
+
+    client = NotebookClient(
+        nb,
+        timeout=LIMIT,
+        kernel_name="python3",
+        allow_errors=True,  # all that is wrong, and not just the first
+        on_cell_execute=play_the_learner,
+        resources={"metadata": {"path": str(notebook.parent)}},
+    )
+    with nothing_left_behind():
+        client.execute()
+    wrong = [
+        f"\ncell {cell.id}: {complaint}\n{cell.source}\n--- shows:\n{text(cell)}"
+        for cell in nb.cells
+        if cell.cell_type == "code"
+        for complaint in complaints(cell)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_leaves_no_files_behind(notebook, learners_folder):
+    """What cells write to /tmp they remove: their paths do not appear after the last one."""
+    sources = "\n".join(cell.source for cell in code_cells(notebook))
+    written = set(re.findall(r"/(?:var/)?tmp/[\w.]+", sources))
+    assert not [path for path in written if os.path.exists(path)]
+
+
+def test_is_committed_without_outputs(notebook):
+    for cell in code_cells(notebook):
+        assert not cell.outputs and cell.execution_count is None, cell.id
+
+
+def test_has_stable_readable_cell_ids_and_the_plain_kernel(notebook):
+    nb = nbformat.read(notebook, 4)
+    assert nb.metadata.kernelspec.name == "python3"
+    for cell in nb.cells:
+        assert re.fullmatch(r"[a-z][a-z0-9-]*", cell.id), cell.id
+        assert not re.fullmatch(r"[0-9a-f]{8}", cell.id), f"{cell.id}: made by Jupyter"
+
+
+def test_cells_have_five_lines_at_most(notebook):
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 5, cell.source
+
+
+def test_pictures_exist_and_have_a_text_alternative(notebook):
+    found = 0
+    for cell in nbformat.read(notebook, 4).cells:
+        for alternative, path in re.findall(r"!\[(.*?)\]\((.*?)\)", cell.source):
+            found += 1
+            assert len(alternative) > 40, f"{path}: say what it shows"
+            svg = pathlib.Path(notebook.parent, path).read_text()
+            assert "<title" in svg and "<desc" in svg and "prefers-color-scheme" in svg
+    assert found
+
+
+def test_links_to_files_lead_somewhere(notebook):
+    for cell in nbformat.read(notebook, 4).cells:
+        for path in re.findall(r"\]\((?!https?:|#)([^)]+)\)", cell.source):
+            if not path.startswith("../my/"):  # the learner's, made by a cell
+                assert pathlib.Path(notebook.parent, path).exists(), path
+
+
+def test_a_cell_that_does_not_raise_or_show_what_it_should_is_found():
+    cell = nbformat.v4.new_code_cell("1", metadata={"tags": ["raises-exception"]})
+    cell.metadata["expect"] = ["2"]
+    cell.outputs = [nbformat.v4.new_output("stream", text="1")]
+    assert len(list(complaints(cell))) == 2
+    cell.outputs = [
+        nbformat.v4.new_output("error", ename="E", evalue="2", traceback=[])
+    ]
+    assert list(complaints(cell)) == []
+    del cell.metadata["tags"]
+    assert list(complaints(cell)) == ["it raises E"]

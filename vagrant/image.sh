@@ -138,7 +138,7 @@ INITRD=No mmdebstrap --quiet --mode=root --variant=minbase \
 root=$work/root
 rm -f "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
-echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
+printf 'nameserver 10.0.2.3\noptions timeout:2 attempts:2\n' >"$root/etc/resolv.conf"
 : >"$root/etc/machine-id"
 say 'kernel'
 kernel

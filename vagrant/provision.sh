@@ -106,6 +106,15 @@ debian() {
 	mv $root.new $root
 }
 
+images() {
+	# For the last step an image is a stack of layers, named in a file, the top
+	# one first. These two have a single layer.
+	mkdir -p /var/lib/workshop/images
+	for name in busybox debian; do
+		echo /var/lib/workshop/rootfs/$name >/var/lib/workshop/images/$name
+	done
+}
+
 services() {
 	# Nothing may slow the start or change the machine behind the learner's back.
 	for unit in apt-daily.timer apt-daily-upgrade.timer man-db.timer e2scrub_all.timer \
@@ -128,5 +137,6 @@ files
 python_packages
 busybox
 debian
+images
 services
 say 'done'

@@ -113,6 +113,7 @@ def main(arguments):
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
 
+    failed = False
     step = newest_step()
     if step is None:
         console.print("No step is finished yet: there is no container to show.")
@@ -123,8 +124,9 @@ def main(arguments):
         if why:
             console.print(f"steps/{step.parent.name} made no container:", style="bold red")
             console.print(Text(why))
-            return 1
-        console.print(table(step, host, inside))
+            failed = True
+        else:
+            console.print(table(step, host, inside))
 
     if options.port:
         if not wait_for_jupyter(90):
@@ -140,4 +142,4 @@ def main(arguments):
     console.print("  ./lab ssh     a shell in the VM")
     console.print("  ./lab test    the whole suite")
     console.print("  ./lab down    when you are done for today")
-    return 0
+    return int(failed)

@@ -210,19 +210,20 @@ def move_mount(tree, target):
         ),
         "move_mount",
         target,
+        hints={errno.EINVAL: "a directory goes on a directory, a file on a file"},
     )
 
 
 def idmapped(path, pid):
-    """Returns open_tree(path), with the files belonging to those whom the user namespace of
-    process pid calls by their owner's number: 0 on disk is root inside. Nothing changes on
-    disk. mount_setattr(2) with MOUNT_ATTR_IDMAP, Linux 5.12 (ext4), 6.3 (tmpfs).
+    """Returns open_tree(path), private, with the owners that the user namespace of process
+    pid has for their numbers: what is 0's on disk is root's inside. Nothing changes on disk.
+    mount_setattr(2) with MOUNT_ATTR_IDMAP, Linux 5.12 (ext4), 6.3 (tmpfs).
 
     EINVAL: the filesystem cannot do this, or the namespace has no map yet. EPERM: needs root.
     """
     tree = open_tree(path)
     namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    wanted = _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=namespace)
+    wanted = _MountAttr(_MOUNT_ATTR_IDMAP, 0, MS_PRIVATE, namespace)
     size = ctypes.sizeof(wanted)
     result = _libc.syscall(
         _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), size

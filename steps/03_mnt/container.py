@@ -30,8 +30,8 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
-    linux.sethostname(args.hostname or "container")
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
+    linux.sethostname(args.hostname or "container")
     linux.mount(args.image, "/mnt", None, linux.MS_BIND)
     enter_root("/mnt")
     process.execute(args.command)

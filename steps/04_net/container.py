@@ -33,10 +33,10 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     process.await_parent()
     process.run("ip link set lo up")
     linux.sethostname(args.hostname or "container")
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     linux.mount(args.image, "/mnt", None, linux.MS_BIND)
     if args.net != "none":
         linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)

@@ -46,6 +46,7 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     trees = process.await_parent() or [linux.open_tree(args.image)]
     if BY_ROOT:
         os.setgroups([])
@@ -53,7 +54,6 @@ def child(args):
     os.setuid(0)
     process.run("ip link set lo up")
     linux.sethostname(args.hostname or "container")
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     linux.move_mount(trees[0], "/mnt")
     if args.net != "none":
         linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)

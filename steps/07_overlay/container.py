@@ -52,6 +52,7 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     trees = process.await_parent() or [linux.open_tree(p) for p in args.paths]
     if BY_ROOT:
         os.setgroups([])
@@ -59,7 +60,6 @@ def child(args):
     os.setuid(0)
     process.run("ip link set lo up")
     linux.sethostname(args.hostname or "container")
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     stack(trees)
     if args.net != "none":
         linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)

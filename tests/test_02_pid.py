@@ -1,0 +1,118 @@
+"""Step 02: processes of its own; the command is PID 1. pid_namespaces(7)."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+
+import pytest
+from runtime import eventually, namespace, processes_with, shell
+
+
+@pytest.fixture
+def victim():
+    """A process of the host's."""
+    process = subprocess.Popen(["sleep", f"1000.{random.randint(10**6, 10**7)}"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def random_seconds():
+    """A time to sleep that no other process sleeps."""
+    return f"1000.{random.randint(10**6, 10**7)}"
+
+
+def test_command_is_pid_1(runtime):
+    assert runtime.ok("echo $$") == "1\n"
+    with runtime.running() as box:
+        assert box.ask("echo $$") == "1\n"
+        assert box.pid > 1 and os.path.exists(f"/proc/{box.pid}")
+
+
+def test_pids_count_from_1_again(runtime):
+    # Not always 2: a runtime may have used a few before it became the command.
+    assert 1 < int(runtime.ok("sh -c 'echo $$'; true")) < 10
+
+
+def test_one_process_has_two_pids(runtime):
+    with runtime.running() as box:
+        status = open(f"/proc/{box.pid}/status").read()
+        assert re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)[1].split() == [
+            str(box.pid),
+            "1",
+        ]
+
+
+def test_namespace_is_new(runtime):
+    with runtime.running() as box:
+        inside = namespace("pid", box.pid)
+        assert inside != namespace("pid")
+        assert shell(f"lsns -n -t pid -o NS,PID -p {box.pid}").out.split() == [
+            inside,
+            str(box.pid),
+        ]
+
+
+def test_process_of_the_host_cannot_be_killed(runtime, victim):
+    result = runtime.run(f"kill -9 {victim.pid}")
+    assert result.status != 0 and "o such process" in result.err, result
+    assert victim.poll() is None
+
+
+def test_killing_all_that_can_be_seen_kills_no_process_of_the_host(runtime, victim):
+    # kill(2) with -1: every process that the caller may signal, but not itself and PID 1.
+    # The step before would end the machine's processes: there it is held off.
+    script = f"test $$ = 1 || exit 99; sleep {random_seconds()} & kill -9 -1; wait; echo alone"
+    assert runtime.ok(script) == "alone\n"
+    assert victim.poll() is None
+
+
+def test_processes_of_the_container_are_processes_of_the_host(runtime):
+    seconds = random_seconds()
+    with runtime.running() as box:
+        box.ask(f"sleep {seconds} & :")
+        assert 1 < int(box.ask("echo $!")) < 10
+        [outside] = processes_with(seconds)
+        os.kill(outside, signal.SIGKILL)
+        assert eventually(lambda: processes_with(seconds) == [])
+
+
+def test_death_of_pid_1_ends_all(runtime):
+    seconds = random_seconds()
+    runtime.ok(f"setsid sleep {seconds} >/dev/null 2>&1 & sleep 0.2")
+    assert eventually(lambda: processes_with(seconds) == [])
+
+
+def test_death_of_the_runtime_ends_all(runtime):
+    seconds = random_seconds()
+    with runtime.running() as box:
+        box.ask(f"setsid sleep {seconds} >/dev/null 2>&1 &")
+        assert eventually(lambda: processes_with(seconds))
+        box.kill(signal.SIGKILL)
+        assert eventually(lambda: processes_with(seconds) == [])
+
+
+def test_pid_1_is_immune_to_signals_that_it_does_not_handle(runtime):
+    assert runtime.ok("kill -TERM $$; echo alive") == "alive\n"
+
+
+def test_orphan_gets_pid_1_for_a_parent(runtime):
+    script = "sh -c '(sleep 0.3; exec sh -c \"echo parent \\$PPID\") & '; sleep 1; echo me $$"
+    assert runtime.ok(script) == "parent 1\nme 1\n"
+
+
+def test_two_containers_do_not_see_each_other(runtime):
+    with runtime.running() as one, runtime.running() as two:
+        assert one.ask("echo $$") == two.ask("echo $$") == "1\n"
+        assert namespace("pid", one.pid) != namespace("pid", two.pid)
+        result = two.ask(f"kill -9 {one.pid}")
+        assert "o such process" in result, result
+        assert one.ask("echo alive") == "alive\n"
+
+
+def test_nsenter_of_the_host_becomes_one_of_them(runtime):
+    with runtime.running() as box:
+        out = shell(f"nsenter -t {box.pid} -p sh -c 'echo $$'").out
+        assert 1 < int(out) < 20, out

@@ -1,0 +1,265 @@
+"""Step 03: a filesystem of its own: mount table, root, /proc, /sys, /dev.
+mount_namespaces(7), pivot_root(2)."""
+
+import os
+import pathlib
+import random
+
+import pytest
+from runtime import eventually, namespace, shell
+
+ROOTFS = pathlib.Path("/var/lib/workshop/rootfs")
+
+# The classic way out of a chroot: keep a directory above the new root, and climb.
+CHROOT_ESCAPE = """
+mkdir "/tmp/x"; chroot "/tmp/x" or die "chroot: $!";
+for (1..64) { chdir ".." }
+chroot "." or die "chroot: $!"; exec "cat", $ARGV[0];
+"""
+
+
+@pytest.fixture
+def host_file(tmp_path_factory):
+    """A file of the host's, with a secret in it."""
+    path = pathlib.Path(f"/var/tmp/secret-{random.randint(10**6, 10**7)}")
+    path.write_text(f"{random.random()}\n")
+    yield path
+    path.unlink()
+
+
+@pytest.fixture
+def image(tmp_path):
+    """A root filesystem of the test's own: a copy of busybox's."""
+    shell(f"cp -a {ROOTFS}/busybox {tmp_path}/root")
+    return tmp_path / "root"
+
+
+def tree(path):
+    """Every name below path, with type, mode, owner and size."""
+    return shell(f"find {path} -printf '%P %y %m %U %G %s\\n' | sort").out
+
+
+@pytest.mark.parametrize("name", ["busybox", "debian"])
+def test_root_is_the_image(runtime, name):
+    inside = runtime.ok("ls", "-A", "/", image=name).split()
+    assert sorted(inside) == sorted(os.listdir(ROOTFS / name))
+
+
+def test_swapping_the_image_swaps_the_system(runtime):
+    assert "Debian" in runtime.ok("cat /etc/os-release", image="debian")
+    result = runtime.run("cat", "/etc/os-release", image="busybox")
+    assert result.status != 0 and "No such file" in result.err, result
+
+
+def test_image_may_be_a_path(runtime, image):
+    mark = f"mark-{random.random()}"
+    (image / mark).touch()
+    assert mark in runtime.ok("ls", "/", image=image)
+    relative = f"./{image.name}"
+    assert mark in runtime.ok("ls", "/", image=relative, popen={"cwd": image.parent})
+
+
+def test_file_of_the_host_is_out_of_reach(runtime, host_file):
+    result = runtime.run("cat", str(host_file))
+    assert result.status != 0 and "No such file" in result.err, result
+    assert host_file.read_text() not in result.out
+    # Not by way of the host's processes either.
+    result = runtime.run(f"cat /proc/{os.getpid()}/root{host_file}")
+    assert result.status != 0 and "No such file" in result.err, result
+
+
+def test_chroot_escape_finds_no_way_out(runtime, host_file):
+    result = runtime.run("perl", "-e", CHROOT_ESCAPE, str(host_file), image="debian")
+    assert result.status != 0 and "No such file" in result.err, result
+    assert host_file.exists()
+
+
+def test_working_directory_is_the_new_root(runtime):
+    assert (
+        runtime.ok("pwd; ls -di . / | sed 's/ *\\([0-9]*\\).*/\\1/' | uniq | wc -l")
+        == "/\n1\n"
+    )
+
+
+def test_mount_table_has_what_a_container_needs_and_no_more(runtime):
+    out = runtime.ok("cat", "/proc/self/mountinfo")
+    targets = sorted(line.split()[4] for line in out.splitlines())
+    devices = [
+        f"/dev/{n}" for n in ("full", "null", "random", "tty", "urandom", "zero")
+    ]
+    expected = {
+        "/",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/dev/pts",
+        "/dev/shm",
+        "/dev/mqueue",
+        "/tmp",
+    }
+    assert set(targets) - {"/sys/fs/cgroup"} == expected | set(devices), out
+    assert len(targets) == len(set(targets)), out  # nothing hides below anything
+
+
+def test_mount_inside_stays_inside(runtime):
+    with runtime.running() as box:
+        before = pathlib.Path("/proc/self/mounts").read_text()
+        box.ask(
+            "mkdir /tmp/here; mount -t tmpfs inside /tmp/here; touch /tmp/here/file"
+        )
+        assert box.ask("ls /tmp/here") == "file\n"
+        assert pathlib.Path("/proc/self/mounts").read_text() == before
+        # findmnt agrees, looking into the container's own table.
+        assert shell(f"findmnt -N {box.pid} -n -o SOURCE /tmp/here").out == "inside\n"
+
+
+def test_mount_of_the_host_stays_outside(runtime, tmp_path):
+    with runtime.running() as box:
+        before = box.ask("cat /proc/self/mounts")
+        shell(f"mount -t tmpfs outside {tmp_path}")
+        try:
+            assert box.ask("cat /proc/self/mounts") == before
+        finally:
+            shell(f"umount {tmp_path}")
+
+
+def test_namespace_is_new(runtime):
+    with runtime.running() as box:
+        inside = namespace("mnt", box.pid)
+        assert inside != namespace("mnt")
+        assert shell(f"lsns -n -t mnt -o NS -p {box.pid}").out.split() == [inside]
+
+
+def test_proc_tells_of_the_containers_processes_only(runtime):
+    out = runtime.ok("cd /proc; echo [0-9]*; cat /proc/1/cmdline")
+    assert out.split("\n")[0].split() == ["1"], out
+    with runtime.running() as box:
+        names = box.ask("ps -o comm").split()
+        assert sorted(names) == ["COMMAND", "ps", "sh"], names
+        assert len([n for n in os.listdir("/proc") if n.isdigit()]) > 5
+
+
+def test_sys_is_read_only(runtime):
+    switch = "/sys/kernel/mm/transparent_hugepage/enabled"
+    result = runtime.run(f"echo never >{switch}")
+    assert result.status != 0 and "Read-only file system" in result.err, result
+    assert not os.statvfs("/sys").f_flag & os.ST_RDONLY
+
+
+def test_dev_has_the_usual_devices_and_no_disk(runtime):
+    out = runtime.ok("cd /dev; for n in *; do echo $n; done").split()
+    expected = (
+        "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    )
+    assert out == expected.split()
+
+
+def test_devices_work(runtime):
+    script = """
+    test "$(head -c 8 /dev/zero | tr '\\0' 0)" = 00000000 && echo zero
+    echo gone >/dev/null && test -z "$(cat /dev/null)" && echo null
+    test $(head -c 99 /dev/urandom | wc -c) = 99 && echo urandom
+    test $(head -c 9 /dev/random | wc -c) = 9 && echo random
+    echo x >/dev/full || echo full
+    (: >/dev/tty) || echo tty
+    """
+    result = runtime.run(script)
+    assert result.out.split() == ["zero", "null", "urandom", "random", "full", "tty"], (
+        result
+    )
+    assert "No space left" in result.err, result
+    assert "No such device or address" in result.err, result  # there is no terminal
+
+
+def test_dev_fd_and_its_kin_lead_to_the_open_files(runtime):
+    # Through pipes made inside: one of the host's root is not for everybody to reopen.
+    script = """
+    cat <(echo fd)
+    echo stdin | cat /dev/stdin
+    (echo stdout >/dev/stdout) | cat
+    (echo stderr >/dev/stderr) 2>&1 | cat
+    """
+    out = runtime.ok("bash", "-c", script, image="debian")
+    assert out.split() == ["fd", "stdin", "stdout", "stderr"]
+
+
+def test_pseudo_terminals_are_the_containers_own(runtime):
+    with runtime.terminal("sh") as terminal:
+        terminal.type("tty; ls /dev/pts; stty -echo\n")
+        terminal.wait_for(r"/dev/pts/0\r\n")
+        terminal.wait_for(r"0 +ptmx\r\n")
+        terminal.type("exit\n")
+        terminal.status()
+
+
+def test_tmp_shm_and_mqueue_are_the_containers_own(runtime):
+    name = f"file-{random.randint(10**6, 10**7)}"
+    with runtime.running() as box:
+        for place in ("/tmp", "/dev/shm", "/dev/mqueue"):
+            assert box.ask(f"touch {place}/{name} && ls {place}") == f"{name}\n"
+            assert not os.path.exists(f"{place}/{name}")
+    assert name not in runtime.ok("ls /tmp /dev/shm /dev/mqueue")
+
+
+def test_ordinary_user_inside_cannot_write_to_dev(runtime):
+    script = (
+        "touch /dev/mine 2>/dev/null || echo refused; echo x >/dev/null && echo null"
+    )
+    out = runtime.ok("su", "-s", "/bin/sh", "nobody", "-c", script)
+    assert out.split() == ["refused", "null"], out
+
+
+@pytest.mark.parametrize("name", ["/var/tmp/missing-image", "missing-image"])
+def test_missing_image_is_125_and_one_line(runtime, name):
+    result = runtime.run("true", "argument", image=name)
+    assert result.status == 125 and result.out == "", result
+    assert len(result.err.splitlines()) == 1, result
+    assert (
+        "No such file or directory" in result.err and "missing-image" in result.err
+    ), result
+
+
+def test_file_for_an_image_is_125_and_one_line(runtime):
+    result = runtime.run("true", "argument", image="/etc/passwd")
+    assert result.status == 125 and len(result.err.splitlines()) == 1, result
+    assert "a directory goes on a directory" in result.err, result
+
+
+def test_empty_image_is_125_and_stays_empty(runtime, tmp_path):
+    result = runtime.run("true", "argument", image=tmp_path)
+    assert result.status == 125 and len(result.err.splitlines()) == 1, result
+    assert "No such file or directory" in result.err, result
+    assert os.listdir(tmp_path) == []
+
+
+def test_image_is_as_before(runtime, image):
+    before = tree(image)
+    runtime.ok("ls /dev /proc /sys /tmp; touch /tmp/x /dev/shm/x", image=image)
+    assert tree(image) == before
+
+
+def test_links_in_a_hostile_image_lead_nowhere_outside(runtime, image, tmp_path):
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    before = tree(trap)
+    for name in ("dev", "tmp"):
+        shell(f"rm -rf {image}/{name}; ln -s {trap} {image}/{name}")
+    result = runtime.run("ls", "/dev/", image=image)
+    assert tree(trap) == before, result
+    assert result.status in (0, 125), result
+
+
+def test_containers_of_one_image_share_no_mounts(runtime):
+    with runtime.running() as one, runtime.running() as two:
+        one.ask("mkdir /tmp/one; mount -t tmpfs one /tmp/one")
+        assert "one" not in two.ask("cat /proc/self/mounts; ls /tmp")
+
+
+def test_mounts_end_with_a_killed_runtime(runtime):
+    before = pathlib.Path("/proc/self/mounts").read_text()
+    with runtime.running() as box:
+        pid = box.pid
+        box.ask("mount -t tmpfs x /tmp")
+        box.kill()
+        assert eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+        assert pathlib.Path("/proc/self/mounts").read_text() == before

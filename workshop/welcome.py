@@ -48,6 +48,7 @@ def ask(command):
             [*command, "sh", "-c", QUESTIONS],
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            check=False,
             text=True,
             timeout=60,
         )
@@ -62,7 +63,11 @@ def ask(command):
 def container(step):
     """How this step is told to run a command: it grows an argument now and then."""
     usage = subprocess.run(
-        [step, "run", "--help"], capture_output=True, text=True, timeout=60
+        [step, "run", "--help"],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
     )
     words = usage.stdout + usage.stderr
     command = [str(step), "run"]
@@ -76,7 +81,9 @@ def container(step):
 
 
 def table(step, host, inside):
-    grid = Table(title=f"One kernel, two views: steps/{step.parent.name}", title_justify="left")
+    grid = Table(
+        title=f"One kernel, two views: steps/{step.parent.name}", title_justify="left"
+    )
     grid.add_column("")
     grid.add_column("host")
     grid.add_column("container")
@@ -122,7 +129,9 @@ def main(arguments):
         if host:
             inside, why = ask(container(step))
         if why:
-            console.print(f"steps/{step.parent.name} made no container:", style="bold red")
+            console.print(
+                f"steps/{step.parent.name} made no container:", style="bold red"
+            )
             console.print(Text(why))
             failed = True
         else:
@@ -134,7 +143,9 @@ def main(arguments):
             console.print("Why: ./lab ssh -- sudo journalctl -u jupyter")
             return 1
         path = f"lab/tree/{FIRST}" if (PROJECT / FIRST).exists() else "lab"
-        url = f"http://127.0.0.1:{options.port}/{path}?token={TOKEN.read_text().strip()}"
+        url = (
+            f"http://127.0.0.1:{options.port}/{path}?token={TOKEN.read_text().strip()}"
+        )
         console.print("\n[bold]JupyterLab[/bold], in your browser:")
         console.print(Text("  " + url, style="cyan"), soft_wrap=True)
     console.print("\n[bold]Next[/bold]")

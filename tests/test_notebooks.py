@@ -10,11 +10,12 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from runtime import PROJECT, nothing_left_behind
+from runtime import PROJECT, eventually, host_state
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LIMIT = 120  # seconds that any one cell may take, under emulation as well
@@ -58,12 +59,16 @@ def complaints(cell):
 
 
 @pytest.fixture
-def learners_folder(tmp_path, monkeypatch):
-    """A folder in my/'s place, beside steps/: the real one is the learner's."""
-    (tmp_path / "my").mkdir()
-    (tmp_path / "steps").symlink_to(PROJECT / "steps")
-    monkeypatch.setenv("WORKSHOP_MY", str(tmp_path / "my"))
-    return tmp_path / "my"
+def learners_folder(monkeypatch):
+    """A folder in my/'s place, beside steps/: the real one is the learner's. Not pytest's
+    tmp_path, which is closed to the ordinary users that some facts are about."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        folder = pathlib.Path(name)
+        (folder / "my").mkdir()
+        (folder / "steps").symlink_to(PROJECT / "steps")
+        monkeypatch.setenv("WORKSHOP_MY", f"{folder}/my")
+        yield folder / "my"
 
 
 def test_executes_and_shows_what_it_promises(notebook, learners_folder):
@@ -86,8 +91,10 @@ def test_executes_and_shows_what_it_promises(notebook, learners_folder):
     sources = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "code")
     temporary = set(re.findall(r"/(?:var/)?tmp/\w[\w.]*", sources))
     before = {path for path in temporary if os.path.exists(path)}
-    with nothing_left_behind():
-        client.execute()
+    host = host_state()
+    client.execute()
+    eventually(lambda: host_state() == host, 5)
+    assert host_state() == host
     assert {path for path in temporary if os.path.exists(path)} <= before
     wrong = [
         f"\ncell {cell.id}: {complaint}\n{cell.source}\n--- shows:\n{text(cell)}"

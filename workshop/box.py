@@ -459,9 +459,14 @@ class BoxMagics(Magics):
 
 
 def load_ipython_extension(shell):
-    """Register the magics, and work in the project folder, as a terminal of the lab does."""
+    """Register the magics, and work in the project folder, as a terminal of the lab does.
+
+    The notebook gets two variables: `boxes`, and `mine`, the path of the learner's own
+    runtime. That is my/container.py, unless WORKSHOP_MY names another folder than my.
+    """
     os.chdir(PROJECT)
     shell.user_ns["boxes"] = boxes
+    shell.user_ns["mine"] = os.environ.get("WORKSHOP_MY", "my") + "/container.py"
     shell.register_magics(BoxMagics)
 
 

@@ -99,6 +99,7 @@ def test_command_dies_with_its_runtime(runtime):
         box.kill(signal.SIGKILL)
         box.process.wait(10)
         assert eventually(lambda: not os.path.exists(f"/proc/{pid}")), box.argv
+    runtime.sweep()
 
 
 def test_no_descriptor_but_stdio_is_inherited(runtime):

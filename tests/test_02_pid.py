@@ -19,9 +19,13 @@ def victim():
     process.wait()
 
 
-def random_seconds():
-    """A time to sleep that no other process sleeps."""
-    return f"1000.{random.randint(10**6, 10**7)}"
+@pytest.fixture
+def seconds():
+    """A time to sleep that no other process sleeps; whoever does is ended afterwards."""
+    text = f"1000.{random.randint(10**6, 10**7)}"
+    yield text
+    for pid in processes_with(text):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_command_is_pid_1(runtime):
@@ -61,16 +65,17 @@ def test_process_of_the_host_cannot_be_killed(runtime, victim):
     assert victim.poll() is None
 
 
-def test_killing_all_that_can_be_seen_kills_no_process_of_the_host(runtime, victim):
+def test_killing_all_that_can_be_seen_kills_no_process_of_the_host(
+    runtime, victim, seconds
+):
     # kill(2) with -1: every process that the caller may signal, but not itself and PID 1.
     # The step before would end the machine's processes: there it is held off.
-    script = f"test $$ = 1 || exit 99; sleep {random_seconds()} & kill -9 -1; wait; echo alone"
+    script = f"test $$ = 1 || exit 99; sleep {seconds} & kill -9 -1; wait; echo alone"
     assert runtime.ok(script) == "alone\n"
     assert victim.poll() is None
 
 
-def test_processes_of_the_container_are_processes_of_the_host(runtime):
-    seconds = random_seconds()
+def test_processes_of_the_container_are_processes_of_the_host(runtime, seconds):
     with runtime.running() as box:
         box.ask(f"sleep {seconds} & :")
         assert 1 < int(box.ask("echo $!")) < 10
@@ -79,19 +84,18 @@ def test_processes_of_the_container_are_processes_of_the_host(runtime):
         assert eventually(lambda: processes_with(seconds) == [])
 
 
-def test_death_of_pid_1_ends_all(runtime):
-    seconds = random_seconds()
+def test_death_of_pid_1_ends_all(runtime, seconds):
     runtime.ok(f"setsid sleep {seconds} >/dev/null 2>&1 & sleep 0.2")
     assert eventually(lambda: processes_with(seconds) == [])
 
 
-def test_death_of_the_runtime_ends_all(runtime):
-    seconds = random_seconds()
+def test_death_of_the_runtime_ends_all(runtime, seconds):
     with runtime.running() as box:
         box.ask(f"setsid sleep {seconds} >/dev/null 2>&1 &")
         assert eventually(lambda: processes_with(seconds))
         box.kill(signal.SIGKILL)
         assert eventually(lambda: processes_with(seconds) == [])
+    runtime.sweep()
 
 
 def test_pid_1_is_immune_to_signals_that_it_does_not_handle(runtime):

@@ -1,0 +1,26 @@
+#!/usr/bin/python3
+"""Break-out 01: rename the machine, and read somebody's message queue, from a container."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+
+sys.path.append(os.path.join(sys.path[0], ".."))
+from attack import end, inside, tell
+
+host, name = os.uname().nodename, f"owned-{random.randint(1000, 9999)}"
+process = inside("hostname", name)
+tell(f"call the whole machine {name}", os.uname().nodename == name, process)
+socket.sethostname(host)
+
+made = subprocess.run(
+    ["ipcmk", "-Q"], capture_output=True, text=True, check=True
+).stdout
+queue = made.split()[-1]
+process = inside("ipcrm", "-q", queue)
+tell(f"remove the host's message queue {queue}", process.returncode == 0, process)
+subprocess.run(["ipcrm", "-q", queue], capture_output=True)
+
+end()

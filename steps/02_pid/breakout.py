@@ -1,0 +1,19 @@
+#!/usr/bin/python3
+"""Break-out 02: kill a process of the host's from a container."""
+
+import os
+import subprocess
+import sys
+import time
+
+sys.path.append(os.path.join(sys.path[0], ".."))
+from attack import end, inside, tell
+
+victim = subprocess.Popen(["sleep", "60"])
+process = inside("sh", "-c", f"kill -9 {victim.pid}")
+time.sleep(0.1)
+tell(f"kill process {victim.pid} of the host", victim.poll() is not None, process)
+victim.kill()
+victim.wait()
+
+end()

@@ -1,0 +1,28 @@
+#!/usr/bin/python3
+"""Break-out 03: read a file of the host's from a container."""
+
+import os
+import random
+import sys
+
+sys.path.append(os.path.join(sys.path[0], ".."))
+from attack import end, inside, tell
+
+# The classic way out of a chroot: make a second one, which leaves the working directory
+# above the new root, and climb from there. Step 03 uses no chroot at all.
+CLIMB = """
+mkdir "/tmp/x"; chroot "/tmp/x" or die "chroot: $!\n"; chdir ".." for 1..64;
+chroot "." or die "chroot: $!\n"; exec "cat", $ARGV[0];
+"""
+
+secret, path = str(random.random()), f"/var/tmp/secret-{os.getpid()}"
+with open(path, "w") as file:
+    file.write(secret)
+
+process = inside("cat", path)
+tell(f"read {path} of the host", secret in process.stdout, process)
+process = inside("perl", "-e", CLIMB, path)
+tell("climb out with a second chroot", secret in process.stdout, process)
+os.unlink(path)
+
+end()

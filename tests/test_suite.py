@@ -21,10 +21,13 @@ PAIRS = list(zip(STEPS, STEPS[1:], strict=False))
 PAIR_IDS = [step.parent.name for _, step in PAIRS]
 
 # In a mount and IPC namespace of its own, since a runtime that does not isolate would
-# change the machine's.
-FENCE = (
-    "mount -t tmpfs t /tmp; mount -t tmpfs t /dev/shm; mount -t mqueue t /dev/mqueue; "
-)
+# change the machine's; with / shared, as systemd has it.
+FENCE = """
+mount --make-rshared /
+for place in /tmp /dev/shm; do mount -t tmpfs fence $place; done
+[ ! -e /dev/mqueue ] || mount -t mqueue fence /dev/mqueue
+exec "$@"
+"""
 
 
 def run_suite(runtime, *arguments, report=None):
@@ -40,7 +43,7 @@ def run_suite(runtime, *arguments, report=None):
     ]
     words += ["--runtime", str(runtime), *arguments]
     words += [f"--junitxml={report}"] if report else []
-    fence = ["unshare", "--mount", "--ipc", "sh", "-c", f'{FENCE} exec "$@"', "sh"]
+    fence = ["unshare", "--mount", "--ipc", "sh", "-c", FENCE, "sh"]
     # A place that the fence leaves alone.
     environment = {**os.environ, "TMPDIR": "/var/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(

@@ -406,7 +406,8 @@ class BoxMagics(Magics):
         source = "\n" + self.shell.transform_cell(cell)
         raw = f"%%box {line}\n{cell}"
         try:
-            box.run(source, self.shell.execution_count, raw, arguments.timeout)
+            number = len(self.shell.user_ns["In"]) - 1  # of the cell, as in its margin
+            box.run(source, number, raw, arguments.timeout)
         finally:
             if arguments.once:
                 box.end()

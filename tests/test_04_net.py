@@ -1,0 +1,288 @@
+"""Step 04: a network of its own; a bridge, an address, NAT and names.
+network_namespaces(7), veth(4). All of it without the internet: that is a network namespace
+of the tests' own, with addresses kept for documentation (RFC 5737)."""
+
+import contextlib
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from runtime import PROJECT, STEPS, eventually, namespace, shell
+
+NETWORK = PROJECT / "steps" / "network.sh"
+INTERNET, UPLINK = "192.0.2.2", "192.0.2.1"
+
+# On the internet: a server that tells its clients who they seem to be, and a DNS server
+# that knows one name.
+SERVERS = r"""
+import socket, sys, threading
+def who():
+    server = socket.create_server(("0.0.0.0", 80))
+    while True:
+        client, peer = server.accept()
+        client.sendall(f"you are {peer[0]}\n".encode())
+        client.close()
+threading.Thread(target=who, daemon=True).start()
+dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+dns.bind(("0.0.0.0", 53))
+print("ready", flush=True)
+while True:
+    question, peer = dns.recvfrom(512)
+    end = question.index(b"\0", 12) + 5
+    known = question[12:end].lower().startswith(b"\x08workshop\x04test\0\0\1")
+    answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton("192.0.2.77")
+    flags = b"\x81\x80" if known else b"\x81\x83"
+    counts = b"\0\1" + (b"\0\1" if known else b"\0\0") + b"\0\0\0\0"
+    dns.sendto(question[:2] + flags + counts + question[12:end] + answer * known, peer)
+"""
+
+
+@pytest.fixture
+def network():
+    """The host's side of step 04, switched on for a test and off afterwards."""
+    before = firewall()
+    shell(f"{NETWORK} on")
+    yield
+    shell(f"{NETWORK} off")
+    assert firewall() == before
+
+
+def firewall():
+    forward = pathlib.Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    return forward, shell("nft list ruleset").out, shell("ip route; ip -br link").out
+
+
+@pytest.fixture(scope="module")
+def internet():
+    """A machine beyond the host, which has no route to the containers."""
+    name = f"internet{os.getpid()}"
+    shell(
+        f"ip netns add {name}; ip link add uplink0 type veth peer name eth0 netns {name};"
+        f"ip address add {UPLINK}/24 dev uplink0; ip link set uplink0 up;"
+        f"ip -n {name} address add {INTERNET}/24 dev eth0; ip -n {name} link set eth0 up"
+    )
+    argv = ["ip", "netns", "exec", name, sys.executable, "-c", SERVERS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout.readline() == "ready\n"
+        yield INTERNET
+        server.kill()
+    shell(f"ip netns delete {name}")
+    assert eventually(lambda: not os.path.exists("/sys/class/net/uplink0"))
+
+
+@contextlib.contextmanager
+def server_on(family, address):
+    """A server of the host's that greets every client. Yields its address."""
+    with socket.socket(family) as server:
+        server.bind(address)
+        server.listen()
+
+        def greet():
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    client.sendall(b"hello\n")
+                    client.close()
+
+        threading.Thread(target=greet, daemon=True).start()
+        yield server.getsockname()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def connect_to(address, port):
+    """A command that prints what a TCP server says."""
+    return ("bash", "-c", f"timeout 10 cat </dev/tcp/{address}/{port}")
+
+
+def address_of(pid):
+    """100.64.0.0 plus pid."""
+    return f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
+
+
+def test_without_a_network_there_is_loopback_only(runtime):
+    out = runtime.ok("ip -o link", net="none")
+    assert [line.split()[1] for line in out.splitlines()] == ["lo:"] and ",UP" in out, (
+        out
+    )
+    runtime.ok("ping", "-c", "1", "127.0.0.1", net="none")
+    assert len(os.listdir("/sys/class/net")) > 1
+
+
+def test_namespace_is_new(runtime):
+    with runtime.running() as box:
+        inside = namespace("net", box.pid)
+        assert inside != namespace("net")
+        assert shell(f"lsns -n -t net -o NS -p {box.pid}").out.split() == [inside]
+
+
+@pytest.mark.parametrize("net", ["none", "bridge"])
+def test_service_on_the_hosts_loopback_is_out_of_reach(runtime, network, net):
+    with server_on(socket.AF_INET, ("127.0.0.1", 0)) as (address, port):
+        assert "hello" in shell(f"cat </dev/tcp/{address}/{port}").out
+        result = runtime.run(*connect_to(address, port), image="debian", net=net)
+        assert result.status != 0 and "Connection refused" in result.err, result
+
+
+def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
+    name = f"private-{random.random()}"
+    script = (
+        "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0);"
+        'connect(S, pack_sockaddr_un("\\0$ARGV[0]")) or die "connect: $!\\n"; print <S>'
+    )
+    with server_on(socket.AF_UNIX, f"\0{name}"):
+        assert subprocess.check_output(["perl", "-e", script, name]) == b"hello\n"
+        result = runtime.run("perl", "-e", script, name, image="debian")
+        assert result.status != 0 and "Connection refused" in result.err, result
+
+
+def test_network_device_changed_inside_changes_nothing_outside(runtime):
+    runtime.ok("ip link set lo down; ip link set lo mtu 1000", net="none")
+    assert "state UNKNOWN" in shell("ip link show lo").out  # up, as a loopback says it
+    assert "mtu 65536" in shell("ip link show lo").out
+
+
+def test_address_is_100_64_plus_the_pid(runtime, network):
+    with runtime.running(net="bridge") as box:
+        expected = address_of(box.pid)
+        assert f" {expected}/10 " in box.ask("ip -o -4 address show eth0")
+        # ip of the host's agrees.
+        shell(f"ip netns attach box{box.pid} {box.pid}")
+        try:
+            out = shell(f"ip -n box{box.pid} -o -4 address show eth0").out
+            assert f" {expected}/10 " in out
+        finally:
+            shell(f"ip netns delete box{box.pid}")
+        assert f"veth{box.pid}" in os.listdir("/sys/class/net/workshop0/brif")
+
+
+def test_host_is_reached_over_the_bridge(runtime, network):
+    with server_on(socket.AF_INET, ("100.64.0.1", 0)) as (address, port):
+        out = runtime.ok(*connect_to(address, port), image="debian", net="bridge")
+        assert out == "hello\n"
+
+
+def test_containers_reach_each_other(runtime, network):
+    script = "while :; do echo hello | nc -l -p 7777; done"
+    with runtime.running(f"({script}) >/dev/null 2>&1 &", net="bridge") as server:
+        with runtime.running(net="bridge") as client:
+            address = address_of(server.pid)
+            client.ask(f"ping -c 1 -w 10 {address}")
+            out = client.ask(f"sleep 0.5; nc -w 10 {address} 7777 </dev/null")
+            assert out == "hello\n"
+
+
+def test_one_port_can_be_taken_in_every_container(runtime):
+    with runtime.running(net="none") as one, runtime.running(net="none") as two:
+        for box in (one, two):
+            box.ask("nc -l -p 80 >/dev/null 2>&1 &")
+            assert eventually(lambda box=box: ":0050 " in box.ask("cat /proc/net/tcp*"))
+    assert shell("ss -Hltn 'sport = 80'").out == ""
+
+
+def test_internet_is_reached_through_nat(runtime, network, internet):
+    out = runtime.ok(*connect_to(internet, 80), image="debian", net="bridge")
+    assert (
+        out == f"you are {UPLINK}\n"
+    )  # not 100.64...: the internet has no way to that
+
+
+def test_name_is_resolved(runtime, network, internet, tmp_path):
+    """With the tests' DNS server in the place of the host's."""
+    (tmp_path / "dns").write_text(f"nameserver {internet}\n")
+    mount = f'mount --bind {tmp_path}/dns /run/workshop/dns; exec "$@"'
+    argv = runtime.argv(
+        "getent", "hosts", "workshop.test", image="debian", net="bridge"
+    )
+    out = shell(f"unshare -m sh -c '{mount}' sh {' '.join(argv)}").out
+    assert out.split() == ["192.0.2.77", "workshop.test"], out
+    assert f"nameserver {internet}" not in pathlib.Path("/etc/resolv.conf").read_text()
+
+
+def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network):
+    before = pathlib.Path("/etc/resolv.conf").read_text()
+    assert "/etc/resolv.conf" in runtime.ok("cat /proc/self/mounts", net="bridge")
+    runtime.run("echo nameserver 192.0.2.66 >/etc/resolv.conf", net="bridge")
+    assert pathlib.Path("/etc/resolv.conf").read_text() == before
+
+
+def test_many_containers_at_once_have_as_many_addresses(runtime, network):
+    """50 on the last step, which is the one that gets used; a few on the others."""
+    count = 50 if runtime.path.parent in (STEPS[-1].parent, PROJECT / "my") else 5
+    with contextlib.ExitStack() as stack:
+        boxes = [
+            stack.enter_context(runtime.running(net="bridge")) for _ in range(count)
+        ]
+        lines = [box.ask("ip -o -4 address show eth0") for box in boxes]
+        assert len({line.split()[3] for line in lines}) == count
+        assert len(os.listdir("/sys/class/net/workshop0/brif")) == count
+    assert eventually(lambda: os.listdir("/sys/class/net/workshop0/brif") == [])
+
+
+def test_cable_ends_with_a_killed_runtime(runtime, network):
+    with runtime.running(net="bridge") as box:
+        veth = f"/sys/class/net/veth{box.pid}"
+        assert os.path.exists(veth)
+        box.kill(signal.SIGKILL)
+        assert eventually(lambda: not os.path.exists(veth))
+    runtime.sweep()
+
+
+def test_missing_bridge_is_told_with_what_to_type(runtime):
+    result = runtime.run("true", "argument", net="bridge")
+    assert result.status == 125 and len(result.err.splitlines()) == 1, result
+    assert "sudo steps/network.sh on" in result.err, result
+
+
+def test_unknown_kind_of_network_is_refused(runtime):
+    result = runtime.run("true", "argument", net="token-ring")
+    assert result.status == 125 and len(result.err.splitlines()) == 1, result
+    assert "bridge|none" in result.err, result
+
+
+@pytest.mark.also_before
+def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
+    shell("nft add table ip mine; nft add chain ip mine c; nft add rule ip mine c drop")
+    try:
+        before = firewall()
+        for _ in range(2):
+            shell(f"{NETWORK} on && {NETWORK} status")
+        assert "masquerade" in firewall()[1] and firewall()[0] == "1\n"
+        for _ in range(2):
+            shell(f"{NETWORK} off")
+        assert firewall() == before
+        assert shell(f"{NETWORK} status", check=False).status != 0
+    finally:
+        shell("nft delete table ip mine")
+
+
+@pytest.mark.also_before
+def test_network_sh_puts_forwarding_back(runtime):
+    switch = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
+    before = switch.read_text()
+    try:
+        for value in ("0\n", "1\n"):
+            switch.write_text(value)
+            shell(f"{NETWORK} on; {NETWORK} off")
+            assert switch.read_text() == value
+    finally:
+        switch.write_text(before)
+
+
+@pytest.mark.also_before
+def test_bridge_of_somebody_elses_is_left_alone(runtime):
+    shell("ip link add workshop0 type veth peer name workshop1")
+    try:
+        result = shell(f"{NETWORK} on", check=False)
+        assert result.status == 1 and len(result.err.splitlines()) == 1, result
+        assert re.search("workshop0.* not ours", result.err), result
+        shell(f"{NETWORK} off")
+        assert os.path.exists("/sys/class/net/workshop0")
+    finally:
+        shell("ip link delete workshop0")

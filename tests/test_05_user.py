@@ -1,0 +1,213 @@
+"""Step 05: root inside is nobody outside. user_namespaces(7), mount_setattr(2)."""
+
+import os
+import pathlib
+import random
+import re
+
+import pytest
+from runtime import Runtime, children, eventually, namespace, shell
+
+ROOTFS = pathlib.Path("/var/lib/workshop/rootfs")
+
+
+@pytest.fixture
+def image(tmp_path):
+    """A root filesystem of the test's own: a copy of busybox's."""
+    shell(f"cp -a {ROOTFS}/busybox {tmp_path}/root")
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def user(tmp_path):
+    """A function that makes of a runtime one that an ordinary user starts, who owns the
+    image at user.image."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shell(f"cp -a {ROOTFS}/busybox {home}/root; chown -R nobody:nogroup {home}")
+    shell(f"chmod 755 {tmp_path} {tmp_path.parent} {tmp_path.parent.parent}")
+    words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--groups=0,24"]
+    words += ["env", f"HOME={home}"]
+
+    def by_user(runtime):
+        return Runtime(runtime.path, words)
+
+    by_user.image = home / "root"
+    return by_user
+
+
+def on_disk(path, image):
+    """Where a file that a running container wrote to /path is: in the image, or from step
+    07 in the thin layer on top."""
+    layers = pathlib.Path("/var/lib/workshop/containers").glob(f"*/upper/{path}")
+    return next(iter([*layers, image / path]))
+
+
+def test_root_inside_is_100000_outside(runtime):
+    with runtime.running() as box:
+        assert box.ask("id -u; id -g").split() == ["0", "0"]
+        status = pathlib.Path(f"/proc/{box.pid}/status").read_text()
+        for line in ("Uid", "Gid"):
+            ids = re.search(rf"^{line}:\s+(.*)$", status, re.MULTILINE)[1].split()
+            assert set(ids) == {"100000"}, status
+        assert shell(f"stat -c %u /proc/{box.pid}").out == "100000\n"
+
+
+def test_map_is_as_promised(runtime):
+    with runtime.running() as box:
+        for name in ("uid_map", "gid_map"):
+            lines = [
+                pathlib.Path(f"/proc/{box.pid}/{name}").read_text().split(),
+                box.ask(f"cat /proc/self/{name}").split(),
+            ]
+            assert lines == [["0", "100000", "65536"]] * 2
+
+
+def test_namespace_is_new_and_owns_the_others(runtime):
+    with runtime.running() as box:
+        inside = namespace("user", box.pid)
+        assert inside != namespace("user")
+        assert shell(f"lsns -n -t user -o NS -p {box.pid}").out.split() == [inside]
+        # nsenter of the host's: root there, in all of its namespaces.
+        out = shell(
+            f"nsenter -t {box.pid} -a id -u; nsenter -t {box.pid} -a hostname"
+        ).out
+        assert out.split() == ["0", "container"]
+
+
+def test_files_of_the_image_are_roots_inside_and_on_disk(runtime):
+    assert runtime.ok("stat -c %u:%g /bin /etc/passwd").split() == ["0:0", "0:0"]
+    assert os.stat(ROOTFS / "busybox" / "bin").st_uid == 0
+    # It is the map, not a chown: the host's own files are nobody's inside.
+    assert runtime.ok("stat -c %u /proc/sys /sys").split() == ["65534", "65534"]
+
+
+def test_file_written_inside_is_rightly_owned_on_disk(runtime, image):
+    with runtime.running(image=image) as box:
+        assert box.ask("touch /roots /users; chown 1000:1001 /users") == ""
+        assert box.ask("stat -c %u:%g /roots /users").split() == ["0:0", "1000:1001"]
+        for name, ids in (("roots", (0, 0)), ("users", (1000, 1001))):
+            found = os.stat(on_disk(name, image))
+            assert (found.st_uid, found.st_gid) == ids
+
+
+@pytest.mark.also_before
+def test_users_inside_are_kept_apart(runtime):
+    """As apt needs it, which works as user _apt, 42."""
+    script = """
+    echo secret >/root/file; chmod 600 /root/file; chmod 755 /root
+    install -d -o _apt /var/tmp/apt
+    su -s /bin/bash _apt -c 'id -u; touch /var/tmp/apt/x; stat -c %U /var/tmp/apt/x;
+                             cat /root/file'
+    rm -r /var/tmp/apt /root/file; chmod 700 /root
+    """
+    result = runtime.run("bash", "-c", script, image="debian")
+    assert result.out.split() == ["42", "_apt"], result
+    assert "cat: /root/file: Permission denied" in result.err, result
+
+
+def test_id_beyond_the_map_does_not_exist(runtime):
+    result = runtime.run("touch /tmp/x; chown 65536 /tmp/x")
+    assert result.status != 0 and "Invalid argument" in result.err, result
+    runtime.ok("touch /tmp/x; chown 65535 /tmp/x")
+
+
+def test_groups_of_the_caller_are_dropped(runtime):
+    caller = Runtime(runtime.path, ["setpriv", "--groups", "0,6,24"])
+    with caller.running() as box:
+        assert box.ask("id -G") == "0\n"
+        status = pathlib.Path(f"/proc/{box.pid}/status").read_text()
+        assert re.search(r"^Groups:\s*$", status, re.MULTILINE), status
+
+
+def test_device_file_cannot_be_made(runtime):
+    result = runtime.run("mknod /tmp/disk b 254 0")
+    assert result.status != 0 and "Operation not permitted" in result.err, result
+
+
+def test_disk_cannot_be_mounted(runtime):
+    result = runtime.run("mkdir /tmp/x; mount -t ext4 /dev/zero /tmp/x")
+    assert result.status != 0, result
+    assert re.search("permission denied|Operation not permitted", result.err), result
+    runtime.ok("mkdir /tmp/x; mount -t tmpfs x /tmp/x")  # what is harmless is allowed
+
+
+def test_clock_of_the_host_cannot_be_set(runtime):
+    result = runtime.run('date -s "$(date "+%Y-%m-%d %H:%M:%S")"')
+    assert "Operation not permitted" in result.err, result
+
+
+def test_kernel_of_the_host_cannot_be_told_anything(runtime):
+    for path, value in (("sysrq-trigger", "h"), ("sys/kernel/core_pattern", "core")):
+        result = runtime.run(f"echo {value} >/proc/{path}")
+        assert result.status != 0, result
+        assert re.search("Permission denied|Read-only", result.err), result
+
+
+def test_root_inside_may_not_read_the_hosts_processes(runtime):
+    """Even where it sees them: root of the container's user namespace, in the host's
+    mount and PID namespaces."""
+    with runtime.running() as box:
+        enter = f"nsenter -t {box.pid} -U -S 0 -G 0"
+        result = shell(f"{enter} cat /proc/1/environ", check=False)
+        assert result.status != 0 and "Permission denied" in result.err, result
+        result = shell(f"{enter} kill -0 1", check=False)
+        assert "not permitted" in result.err, result
+
+
+def test_root_inside_may_not_join_the_hosts_namespaces(runtime):
+    with runtime.running() as box:
+        enter = f"nsenter -t {box.pid} -U -S 0 -G 0"
+        for flag in ("-u", "-m", "-n", "-i"):
+            result = shell(f"{enter} nsenter -t 1 {flag} true", check=False)
+            assert result.status != 0, result
+            assert re.search("Permission denied|not permitted", result.err), result
+
+
+def test_ordinary_user_is_root_inside_and_themself_outside(runtime, user):
+    with user(runtime).running(image=user.image, hostname="mine") as box:
+        assert box.ask("id -u; hostname; echo $$").split() == ["0", "mine", "1"]
+        pid = children(box.process.pid)[0]
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        assert set(re.search(r"Uid:\s+(.*)", status)[1].split()) == {"65534"}, status
+        assert box.ask("touch /mine && stat -c %u /mine") == "0\n"
+        places = [user.image, *user.image.parent.glob(".workshop/containers/*/upper")]
+        found = [place / "mine" for place in places if (place / "mine").exists()]
+        assert [os.stat(path).st_uid for path in found] == [65534]
+
+
+def test_ordinary_user_has_loopback_only_and_no_second_id(runtime, user):
+    runner = user(runtime)
+    out = runner.ok(
+        "ip -o link | wc -l; cat /proc/self/setgroups", image=user.image, net=None
+    )
+    assert out.split() == ["1", "deny"]
+    result = runner.run("touch /tmp/x; chown 1 /tmp/x", image=user.image)
+    assert result.status != 0 and "Invalid argument" in result.err, result
+
+
+def test_ordinary_user_is_refused_the_bridge_in_one_line(runtime, user):
+    user(runtime).ok("true", "argument", image=user.image, net="none")
+    result = user(runtime).run("true", "argument", image=user.image, net="bridge")
+    assert result.status == 125 and len(result.err.splitlines()) == 1, result
+    assert re.search("not permitted|does not exist", result.err), result
+
+
+def test_ordinary_user_leaves_nothing_behind(runtime, user):
+    user(runtime).ok("touch /tmp/x", image=user.image)
+    state = user.image.parent / ".workshop" / "containers"
+    assert not state.exists() or eventually(lambda: os.listdir(state) == [])
+
+
+def test_image_on_another_filesystem_is_told_in_one_line(runtime):
+    """One that the kernel cannot map the owners of: proc will do for a root filesystem."""
+    result = runtime.run("true", "argument", image="/proc/self")
+    assert result.status == 125 and len(result.err.splitlines()) == 1, result
+    assert "no idmapped mounts" in result.err, result
+
+
+@pytest.mark.also_before
+def test_descriptors_handed_over_do_not_reach_the_command(runtime):
+    name = f"mark-{random.random()}"
+    out = runtime.ok(f": {name}; ls -l /proc/self/fd | wc -l")
+    assert int(out) <= 5, out  # total, 0, 1, 2, and the directory itself

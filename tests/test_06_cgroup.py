@@ -1,0 +1,234 @@
+"""Step 06: its share of the machine, and no more. cgroups(7), the kernel's
+admin-guide/cgroup-v2. Limits are shown by what happens at them."""
+
+import os
+import pathlib
+import re
+import subprocess
+import time
+
+import pytest
+from runtime import eventually, namespace, shell
+
+CGROUPS = pathlib.Path("/sys/fs/cgroup/workshop")
+
+# Takes memory a megabyte at a time, and says how much it has.
+HOG = (
+    '$| = 1; my @all; for my $n (1..400) { push @all, "x" x (1 << 20); print "$n\\n"; }'
+)
+BOMB = "bomb() { bomb | bomb & }; bomb; sleep 5"
+
+
+def group_of(box):
+    """The cgroup that a running container has been given."""
+    return CGROUPS / str(box.process.pid)
+
+
+def number(path):
+    return int(path.read_text())
+
+
+def cpu_seconds(group):
+    return (
+        int(re.search(r"usage_usec (\d+)", (group / "cpu.stat").read_text())[1]) / 1e6
+    )
+
+
+@pytest.fixture
+def stress(tmp_path):
+    """An image with stress-ng, another's client, and the libraries that it needs."""
+    image = tmp_path / "stress"
+    shell(
+        f"cp -a /var/lib/workshop/rootfs/busybox {image}; cp /usr/bin/stress-ng {image}/bin;"
+        f"ldd /usr/bin/stress-ng | grep -o '/[^ ]*' | xargs -I@ cp --parents @ {image}"
+    )
+    return image
+
+
+def test_memory_hog_is_killed_at_its_limit(runtime):
+    result = runtime.run("perl", "-e", HOG, image="debian", memory="64M")
+    assert result.status == 137, result
+    # The interpreter itself takes a few of the 64.
+    assert 0.9 * 64 - 4 <= int(result.lines[-1]) <= 64, result.lines[-1]
+    assert "killed by the kernel: out of memory, limit 64M" in result.err, result
+    assert len(result.err.splitlines()) == 1, result
+
+
+def test_memory_hog_is_killed_alone(runtime):
+    with runtime.running(memory="32M") as neighbour:
+        result = runtime.run("perl", "-e", HOG, image="debian", memory="64M")
+        assert result.status == 137, result
+        assert neighbour.ask("echo alive") == "alive\n"
+        events = (group_of(neighbour) / "memory.events").read_text()
+        assert "oom_kill 0" in events, events
+
+
+def test_memory_that_fits_is_had(runtime):
+    script = HOG.replace("400", "40")
+    out = runtime.ok("perl", "-e", script, image="debian", memory="64M")
+    assert out.split()[-1] == "40"
+
+
+def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
+    result = runtime.run("head -c 200M /dev/zero >/tmp/big; echo late", memory="64M")
+    assert result.status == 137 or "late" in result.out, result
+    assert "out of memory, limit 64M" in result.err, result
+
+
+def test_fork_bomb_stays_at_its_count(runtime):
+    argv = runtime.argv("bash", "-c", BOMB, image="debian", pids=32)
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as bomb:
+        group = CGROUPS / str(bomb.pid)
+        assert eventually(
+            lambda: (group / "pids.peak").exists() and number(group / "pids.peak") >= 32
+        )
+        start = time.monotonic()
+        assert shell("echo usable").out == "usable\n"  # the host
+        assert time.monotonic() - start < 5
+        assert number(group / "pids.current") <= 32
+        assert number(group / "pids.peak") <= 32
+        assert int(re.search(r"max (\d+)", (group / "pids.events").read_text())[1]) > 0
+        bomb.kill()
+    assert eventually(lambda: not (group / "cgroup.procs").read_text())
+    runtime.sweep()
+
+
+def test_process_over_the_count_is_refused(runtime):
+    script = "for i in $(seq 40); do sleep 2 & done"
+    result = runtime.run("bash", "-c", script, image="debian", pids=16)
+    assert "Resource temporarily unavailable" in result.err, result
+
+
+def test_half_a_cpu_is_half_a_second_each_second(runtime):
+    spin = "while :; do :; done"
+    with runtime.running(f"({spin}) & ({spin}) &", cpus="0.5") as box:
+        group = group_of(box)
+        time.sleep(0.5)
+        seconds, start = cpu_seconds(group), time.monotonic()
+        time.sleep(6)
+        used = cpu_seconds(group) - seconds
+        share = used / (time.monotonic() - start)
+        assert 0.45 <= share <= 0.55, share
+        assert "nr_throttled 0\n" not in (group / "cpu.stat").read_text()
+        box.kill()
+    assert eventually(lambda: not (group / "cgroup.procs").read_text())
+    runtime.sweep()
+
+
+def test_stress_ng_is_held_to_the_limits(runtime, stress):
+    words = "--vm 1 --vm-bytes 200M --vm-keep --cpu 2 --timeout 6 --oomable"
+    argv = runtime.argv(
+        "stress-ng", *words.split(), image=stress, memory="64M", cpus="0.5"
+    )
+    start = time.monotonic()
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        group, seen = CGROUPS / str(process.pid), []
+
+        def look():
+            if process.poll() is None and group.exists():
+                seen.append(
+                    (
+                        number(group / "memory.peak"),
+                        cpu_seconds(group),
+                        time.monotonic(),
+                    )
+                )
+            return process.poll() is not None
+
+        assert eventually(look, 50)
+    peak, seconds, end = seen[-1]
+    assert 0.5 * (64 << 20) <= peak <= 64 << 20, peak
+    assert 0.3 <= seconds / (end - start) <= 0.55, (seconds, end - start)
+
+
+def test_container_is_born_in_its_cgroup(runtime):
+    with runtime.running(pids=50) as box:
+        line = pathlib.Path(f"/proc/{box.pid}/cgroup").read_text()
+        assert line == f"0::/workshop/{box.process.pid}\n"
+        assert str(box.pid) in shell("systemd-cgls --no-pager /workshop").out
+        # The runtime is not.
+        outside = pathlib.Path(f"/proc/{box.process.pid}/cgroup").read_text()
+        assert "/workshop/" not in outside
+
+
+def test_inside_its_cgroup_is_the_root(runtime):
+    with runtime.running(memory="64M", pids=50) as box:
+        assert box.ask("cat /proc/self/cgroup") == "0::/\n"
+        assert box.ask("cat /sys/fs/cgroup/memory.max") == f"{64 << 20}\n"
+        assert box.ask("cat /sys/fs/cgroup/memory.swap.max") == "0\n"
+        assert box.ask("grep -c . /sys/fs/cgroup/cgroup.procs").strip() >= "1"
+        assert "ls: /sys/fs/cgroup/workshop" in box.ask("ls /sys/fs/cgroup/workshop")
+        inside = namespace("cgroup", box.pid)
+        assert inside != namespace("cgroup")
+        assert inside in shell(f"lsns -n -t cgroup -o NS -p {box.pid}").out
+
+
+def test_limit_cannot_be_lifted_from_inside(runtime):
+    with runtime.running(memory="64M", pids=50) as box:
+        out = box.ask("echo max >/sys/fs/cgroup/memory.max")
+        assert "Permission denied" in out, out
+        assert number(group_of(box) / "memory.max") == 64 << 20
+
+
+def test_without_a_limit_no_cgroup_is_made(runtime):
+    assert "--memory" in runtime.usage
+    with runtime.running() as box:
+        assert not group_of(box).exists()
+        same = [
+            pathlib.Path(f"/proc/{pid}/cgroup").read_text() for pid in ("self", box.pid)
+        ]
+        assert same[0] == same[1]
+
+
+def test_cgroup_goes_with_the_container(runtime):
+    with runtime.running(memory="64M") as box:
+        group = group_of(box)
+        assert group.exists()
+    assert not group.exists()
+
+
+def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
+    with runtime.running(memory="64M") as box:
+        group = group_of(box)
+        box.kill()
+        box.process.wait(10)
+        assert group.exists()
+    assert eventually(lambda: not (group / "cgroup.procs").read_text())
+    with runtime.running(memory="64M") as alive:
+        runtime.sweep()
+        assert not group.exists()
+        assert group_of(alive).exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("memory", v) for v in ("0", "-1", "much", "1.5G", "M", "", "99999G")),
+        *(("pids", v) for v in ("0", "-1", "many", "1.5", "99999999")),
+        *(("cpus", v) for v in ("0", "-1", "all", "nan", "inf", "9999")),
+    ],
+)
+def test_bad_limit_is_refused_and_nothing_is_made(runtime, option, value):
+    result = runtime.run("echo started", **{option: value})
+    assert result.status == 125 and result.out == "", result
+    assert len(result.err.splitlines()) == 1 and f"--{option}" in result.err, result
+    assert not CGROUPS.exists() or not list(CGROUPS.glob("[0-9]*"))
+
+
+def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
+    argv = runtime.argv("true", memory="64M")
+    hide = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
+    result = shell(f"unshare -m sh -c '{hide}' sh {' '.join(argv)}", check=False)
+    assert result.status == 125 and len(result.err.splitlines()) == 1, result
+    assert "cgroup v2" in result.err, result
+
+
+def test_stopped_processes_die_with_the_container_too(runtime):
+    with runtime.running("sleep 1000 & kill -STOP $!", pids=20) as box:
+        group = group_of(box)
+        assert number(group / "pids.current") >= 2
+    assert not group.exists() and not os.path.exists(f"/proc/{box.process.pid}")

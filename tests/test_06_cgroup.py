@@ -70,7 +70,7 @@ def test_memory_that_fits_is_had(runtime):
 
 
 def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
-    result = runtime.run("head -c 200M /dev/zero >/tmp/big; echo late", memory="64M")
+    result = runtime.run("head -c 200m /dev/zero >/tmp/big; echo late", memory="64M")
     assert result.status == 137 or "late" in result.out, result
     assert "out of memory, limit 64M" in result.err, result
 

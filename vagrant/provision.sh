@@ -54,8 +54,12 @@ python_packages() {
 	cp "$here/requirements.txt" /opt/workshop/requirements.txt
 }
 
+# The root filesystems are made as layers, which nobody writes to: layers/NAME. Steps
+# 03 to 06 use copies of them, rootfs/NAME, and may change those.
+layers=/var/lib/workshop/layers
+
 busybox() {
-	root=/var/lib/workshop/rootfs/busybox
+	root=$layers/busybox
 	[ -e $root ] && return 0
 	say 'root filesystem: busybox'
 	rm -rf $root.new
@@ -83,7 +87,7 @@ busybox() {
 }
 
 debian() {
-	root=/var/lib/workshop/rootfs/debian
+	root=$layers/debian
 	[ -e $root ] && return 0
 	say 'root filesystem: debian'
 	rm -rf $root.new
@@ -106,13 +110,90 @@ debian() {
 	mv $root.new $root
 }
 
-images() {
-	# For the last step an image is a stack of layers, named in a file, the top
-	# one first. These two have a single layer.
-	mkdir -p /var/lib/workshop/images
-	for name in busybox debian; do
-		echo /var/lib/workshop/rootfs/$name >/var/lib/workshop/images/$name
+# The middle layer of the image app: the interpreter and nothing else, a delta on debian.
+python() {
+	root=$layers/python
+	[ -e $root ] && return 0
+	say 'layer: python'
+	rm -rf $root.new
+	mkdir -p $root.new $root.new.debs/partial
+	# Fetches just the packages that debian lacks: it is debian's list of installed
+	# packages that apt looks at. Package lists of the machine that are too old, or none,
+	# are fetched anew.
+	set -- apt-get install -q -y --download-only --no-install-recommends \
+		-o Dir::State::status=$layers/debian/var/lib/dpkg/status \
+		-o Dir::Cache::archives=$root.new.debs -o Debug::NoLocking=1 python3-minimal
+	"$@" || { apt-get update -q && "$@"; }
+	for package in "$root".new.debs/*.deb; do
+		dpkg-deb -x "$package" $root.new
 	done
+	rm -rf $root.new.debs $root.new/usr/share/doc $root.new/usr/share/man \
+		$root.new/usr/share/lintian
+	# debian's /bin and /lib are links to /usr/bin and /usr/lib: directories of the same
+	# name up here would hide them, and with them all of debian.
+	for name in bin lib lib64 sbin; do
+		[ ! -e "$root.new/$name" ] || { say "layer python has /$name" && exit 1; }
+	done
+	# As the packages' own scripts would do; else every new container does it at its start.
+	/usr/bin/python3 -m compileall -q -s $root.new -p / $root.new/usr/lib/python3*
+	mv $root.new $root
+}
+
+# The top layer of the image app: one script.
+app() {
+	root=$layers/app
+	[ -e $root ] && return 0
+	say 'layer: app'
+	rm -rf $root.new
+	mkdir -p $root.new/usr/local/bin
+	cat >$root.new/usr/local/bin/run.sh <<-'END'
+		#!/bin/sh
+		# What the image "app" is for. The interpreter is in the layer below this one, the
+		# rest in the layer below that.
+		exec python3 - "$@" <<'PYTHON'
+		import os
+		import sys
+
+		with open("/etc/os-release") as file:
+		    system = dict(line.rstrip().split("=", 1) for line in file)["PRETTY_NAME"]
+		with open("/proc/self/mountinfo") as file:
+		    root = next(line for line in file if line.split()[4] == "/")
+		print(f"run.sh: process {os.getpid()} on {os.uname().nodename}")
+		print(f"from layer app:    {os.path.realpath('/usr/local/bin/run.sh')}")
+		print(f"from layer python: {os.path.realpath(sys.executable)} {sys.version.split()[0]}")
+		print(f"from layer debian: {system.strip(chr(34))}")
+		print(f"all of it seen as one: / is of type {root.partition(' - ')[2].split()[0]}")
+		PYTHON
+	END
+	chmod 755 $root.new/usr/local/bin/run.sh
+	mv $root.new $root
+}
+
+# For steps 03 to 06: a directory that a container uses, and changes, as it is.
+rootfs() {
+	for name in busybox debian; do
+		root=/var/lib/workshop/rootfs/$name
+		[ -e $root ] && continue
+		rm -rf $root.new
+		cp -a $layers/$name $root.new
+		mv $root.new $root
+	done
+}
+
+# For step 07: an image is a stack of layers, named in a file, the top one first. app
+# shares debian with the image debian; it is stored once.
+images() {
+	image busybox busybox
+	image debian debian
+	image app app python debian
+}
+
+# image NAME LAYER...
+image() {
+	file=/var/lib/workshop/images/$1
+	shift
+	for layer; do echo "$layers/$layer"; done >"$file.new"
+	mv "$file.new" "$file"
 }
 
 services() {
@@ -137,6 +218,9 @@ files
 python_packages
 busybox
 debian
+python
+app
+rootfs
 images
 services
 say 'done'

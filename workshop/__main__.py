@@ -1,10 +1,15 @@
 """`workshop WORD`: hands over to the module that knows the word."""
 
+import importlib
 import sys
 
-from workshop import welcome
-
-WORDS = {"welcome": welcome.main}
+# word: the module whose main() it is. Loaded when asked for: each command starts fast.
+WORDS = {
+    "welcome": "welcome",
+    "image": "image",
+    "commit": "commit",
+    "clean": "clean",
+}
 
 
 def main(arguments):
@@ -13,7 +18,10 @@ def main(arguments):
         print(f"workshop: no such word: {word}", file=sys.stderr)
         print(f"  It knows: {', '.join(WORDS)}.", file=sys.stderr)
         return 2
-    return WORDS[word](arguments[1:])
+    from workshop.command import call
+
+    module = importlib.import_module(f"workshop.{WORDS[word]}")
+    return call(module.main, arguments[1:])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,493 @@
+"""Step 07: an image is a stack of layers, a container one more on top.
+The kernel's filesystems/overlayfs.
+
+overlayfs is asked on both sides: what the container sees, and what lies on the host's disk."""
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import random
+import stat
+import statistics
+import time
+from collections import namedtuple
+
+import pytest
+from runtime import STEPS, Running, Runtime, eventually, shell
+
+STATE = pathlib.Path("/var/lib/workshop")
+LAYERS, IMAGES, CONTAINERS = STATE / "layers", STATE / "images", STATE / "containers"
+
+Image = namedtuple("Image", "name layers")  # layers: the test's own, the top one first
+
+
+def unique(word):
+    return f"{word}-{random.randint(10**6, 10**7)}"
+
+
+def layers_of(name):
+    """The directories that an image's file lists."""
+    return [pathlib.Path(word) for word in (IMAGES / name).read_text().split()]
+
+
+def digest(directory):
+    """A number for all that makes up a directory's files: names, modes, owners, sizes,
+    times, contents, extended attributes."""
+    found = hashlib.blake2b()
+    for place, directories, files in os.walk(directory):
+        directories.sort()
+        for path in [place, *sorted(os.path.join(place, name) for name in files)]:
+            status = os.lstat(path)
+            words = [path, status.st_mode, status.st_uid, status.st_gid]
+            words += [status.st_rdev, status.st_mtime_ns, status.st_nlink]
+            if not stat.S_ISDIR(status.st_mode):
+                words.append(status.st_size)
+            for name in sorted(os.listxattr(path, follow_symlinks=False)):
+                words += [name, os.getxattr(path, name, follow_symlinks=False)]
+            if stat.S_ISLNK(status.st_mode):
+                words.append(os.readlink(path))
+            found.update(repr(words).encode())
+            if stat.S_ISREG(status.st_mode):
+                found.update(pathlib.Path(path).read_bytes())
+    return found.hexdigest()
+
+
+def own(box):
+    """The directory of a running container's own: upper and work are in it."""
+    return CONTAINERS / str(box.process.pid)
+
+
+def used(directory):
+    """The kilobytes that a directory takes on disk."""
+    return int(shell(f"du -sk {directory}").out.split()[0])
+
+
+def is_whiteout(path):
+    status = os.lstat(path)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+@pytest.fixture
+def image():
+    """An image of one layer, given by its path: a copy of busybox's with files to change."""
+    path = LAYERS / unique("test")
+    shell(f"mkdir -p {LAYERS}; cp -a {layers_of('busybox')[0]} {path}")
+    shell(
+        f"cd {path}; mkdir -p d/e; echo old >d/one; echo old >d/e/two; echo old >file"
+    )
+    yield path
+    shell(f"rm -rf {path}")
+
+
+@pytest.fixture
+def build():
+    """A function that makes an image of layers on top of busybox: build(script...) runs each
+    script in an empty directory, the top layer's first. Returns the Image."""
+    made = []
+
+    def build(*scripts):
+        image = Image(unique("test"), [])
+        made.append(image)
+        for number, script in enumerate(scripts):
+            path = LAYERS / f"{image.name}-{number}"
+            path.mkdir(parents=True)
+            image.layers.append(path)
+            shell(f"cd {path}; set -e; {script}")
+        stack = [*image.layers, *layers_of("busybox")]
+        (IMAGES / image.name).write_text("".join(f"{path}\n" for path in stack))
+        return image
+
+    yield build
+    for image in made:
+        shell(f"rm -rf {IMAGES / image.name} {' '.join(map(str, image.layers))}")
+
+
+@pytest.fixture
+def small_disk():
+    """A function that mounts a filesystem with these limits where thin layers are kept."""
+    CONTAINERS.mkdir(parents=True, exist_ok=True)
+    mounted = []
+
+    def mount(options):
+        shell(f"mount -t tmpfs -o {options} small {CONTAINERS}")
+        mounted.append(options)
+
+    def umount():
+        if mounted:
+            shell(f"umount {CONTAINERS}")
+            mounted.clear()
+
+    mount.undo = umount
+    yield mount
+    umount()
+
+
+# ---- what is written
+
+
+def test_root_is_an_overlay(runtime):
+    with runtime.running() as box:
+        assert "overlay / overlay rw" in box.ask("cat /proc/self/mounts")
+        # findmnt agrees, looking into the container's own table.
+        seen = shell(f"findmnt -N {box.pid} -n -o FSTYPE,OPTIONS /").out
+        assert seen.split()[0] == "overlay" and "upperdir=" in seen
+        assert box.ask("touch /new && ls /new") == "/new\n"
+        assert (own(box) / "upper" / "new").exists()
+
+
+def test_writes_vanish_with_the_container(runtime, image):
+    script = """
+    echo new >/new; echo more >>/file; rm /d/one; chmod 600 /d/e/two
+    chown 1:1 /etc/passwd; rm -rf /home; ln -s nowhere /link; mkdir /d/f
+    cat /file; ls /d /home
+    """
+    before = digest(image)
+    result = runtime.run(script, image=image)
+    assert result.out == "old\nmore\n/d:\ne\nf\n", result
+    assert "/home: No such file" in result.err, result
+    assert digest(image) == before
+    seen = runtime.ok(
+        "cat /file /d/one; stat -c %a:%u /d/e/two; ls -d /home", image=image
+    )
+    assert seen == "old\nold\n644:0\n/home\n"
+
+
+def test_layers_of_a_named_image_stay_as_they_are(runtime):
+    layers = layers_of("app")
+    before = [digest(layer) for layer in layers]
+    script = (
+        "echo x >>/usr/local/bin/run.sh; rm -r /usr/lib/python3*; echo x >/etc/hosts"
+    )
+    runtime.ok(f"{script}; ! python3 -c 1 2>/dev/null", image="app")
+    assert [digest(layer) for layer in layers] == before
+    assert "run.sh" in runtime.ok("run.sh", image="app")
+
+
+def test_neighbour_sees_no_write(runtime, image):
+    with runtime.running(image=image) as one, runtime.running(image=image) as two:
+        one.ask("echo one >/file; echo one >/mine; rm /d/one")
+        assert two.ask("cat /file; ls /d") == "old\ne\none\n"
+        two.ask("echo two >/file")
+        assert one.ask("cat /file /mine; ls /d") == "one\none\ne\n"
+
+
+def test_nothing_is_on_disk_before_the_first_write(runtime, build):
+    image = build("fallocate -l 100M large")
+    with runtime.running(image=image.name) as box:
+        assert box.ask("stat -c %s /large") == f"{100 << 20}\n"
+        assert list((own(box) / "upper").iterdir()) == []
+        assert used(own(box)) < 100
+        box.ask("head -c 1000000 /dev/zero >/zeros")
+        assert 900 < used(own(box)) < 1200
+
+
+def test_thin_layer_goes_with_the_container(runtime, image):
+    with runtime.running(image=image) as box:
+        box.ask("mkdir -m 0 /x; touch /x/y; rm /file")
+        place = own(box)
+        assert (place / "upper" / "x" / "y").exists()
+    assert not place.exists()
+
+
+def test_thin_layer_of_a_killed_runtime_goes_with_the_next_run(runtime, image):
+    with runtime.running(image=image) as box:
+        box.ask("echo x >/x")
+        place, pid = own(box), box.pid
+        box.kill()
+        box.process.wait(10)
+        assert eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+        assert (place / "upper" / "x").exists()
+    runtime.sweep()
+    assert not place.exists()
+    assert runtime.run("cat /x", image=image).status == 1
+
+
+# ---- what overlayfs does
+
+
+def test_deleted_file_leaves_a_whiteout(runtime, image):
+    with runtime.running(image=image) as box:
+        assert "No such file" in box.ask("rm /file; cat /file")
+        assert is_whiteout(own(box) / "upper" / "file")
+        assert (image / "file").read_text() == "old\n"
+        assert box.ask("ls /file; echo new >/file; cat /file").endswith("new\n")
+        assert (own(box) / "upper" / "file").read_text() == "new\n"
+
+
+def test_directory_made_anew_is_opaque(runtime, image):
+    with runtime.running(image=image) as box:
+        assert box.ask("rm -r /d; mkdir /d; touch /d/new; ls /d") == "new\n"
+        upper = own(box) / "upper" / "d"
+        assert os.getxattr(upper, "user.overlay.opaque") == b"y"
+        assert sorted(os.listdir(image / "d")) == ["e", "one"]
+
+
+def test_directory_of_a_layer_can_be_renamed(runtime, image):
+    before = digest(image)
+    with runtime.running(image=image) as box:
+        assert box.ask("mv /d /moved; find /moved | sort; cat /moved/e/two") == (
+            "/moved\n/moved/e\n/moved/e/two\n/moved/one\nold\n"
+        )
+        assert box.ask("ls -d /d") != "/d\n"
+        # Back, and one that no layer has.
+        assert box.ask("mv /moved /d; cat /d/one; mkdir /f; mv /f /g; ls -d /g") == (
+            "old\n/g\n"
+        )
+        assert digest(image) == before
+
+
+def test_hard_links_made_inside_are_one_file(runtime, image):
+    before = digest(image)
+    with runtime.running(image=image) as box:
+        box.ask("ln /file /d/link; echo more >>/d/link")
+        assert box.ask("cat /file; stat -c %h /file") == "old\nmore\n2\n"
+        upper = own(box) / "upper"
+        assert os.stat(upper / "file").st_ino == os.stat(upper / "d/link").st_ino
+        assert box.ask("rm /file; cat /d/link; stat -c %h /d/link") == "old\nmore\n1\n"
+        assert digest(image) == before
+
+
+def test_large_file_is_copied_up_once_and_whole(runtime, build):
+    image = build("yes 0123456789 | head -c 100M >large")
+    layer = image.layers[0] / "large"
+    with runtime.running(image=image.name) as box:
+        assert box.ask("tail -c 5 /large >/dev/null; ls /large") == "/large\n"
+        assert used(own(box)) < 100  # reading copies nothing
+        assert box.ask("echo end >>/large; tail -c 4 /large") == "end\n"
+        copy = own(box) / "upper" / "large"
+        assert os.stat(copy).st_size == (100 << 20) + 4
+        shell(f"cmp -n {100 << 20} {layer} {copy}")
+        box.ask("echo end >>/large")
+        assert os.stat(copy).st_size == (100 << 20) + 8
+    assert os.stat(layer).st_size == 100 << 20
+
+
+# ---- a stack of layers
+
+
+def test_top_layer_wins_and_each_layer_is_seen(runtime, build):
+    image = build(
+        "echo top >all; echo top >top; mkdir d; echo top >d/top",
+        "echo middle >all; echo middle >two; mkdir d; echo middle >d/middle",
+        "echo bottom >all; echo bottom >two; echo bottom >one; mkdir d; echo b >d/bottom",
+    )
+    out = runtime.ok("cat /all /top /two /one; ls /d; ls /bin/sh", image=image.name)
+    assert out.split() == (
+        ["top", "top", "middle", "bottom"] + ["bottom", "middle", "top"] + ["/bin/sh"]
+    )
+
+
+def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
+    image = build(
+        "mknod gone c 0 0; mkdir opaque merged; touch opaque/new merged/new",
+        "echo x >gone; mkdir opaque merged; touch opaque/old merged/old",
+    )
+    os.setxattr(image.layers[0] / "opaque", "user.overlay.opaque", b"y")
+    result = runtime.run("cd /; ls gone opaque merged", image=image.name)
+    assert "gone: No such file" in result.err, result
+    assert "opaque:\nnew\n" in result.out, result
+    assert "merged:\nnew\nold\n" in result.out, result
+
+
+def test_owners_are_those_on_disk_in_every_layer(runtime, build):
+    image = build("touch a; chown 7:8 a", "touch b; chown 65534:1000 b", "touch c")
+    with runtime.running(image=image.name) as box:
+        assert box.ask("stat -c %u:%g /a /b /c /bin/sh").split() == (
+            ["7:8", "65534:1000", "0:0", "0:0"]
+        )
+        box.ask("echo >>/a; echo >>/b; touch /d; chown 9:9 /d")
+        upper = own(box) / "upper"
+        found = [os.stat(upper / name) for name in "abd"]
+        assert [(f.st_uid, f.st_gid) for f in found] == [(7, 8), (65534, 1000), (9, 9)]
+
+
+def test_app_finds_its_interpreter_in_the_layer_below(runtime):
+    app, python, debian = layers_of("app")
+    assert [debian] == layers_of("debian")
+    out = runtime.ok("run.sh", "argument", image="app")
+    assert "/usr/bin/python3" in out and "Debian" in out and "overlay" in out, out
+    # Each of the three is needed: what one has, the others have not.
+    names = ["usr/local/bin/run.sh", "usr/bin/python3", "etc/os-release"]
+    have = [[os.path.lexists(x / n) for n in names] for x in (app, python, debian)]
+    assert have == [[True, False, False], [False, True, False], [False, False, True]]
+
+
+def test_shared_layer_is_stored_once(runtime, build):
+    shared = build("echo shared >shared")
+    other = build("touch other")
+    list_of_other = IMAGES / other.name
+    list_of_other.write_text(f"{list_of_other.read_text()}{shared.layers[0]}\n")
+    before = used(STATE)
+    with (
+        runtime.running(image=shared.name) as one,
+        runtime.running(image=other.name) as two,
+    ):
+        assert one.ask("cat /shared") == two.ask("cat /shared") == "shared\n"
+        assert "other" in two.ask("ls /") and "other" not in one.ask("ls /")
+        assert used(STATE) - before < 200
+        one.ask("echo one >/shared")
+        assert two.ask("cat /shared") == "shared\n"
+
+
+def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
+    kept = build("touch placeholder")
+    stack = [kept.layers[0], image]
+    (IMAGES / kept.name).write_text("".join(f"{path}\n" for path in stack))
+    with runtime.running(image=image) as box:
+        box.ask(
+            "echo new >/file; rm /d/one; rm -r /home; mkdir /home; chown 5:6 /d/e/two"
+        )
+        box.ask("touch /home/mine")
+        shell(f"rm -r {kept.layers[0]}; cp -a {own(box)}/upper {kept.layers[0]}")
+    out = runtime.ok("cat /file; ls /d /home; stat -c %u:%g /d/e/two", image=kept.name)
+    assert out.split() == ["new", "/d:", "e", "/home:", "mine", "5:6"], out
+    assert (image / "file").read_text() == "old\n"
+
+
+# ---- what it costs
+
+
+@pytest.mark.also_before  # a bind mount costs as little: what is ruled out is a copy
+def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
+    large = LAYERS / unique("test")
+    try:
+        shell(f"cp -a {image} {large}")
+        for root, count in (image, 10), (large, 1000):
+            (root / "data").mkdir()
+            for number in range(count):
+                with open(root / "data" / str(number), "w") as file:
+                    os.posix_fallocate(file.fileno(), 0, 1 << 20)
+        assert used(large) > 1000 << 10
+        times = {image: [], large: []}
+        for number in range(15):
+            # Neither always comes first: the machine may be busier now and then.
+            for root in sorted(times, reverse=number % 2):
+                begin = time.monotonic()
+                runtime.ok("true", "argument", image=root)
+                times[root].append(time.monotonic() - begin)
+        small, big = (statistics.median(times[root]) for root in (image, large))
+        print(f"10 MB {small * 1000:.1f} ms, 1 GB {big * 1000:.1f} ms")
+        assert big / small < 1.3, times
+    finally:
+        shell(f"rm -rf {large}")
+
+
+def test_many_containers_of_one_image_see_no_write_of_another(runtime, image):
+    """A hundred of the finished container; fewer where steps are compared."""
+    count = 100 if runtime.path == STEPS[-1] else 20
+    before = digest(image)
+    boxes = []
+
+    def start(number):
+        box = Running(runtime, "", {}, {"image": image})
+        boxes.append(box)
+        box.ask(f"echo {number} >/file; touch /mine-{number}")
+        return number, box
+
+    def look(pair):
+        number, box = pair
+        return number, box.ask("cat /file; cd /; echo mine-*")
+
+    try:
+        # Eight at a time, so that no start waits for long; all of them live on.
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            pairs = list(pool.map(start, range(count)))
+            assert len({box.pid for box in boxes}) == count
+            assert len(list(CONTAINERS.glob("[0-9]*/upper"))) >= count
+            for number, seen in pool.map(look, pairs):
+                assert seen == f"{number}\nmine-{number}\n"
+        assert digest(image) == before
+    finally:
+        for box in boxes:
+            box.process.stdin.close()
+        for box in boxes:
+            box.close()
+    assert digest(image) == before
+
+
+# ---- an ordinary user
+
+
+def test_ordinary_user_has_layers_too(runtime, tmp_path):
+    home = tmp_path / "home"
+    images = home / ".workshop" / "images"
+    images.mkdir(parents=True)
+    shell(f"mkdir {home}/top; echo top >{home}/top/top")
+    shell(f"cp -a {layers_of('busybox')[0]} {home}/root; echo old >{home}/root/file")
+    (images / "mine").write_text(f"{home}/top\n{home}/root\n")
+    shell(f"chown -R nobody:nogroup {home}")
+    shell(f"chmod 755 {tmp_path} {tmp_path.parent} {tmp_path.parent.parent}")
+    words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    user = Runtime(runtime.path, [*words, "env", f"HOME={home}"])
+    before = digest(home / "root")
+    script = "cat /file; echo new >/file; rm /etc/passwd; rm -r /home; mkdir /home; cat /file"
+    assert user.ok(script, image=home / "root") == "old\nnew\n"
+    assert digest(home / "root") == before
+    assert user.ok("cat /top /file", image="mine") == "top\nold\n"
+    assert os.listdir(home / ".workshop" / "containers") == []
+
+
+# ---- bad input
+
+
+def refused(result):
+    """Whether the runtime said one line and nothing else, with its own status."""
+    return (
+        result.status == 125
+        and result.out == ""
+        and len(result.err.splitlines()) == 1
+        and result.err.startswith("container.py: ")
+    )
+
+
+def test_unknown_image_is_125_and_one_line(runtime):
+    name = unique("missing")
+    result = runtime.run("true", "argument", image=name)
+    assert refused(result) and f"images/{name}" in result.err, result
+    assert "No such file" in result.err, result
+
+
+def test_missing_layer_is_125_and_one_line(runtime, build):
+    image = build("touch top", "touch bottom")
+    image.layers[1].joinpath("bottom").unlink()
+    image.layers[1].rmdir()
+    result = runtime.run("true", "argument", image=image.name)
+    assert refused(result) and str(image.layers[1]) in result.err, result
+    assert "No such file" in result.err, result
+
+
+def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
+    image = build("touch top", "touch bottom")
+    image.layers[1].joinpath("bottom").unlink()
+    image.layers[1].rmdir()
+    image.layers[1].write_text("a file\n")
+    result = runtime.run("true", "argument", image=image.name)
+    assert refused(result) and "directory" in result.err, result
+    assert image.layers[1].read_text() == "a file\n"
+
+
+def test_image_without_layers_is_125_and_one_line(runtime, build):
+    image = build("touch top")
+    (IMAGES / image.name).write_text("\n")
+    result = runtime.run("true", "argument", image=image.name)
+    assert refused(result), result
+
+
+def test_full_disk_is_told_inside_and_harms_nothing(runtime, image, small_disk):
+    small_disk("size=2m")
+    before = digest(image)
+    with runtime.running(image=image) as box:
+        said = box.ask("dd if=/dev/zero of=/big bs=64k count=64")
+        assert "No space left on device" in said and "status 1" in said
+        assert box.ask("cat /file; rm /big; echo new >/file; cat /file") == "old\nnew\n"
+    assert os.listdir(CONTAINERS) == []
+    small_disk.undo()
+    assert digest(image) == before
+
+
+def test_disk_full_at_the_start_is_125_and_one_line(runtime, image, small_disk):
+    small_disk("nr_inodes=3")  # for itself, the container's directory, and one in it
+    result = runtime.run("true", "argument", image=image)
+    assert refused(result) and "No space left on device" in result.err, result
+    assert os.listdir(CONTAINERS) == []

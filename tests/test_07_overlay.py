@@ -154,12 +154,11 @@ def test_writes_vanish_with_the_container(runtime, image):
 
 
 def test_layers_of_a_named_image_stay_as_they_are(runtime):
-    layers = layers_of("app")
+    layers = layers_of("app")[:2]
     before = [digest(layer) for layer in layers]
-    script = (
-        "echo x >>/usr/local/bin/run.sh; rm -r /usr/lib/python3*; echo x >/etc/hosts"
-    )
-    runtime.ok(f"{script}; ! python3 -c 1 2>/dev/null", image="app")
+    script = "echo x >>/usr/local/bin/run.sh; rm -r /usr/lib/python3* /usr/bin/python3*"
+    result = runtime.run(f"{script}; run.sh", image="app")
+    assert result.status == 127 and "not found" in result.err, result
     assert [digest(layer) for layer in layers] == before
     assert "run.sh" in runtime.ok("run.sh", image="app")
 
@@ -249,7 +248,11 @@ def test_hard_links_made_inside_are_one_file(runtime, image):
 
 
 def test_large_file_is_copied_up_once_and_whole(runtime, build):
-    image = build("yes 0123456789 | head -c 100M >large")
+    image = build(
+        "dd if=/dev/zero of=large bs=1M count=100 status=none; "
+        "for n in 0 12345678 104857595; do "
+        "echo mark | dd of=large bs=1 seek=$n conv=notrunc status=none; done"
+    )
     layer = image.layers[0] / "large"
     with runtime.running(image=image.name) as box:
         assert box.ask("tail -c 5 /large >/dev/null; ls /large") == "/large\n"
@@ -353,14 +356,14 @@ def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
     large = LAYERS / unique("test")
     try:
         shell(f"cp -a {image} {large}")
-        for root, count in (image, 10), (large, 1000):
+        for root, megabytes in (image, 10), (large, 1000):
             (root / "data").mkdir()
-            for number in range(count):
+            for number in range(100):
                 with open(root / "data" / str(number), "w") as file:
-                    os.posix_fallocate(file.fileno(), 0, 1 << 20)
+                    os.posix_fallocate(file.fileno(), 0, (megabytes << 20) // 100)
         assert used(large) > 1000 << 10
         times = {image: [], large: []}
-        for number in range(15):
+        for number in range(11):
             # Neither always comes first: the machine may be busier now and then.
             for root in sorted(times, reverse=number % 2):
                 begin = time.monotonic()
@@ -463,7 +466,7 @@ def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
     image.layers[1].rmdir()
     image.layers[1].write_text("a file\n")
     result = runtime.run("true", "argument", image=image.name)
-    assert refused(result) and "directory" in result.err, result
+    assert refused(result) and "a directory goes on a directory" in result.err, result
     assert image.layers[1].read_text() == "a file\n"
 
 
@@ -471,7 +474,7 @@ def test_image_without_layers_is_125_and_one_line(runtime, build):
     image = build("touch top")
     (IMAGES / image.name).write_text("\n")
     result = runtime.run("true", "argument", image=image.name)
-    assert refused(result), result
+    assert refused(result) and "overlay" in result.err, result
 
 
 def test_full_disk_is_told_inside_and_harms_nothing(runtime, image, small_disk):

@@ -309,4 +309,85 @@ MUTANTS = [
         "        pass\n",
         "test_process_over_the_count_is_refused",
     ),
+    # 07_overlay
+    (
+        "07_overlay",
+        '    box = process.temporary_directory(f"{STATE}/containers", process.remove_tree)\n',
+        '    os.makedirs(box := f"{STATE}/containers/{os.getpid()}")\n',
+        "test_thin_layer_goes_with_the_container",
+    ),
+    (
+        "07_overlay",
+        '    box = process.temporary_directory(f"{STATE}/containers", process.remove_tree)\n',
+        '    box = process.temporary_directory(f"{STATE}/containers", os.rmdir)\n',
+        "test_thin_layer_goes_with_the_container",
+    ),
+    (
+        "07_overlay",
+        'layers = process.read(f"{STATE}/images/{args.image}").split()',
+        'layers = process.read(f"{STATE}/images/{args.image}").split()[:1]',
+        "test_app_finds_its_interpreter_in_the_layer_below",
+    ),
+    (
+        "07_overlay",
+        'layers = process.read(f"{STATE}/images/{args.image}").split()',
+        'layers = process.read(f"{STATE}/images/{args.image}").split()[::-1]',
+        "test_top_layer_wins_and_each_layer_is_seen",
+    ),
+    (
+        "07_overlay",
+        "    trees = [linux.idmapped(p, container.pid) for p in args.paths if BY_ROOT]\n",
+        "    trees = [linux.open_tree(p) for p in args.paths if BY_ROOT]\n",
+        "test_owners_are_those_on_disk_in_every_layer",
+    ),
+    (
+        "07_overlay",
+        "    trees = [linux.idmapped(p, container.pid) for p in args.paths if BY_ROOT]\n",
+        "    trees = [linux.idmapped(p, container.pid) for p in args.paths[:1] if BY_ROOT]\n"
+        "    trees += [linux.open_tree(p) for p in args.paths[1:] if BY_ROOT]\n",
+        "test_owners_are_those_on_disk_in_every_layer",
+    ),
+    (
+        "07_overlay",
+        "or [linux.open_tree(p) for p in args.paths]",
+        "or [linux.open_tree(p) for p in args.paths[:2]]",
+        "test_ordinary_user_has_layers_too",
+    ),
+    (
+        "07_overlay",
+        'else os.path.expanduser("~/.workshop")',
+        'else "/var/lib/workshop"',
+        "test_ordinary_user_has_layers_too",
+    ),
+    ("07_overlay", "    stack(trees)\n", "", "test_root_is_an_overlay"),
+    (
+        "07_overlay",
+        "    stack(trees)\n",
+        '    linux.move_mount(trees[1], "/mnt")\n',
+        "test_writes_vanish_with_the_container",
+    ),
+    (
+        "07_overlay",
+        '        linux.move_mount(tree, "/mnt")  # covers the one before, still open by number\n',
+        "        pass\n",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        "upperdir={box}/upper,workdir={box}/work",
+        "ro",
+        "test_writes_vanish_with_the_container",
+    ),
+    (
+        "07_overlay",
+        '    linux.mount("overlay", "/mnt", "overlay", 0, f"{options},userxattr")\n',
+        "",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        '"overlay", 0, f"{options},userxattr")',
+        '"overlay", 0, options)',
+        "test_whiteouts_and_opaque_directories_of_a_layer_count",
+    ),
 ]

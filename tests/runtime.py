@@ -293,6 +293,9 @@ def nothing_left_behind():
     before = host_state()
     try:
         yield
-        assert eventually(lambda: host_state() == before, 5) or host_state() == before
+        eventually(lambda: host_state() == before, 5)
+        after = host_state()
+        changed = {k: (before[k], after[k]) for k in before if before[k] != after[k]}
+        assert not changed, f"left behind (before, after): {changed}"
     finally:
         restore(before)

@@ -152,7 +152,7 @@ def _check_value(option, kind, value):
         digits, factor = value, 1
         if value[-1:].upper() in ("K", "M", "G"):
             digits, factor = value[:-1], 1024 ** (" KMG".index(value[-1].upper()))
-        if not (digits.isascii() and digits.isdigit() and 0 < int(digits) * factor):
+        if not (digits.isascii() and digits.isdigit() and int(digits) * factor > 0):
             sys.exit(
                 f"{option} takes a number of bytes such as 64M or 1G, not {value!r}"
             )

@@ -170,12 +170,14 @@ def test_host_is_reached_over_the_bridge(runtime, network):
 
 def test_containers_reach_each_other(runtime, network):
     script = "while :; do echo hello | nc -l -p 7777; done"
-    with runtime.running(f"({script}) >/dev/null 2>&1 &", net="bridge") as server:
-        with runtime.running(net="bridge") as client:
-            address = address_of(server.pid)
-            client.ask(f"ping -c 1 -w 10 {address}")
-            out = client.ask(f"sleep 0.5; nc -w 10 {address} 7777 </dev/null")
-            assert out == "hello\n"
+    with (
+        runtime.running(f"({script}) >/dev/null 2>&1 &", net="bridge") as server,
+        runtime.running(net="bridge") as client,
+    ):
+        address = address_of(server.pid)
+        client.ask(f"ping -c 1 -w 10 {address}")
+        out = client.ask(f"sleep 0.5; nc -w 10 {address} 7777 </dev/null")
+        assert out == "hello\n"
 
 
 def test_one_port_can_be_taken_in_every_container(runtime):

@@ -289,8 +289,7 @@ def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
     os.setxattr(image.layers[0] / "opaque", "user.overlay.opaque", b"y")
     result = runtime.run("cd /; ls gone opaque merged", image=image.name)
     assert "gone: No such file" in result.err, result
-    assert "opaque:\nnew\n" in result.out, result
-    assert "merged:\nnew\nold\n" in result.out, result
+    assert result.out == "merged:\nnew\nold\n\nopaque:\nnew\n", result
 
 
 def test_owners_are_those_on_disk_in_every_layer(runtime, build):

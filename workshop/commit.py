@@ -92,8 +92,14 @@ def _copy(source, target):
     """Copies a directory with all that overlayfs goes by: owners, whiteouts, extended
     attributes. Failure: the disk is full, for example."""
     kept = "mode,ownership,timestamps,links,xattr"
+    command = ["cp", "-dR", f"--preserve={kept}", source, target]
     done = subprocess.run(
-        ["cp", "-dR", f"--preserve={kept}", source, target],
+        [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            *command,
+        ],  # it must not outlive this process
         check=False,
         capture_output=True,
         text=True,

@@ -1,0 +1,455 @@
+"""The guide's commands about images: `workshop image`, `commit` and `clean`. What they say
+is compared with what the containers of the last step see."""
+
+import contextlib
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from runtime import (
+    LIMIT,
+    PROJECT,
+    STEPS,
+    Result,
+    Runtime,
+    eventually,
+    nothing_left_behind,
+    shell,
+)
+
+STATE = pathlib.Path("/var/lib/workshop")
+LAYERS, IMAGES, CONTAINERS = STATE / "layers", STATE / "images", STATE / "containers"
+NETWORK = PROJECT / "steps" / "network.sh"
+
+
+def unique(word):
+    return f"{word}-{random.randint(10**6, 10**7)}"
+
+
+def argv(*words):
+    return [sys.executable, "-P", "-m", "workshop", *map(str, words)]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "200"}
+
+
+def workshop(*words):
+    """Run `workshop` with these words. Returns its Result."""
+    done = subprocess.run(
+        argv(*words), capture_output=True, text=True, timeout=LIMIT, env=ENVIRONMENT
+    )
+    return Result(argv(*words), done.returncode, done.stdout, done.stderr)
+
+
+def row(result, word):
+    """The cells of the line of a table that has this word in its first cell."""
+    for line in result.lines:
+        cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        if cells and cells[0] == word:
+            return cells
+    raise AssertionError(f"no row {word} in {result}")
+
+
+def refused(result, status=1):
+    """Whether a command said what is wrong in one line, and nothing else."""
+    return (
+        result.status == status
+        and result.out == ""
+        and len(result.err.splitlines()) == 1
+        and result.err.startswith("workshop")
+    )
+
+
+def stored():
+    """The names of all layers and images, those that are not finished too."""
+    return sorted(os.listdir(LAYERS)), sorted(os.listdir(IMAGES))
+
+
+@pytest.fixture
+def container():
+    """The last step's Runtime. After the test the host, the layers and the images are as
+    before."""
+    for path in (LAYERS, IMAGES, CONTAINERS):
+        path.mkdir(parents=True, exist_ok=True)
+    with nothing_left_behind():
+        before = stored()
+        yield Runtime(STEPS[-1])
+        assert stored() == before
+
+
+@pytest.fixture
+def image(container):
+    """An image of one layer, given by its path: a copy of busybox's with files to change."""
+    path = pathlib.Path("/var/tmp", unique("image"))
+    shell(f"cp -a {(IMAGES / 'busybox').read_text().split()[-1]} {path}")
+    shell(f"cd {path}; mkdir d; echo old >d/one; echo old >d/two; echo old >file")
+    yield path
+    shell(f"rm -rf {path}")
+
+
+@pytest.fixture
+def name(container):
+    """A name for an image; what has been made of it is removed after the test."""
+    name = unique("image")
+    yield name
+    shell(f"rm -rf {IMAGES}/{name}* {LAYERS}/{name}@*")
+
+
+@pytest.fixture
+def stack(container):
+    """An image with one of each thing that a layer can do to those below. Returns its name."""
+    name = unique("stack")
+    top, middle, bottom = (LAYERS / f"{name}-{n}" for n in ("top", "middle", "bottom"))
+    script = f"""
+    set -e; mkdir {top} {middle} {bottom}
+    cd {bottom}; mkdir -p opaque/deep merged replaced away; ln -s merged link
+    touch opaque/deep/1 opaque/2 merged/3 merged/4 replaced/5 away/6 gone file twice
+    mkdir over; touch over/7
+    cd {middle}; mkdir opaque merged; touch opaque/8 merged/4 merged/9 replaced twice over
+    mknod away c 0 0
+    cd {top}; mknod gone c 0 0; mkdir merged file over; touch file/10 twice over/11
+    mknod merged/3 c 0 0
+    """
+    shell(script)
+    os.setxattr(middle / "opaque", "user.overlay.opaque", b"y")
+    busybox = (IMAGES / "busybox").read_text()
+    (IMAGES / name).write_text(f"{top}\n{middle}\n{bottom}\n{busybox}")
+    yield name
+    shell(f"rm -rf {IMAGES / name} {top} {middle} {bottom}")
+
+
+@contextlib.contextmanager
+def small_disk(place, options):
+    """Another filesystem, with these limits, at place during the block."""
+    shell(f"mount -t tmpfs -o {options} small {place}")
+    try:
+        yield
+    finally:
+        shell(f"umount {place}")
+
+
+# ---- image
+
+
+def test_list_has_every_image_and_what_it_shares(container):
+    result = workshop("image", "ls")
+    assert result.status == 0, result
+    for image in sorted(os.listdir(IMAGES)):
+        assert row(result, image)
+    assert row(result, "app")[1] == "app python debian"
+    assert row(result, "app")[3] == row(result, "debian")[2] == row(result, "debian")[3]
+    assert row(result, "busybox")[3] == "-"
+    assert "each layer is stored once" in result.out
+
+
+def test_list_names_a_broken_image(container, name):
+    (IMAGES / name).write_text(f"{LAYERS}/missing\n")
+    result = workshop("image", "ls")
+    assert result.status == 1 and f"{name} is broken" in result.out, result
+    assert row(result, "busybox")
+
+
+def test_files_are_those_that_a_container_sees(container, stack):
+    lines = workshop("image", "layers", stack, "--files").lines
+    shown = {
+        line.split("  ")[0]
+        for line in lines
+        if "hidden by" not in line and "whiteout" not in line
+    }
+    inside = container.ok("find / -xdev ! -type d", image=stack).split()
+    made = r"/(sys|proc|dev)(/|$)"
+    assert shown == {path for path in inside if not re.match(made, path)}
+
+
+def test_path_tells_its_layer_and_what_is_hidden(container, stack):
+    result = workshop("image", "layers", stack, "/twice", "gone")
+    top, middle, bottom = (f"{stack}-{n}" for n in ("top", "middle", "bottom"))
+    assert result.lines == [
+        f"/gone  {top}  whiteout: it is gone",
+        f"/gone  {bottom}  hidden by {top}",
+        f"/twice  {top}",
+        f"/twice  {middle}  hidden by {top}",
+        f"/twice  {bottom}  hidden by {top}",
+    ]
+    result = workshop("image", "layers", stack, "/opaque")
+    assert [line.split()[0] for line in result.lines if "hidden" not in line] == [
+        "/opaque/8"
+    ]
+    result = workshop("image", "layers", stack, "/missing")
+    assert refused(result) and "no layer has /missing" in result.err, result
+
+
+def test_counts_tell_what_a_layer_hides(container, stack):
+    result = workshop("image", "layers", stack)
+    # files, seen, hides, whiteouts
+    assert row(result, f"{stack}-top")[2:] == ["3", "3", "6", "2"], result
+    assert row(result, f"{stack}-middle")[2:] == ["6", "4", "6", "1"], result
+
+
+def test_app_has_three_layers(container):
+    assert workshop("image", "layers", "app", "/usr/local/bin/run.sh").out == (
+        "/usr/local/bin/run.sh  app\n"
+    )
+    assert workshop("image", "layers", "app", "/usr/bin/python3").out == (
+        "/usr/bin/python3  python\n"
+    )
+    assert workshop("image", "layers", "app", "/etc/debian_version").out == (
+        "/etc/debian_version  debian\n"
+    )
+
+
+@pytest.mark.parametrize("word", ["missing", "../images/app", "/etc/passwd", "", "."])
+def test_unknown_image_is_one_line(container, word):
+    result = workshop("image", "layers", word)
+    assert refused(result), result
+
+
+@pytest.mark.parametrize(
+    "words", [["image"], ["image", "rm"], ["commit", "1"], ["clean", "--all"]]
+)
+def test_wrong_words_are_one_line_and_2(container, words):
+    assert refused(workshop(*words), status=2), workshop(*words)
+
+
+# ---- commit
+
+
+@pytest.mark.parametrize("whose", ["runtime", "container"])
+def test_commit_keeps_what_the_container_wrote(container, image, name, whose):
+    with container.running(image=image) as box:
+        box.ask(
+            "echo new >/file; rm /d/one; rm -r /home; mkdir /home; chown 5:6 /d/two"
+        )
+        box.ask("ln /file /link; touch /home/mine")
+        pid = box.process.pid if whose == "runtime" else box.pid
+        result = workshop("commit", pid, name)
+        assert result.status == 0, result
+        box.ask("echo later >/file")
+    layers = (IMAGES / name).read_text().split()
+    assert len(layers) == 2 and layers[1] == str(image)
+    out = container.ok("cat /file; ls /d /home; stat -c %u:%g /d/two", image=name)
+    assert out.split() == ["new", "/d:", "two", "/home:", "mine", "5:6"], out
+    assert container.ok("stat -c %h /link", image=name) == "2\n"
+    assert (image / "file").read_text() == "old\n"
+
+
+def test_commit_tells_the_deltas_size_beside_the_whole(container, image, name):
+    shell(f"fallocate -l 30M {image}/large")
+    with container.running(image=image) as box:
+        box.ask("head -c 3000000 /dev/zero >/zeros")
+        result = workshop("commit", box.process.pid, name)
+    delta = row(result, "the new layer, the delta")[2]
+    whole = row(result, "the whole image")[2]
+    assert re.fullmatch(r"3\.0 MB", delta) and re.fullmatch(r"3\d\.\d MB", whole), (
+        result
+    )
+    disk = shell(f"du -sk --apparent-size {(IMAGES / name).read_text().split()[0]}").out
+    assert 2900 < int(disk.split()[0]) < 3100
+
+
+def test_commit_of_a_commit_is_one_more_layer(container, image, name):
+    with container.running(image=image, hostname="x") as box:
+        box.ask("echo first >/first; rm /file")
+        assert workshop("commit", box.process.pid, name).status == 0
+    with container.running(image=name) as box:
+        box.ask("echo second >/second; echo again >/file")
+        assert workshop("commit", box.pid, f"{name}.2").status == 0
+    try:
+        layers = (IMAGES / f"{name}.2").read_text().split()
+        assert layers[1:] == (IMAGES / name).read_text().split() and len(layers) == 3
+        out = container.ok("cat /first /second /file", image=f"{name}.2")
+        assert out.split() == ["first", "second", "again"]
+    finally:
+        shell(f"rm -rf {IMAGES}/{name}.2 {LAYERS}/{name}.2@*")
+
+
+def test_commit_finds_an_image_given_by_a_relative_path(container, image, name):
+    options = {"image": f"./{image.name}", "popen": {"cwd": image.parent}}
+    with container.running(**options) as box:
+        result = workshop("commit", box.pid, name)
+        assert result.status == 0, result
+    assert (IMAGES / name).read_text().split()[1] == str(image)
+
+
+def test_of_two_commits_at_once_one_wins(container, image, name):
+    with (
+        container.running(image=image) as one,
+        container.running(image=image) as two,
+    ):
+        for text, box in ("one", one), ("two", two):
+            box.ask(f"echo {text} >/file; head -c 5000000 /dev/zero >/zeros")
+        before = stored()
+        words = [argv("commit", box.process.pid, name) for box in (one, two) * 2]
+        options = {"stdout": -1, "stderr": -1, "text": True, "env": ENVIRONMENT}
+        running = [subprocess.Popen(word, **options) for word in words]
+        results = [
+            Result(word, process.wait(LIMIT), *process.communicate())
+            for word, process in zip(words, running, strict=True)
+        ]
+        assert sorted(r.status for r in results) == [0, 1, 1, 1], results
+        assert sum(refused(r) and name in r.err for r in results) == 3, results
+        winner = ["one\n", "two\n"] * 2
+        expected = next(
+            text for text, r in zip(winner, results, strict=True) if r.status == 0
+        )
+        assert container.ok("cat /file", image=name) == expected
+        after = stored()
+        assert [len(after[n]) - len(before[n]) for n in (0, 1)] == [1, 1], after
+        # Nor is a name taken over later.
+        assert refused(workshop("commit", one.pid, name))
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["../evil", "/tmp/evil", "a/b", ".hidden", "..", "", "-x", "a b", "x\n", "ä"],
+)
+def test_bad_name_is_one_line_and_makes_nothing(container, image, word):
+    before = stored()
+    with container.running(image=image) as box:
+        result = workshop("commit", box.process.pid, "--", word)
+        assert refused(result) and "name" in result.err, result
+        assert stored() == before
+
+
+@pytest.mark.parametrize("word", ["1", "0", "999999999", "abc", "1.5", "self", "²"])
+def test_unknown_container_is_one_line_and_makes_nothing(container, name, word):
+    before = stored()
+    result = workshop("commit", word, name)
+    assert refused(result) and repr(word)[1:-1] in result.err, result
+    assert stored() == before
+
+
+def test_commit_to_a_full_disk_is_one_line_and_makes_nothing(container, image, name):
+    with container.running(image=image) as box:
+        box.ask("head -c 5000000 /dev/zero >/zeros; touch /last")
+        for place, options in (LAYERS, "size=1m"), (IMAGES, "nr_inodes=1"):
+            before = stored()
+            with small_disk(place, options):
+                result = workshop("commit", box.process.pid, name)
+                assert refused(result) and "No space left" in result.err, result
+                assert os.listdir(place) == []
+            assert stored() == before
+
+
+def commit_begun(box, name):
+    """A commit that is copying, since there is a lot to copy."""
+    box.ask("for n in 1 2 3; do head -c 100000000 /dev/zero >/zeros$n; done")
+    process = subprocess.Popen(
+        argv("commit", box.process.pid, name),
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert eventually(lambda: list(LAYERS.glob(f".{name}.*/*")), 30), process.poll()
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_commit_makes_no_image(container, image, name, number):
+    before = stored()
+    with container.running(image=image) as box:
+        process = commit_begun(box, name)
+        process.send_signal(number)
+        process.communicate(timeout=LIMIT)
+        assert process.returncode != 0
+        assert not (IMAGES / name).exists()
+        if number == signal.SIGKILL:
+            assert not [n for n in stored()[0] if n.startswith(name)]
+            # Nobody goes on copying, and the next commit clears away.
+            assert workshop("commit", box.process.pid, f"{name}.2").status == 0
+            shell(f"rm -rf {IMAGES}/{name}.2 {LAYERS}/{name}.2@*")
+        assert stored() == before
+
+
+def test_container_that_ends_meanwhile_makes_no_image(container, image, name):
+    before = stored()
+    with container.running(image=image) as box:
+        process = commit_begun(box, name)
+        box.kill()
+        out, err = process.communicate(timeout=LIMIT)
+        result = Result(process.args, process.returncode, out, err)
+        assert refused(result) and "ended" in err, result
+        assert stored() == before
+    container.sweep()
+
+
+# ---- clean
+
+
+@pytest.fixture
+def network():
+    """The host's side of step 04 as it was, after the test."""
+    was_on = shell(f"{NETWORK} status", check=False).status == 0
+    yield
+    shell(f"{NETWORK} {'on' if was_on else 'off'}")
+
+
+def test_clean_removes_what_killed_runtimes_left(container, image, network):
+    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    limits = {"memory": "64M"} if v2 else {}
+    with container.running(image=image, **limits) as box, container.running() as alive:
+        box.ask("mkdir -m 0 /x; echo x >/x/y; rm /file")
+        pid, inside = box.process.pid, box.pid
+        box.kill()
+        box.process.wait(10)
+        assert eventually(lambda: not os.path.exists(f"/proc/{inside}"))
+        assert (CONTAINERS / str(pid)).exists()
+        result = workshop("clean")
+        assert result.status == 0, result
+        assert f"removed {CONTAINERS}/{pid}\n" in result.out, result
+        assert not (CONTAINERS / str(pid)).exists()
+        if v2:
+            assert f"removed /sys/fs/cgroup/workshop/{pid}\n" in result.out, result
+            assert not os.path.exists(f"/sys/fs/cgroup/workshop/{pid}")
+        # The living is not touched.
+        assert (CONTAINERS / str(alive.process.pid)).exists()
+        assert alive.ask("touch /x && echo here") == "here\n"
+        assert workshop("clean").out == "nothing to clean\n"
+
+
+def test_clean_removes_half_made_layers_and_those_of_no_image(
+    container, image, name, network
+):
+    with container.running(image=image) as box:
+        process = commit_begun(box, name)
+        process.kill()
+        process.communicate()
+        [half] = LAYERS.glob(f".{name}.*")
+        assert workshop("commit", box.process.pid, f"{name}.2").status == 0
+        assert not half.exists()
+        [whole] = LAYERS.glob(f"{name}.2@*")
+        assert workshop("clean").out == "nothing to clean\n"
+        (IMAGES / f"{name}.2").unlink()
+        (LAYERS / f".{name}.{process.pid}").mkdir()
+        result = workshop("clean")
+        assert result.out.splitlines() == [
+            f"removed {half}, half made",
+            f"removed {whole}, of no image",
+        ], result
+        assert not whole.exists() and not half.exists()
+
+
+def test_clean_takes_the_network_away_unless_it_is_in_use(container, network):
+    forwarding = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
+    shell(f"{NETWORK} off")
+    before = forwarding.read_text()
+    shell(f"{NETWORK} on")
+    with container.running(net="bridge"):
+        result = workshop("clean")
+        assert "kept the network: 1 connected to it" in result.out, result
+        assert shell(f"{NETWORK} status", check=False).status == 0
+    gone = pathlib.Path("/sys/class/net/workshop0/brif")
+    assert eventually(lambda: not list(gone.iterdir()))
+    result = workshop("clean")
+    assert "removed the bridge workshop0" in result.out, result
+    assert shell(f"{NETWORK} status", check=False).status != 0
+    assert not gone.exists() and forwarding.read_text() == before
+    time.sleep(0.1)
+    assert workshop("clean").out == "nothing to clean\n"

@@ -12,8 +12,8 @@ terminal and the user:
 - every error is one line on stderr; what was promised to `defer` is cleaned up.
 """
 
-# _signal and _socket are what signal and socket are made of. The full modules bring enum and
-# selectors along: 4 ms of the 20 that a container takes to start and end.
+# _signal and _socket are what signal and socket are made of. The full modules bring enum
+# and selectors along: 4 ms of the 20 that a container takes to start and end.
 import _signal as signal
 import _socket as socket
 import errno
@@ -47,7 +47,7 @@ class Arguments:
 
 
 class Failure(SystemExit):
-    """A line for the user, and an exit status. sys.exit("a line") is one with status 125."""
+    """A line for the user, and an exit status; of sys.exit("a line") that is 125."""
 
     def __init__(self, text, status):
         super().__init__(text)
@@ -65,7 +65,7 @@ class Child:
 
 
 def main(parent, usage):
-    """Parse the command line, call parent(args), clean up, exit with the status it returns.
+    """Parse the command line, call parent(args), clean up, exit with what it returns.
 
     usage: "run [--name VALUE] IMAGE COMMAND..."; args has one attribute a word, in lower
     case: None for an option that was not given, a list for "COMMAND...". The word after an
@@ -99,7 +99,7 @@ def main(parent, usage):
 
 
 def parse(words, usage):
-    """Returns the words of a command line as main() describes. SystemExit: they do not fit."""
+    """Returns a command line's words as main() has them. SystemExit: they do not fit."""
     options, positional = {}, []
     pattern = iter(usage.replace("[", "").replace("]", "").split())
     for word in pattern:
@@ -242,10 +242,10 @@ def start(function, *arguments, flags=0, cgroup=None):
 
 
 def wait(child, descriptors=()):
-    """Let a child go on that waits in await_parent(), hand it copies of descriptors, and wait
-    for its end, forwarding signals, and what goes through its terminal if it has one.
-    Returns the exit status as a shell counts it. SystemExit, with the child's status and its
-    error as a line, when the command could not be started."""
+    """Let a child go on that waits in await_parent(), hand it copies of descriptors, and
+    wait for its end, forwarding signals, and its terminal if it has one. Returns the exit
+    status as a shell counts it. SystemExit, with the child's status and its error as a
+    line, when the command could not be started."""
     global _running
     for number in FORWARDED:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP: so do we
@@ -258,7 +258,7 @@ def wait(child, descriptors=()):
         if message == _WAITING:
             _send(child.channel, b"go on", descriptors)
         elif message == _TERMINAL:
-            _connect_terminal(terminal[0])
+            _connect_terminal(terminal[0], child)
         else:
             failure = Failure(os.fsdecode(message[1:]), message[0])
     result = os.waitpid(child.pid, 0)[1]
@@ -309,8 +309,8 @@ def _in_background():
         return False
 
 
-def _connect_terminal(terminal):
-    """Copy between the user's terminal and the child's until the child's is closed."""
+def _connect_terminal(terminal, child):
+    """Copy between the user's terminal and the child's until the child ends or closes it."""
     import fcntl
     import select
     import termios
@@ -323,30 +323,35 @@ def _connect_terminal(terminal):
     before = termios.tcgetattr(0)
     signal.signal(signal.SIGWINCH, resize)
     resize()
+    os.set_blocking(terminal, False)
+    end = os.pidfd_open(child.pid)  # readable when the child has ended
+    typed = b""  # what the child's terminal has no room for yet
     try:
         # Every key, Ctrl-C too, is for the child's terminal to interpret; what has been
         # typed ahead is kept.
         tty.setraw(0, termios.TCSADRAIN)
-        sources = [0, terminal]
         while True:
-            ready = select.select(sources, [], [])[0]
+            sources = [terminal, end] if len(typed) > 65536 else [0, terminal, end]
+            ready = select.select(sources, [terminal] if typed else [], [])[0]
             if terminal in ready:
                 try:
-                    data = os.read(terminal, 65536)
+                    _write_all(1, os.read(terminal, 65536))
                 except OSError:  # EIO: nobody has the other end open any more
-                    data = b""
-                if not data:
                     break
-                _write_all(1, data)
+            elif end in ready:  # and all that it said has been read
+                break
             if 0 in ready:
-                if data := os.read(0, 65536):
-                    _write_all(terminal, data)
-                else:
-                    sources.remove(0)
+                typed += os.read(0, 65536)
+            if typed:
+                try:
+                    typed = typed[os.write(terminal, typed) :]
+                except BlockingIOError:
+                    pass
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
         signal.signal(signal.SIGWINCH, signal.SIG_DFL)
         os.close(terminal)
+        os.close(end)
 
 
 def _write_all(descriptor, data):
@@ -446,9 +451,7 @@ def _send(channel, message, descriptors=()):
 
 def _receive(channel):
     """Returns (message, descriptors); no message: the other end is closed."""
-    space = socket.CMSG_SPACE(
-        253 * struct.calcsize("i")
-    )  # the most that the kernel takes
+    space = socket.CMSG_SPACE(4 * 253)  # 253 are the most that the kernel takes
     message, rights, _, _ = channel.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)
     return message, [
         n for _, _, data in rights for (n,) in struct.iter_unpack("i", data)

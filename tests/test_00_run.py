@@ -182,6 +182,29 @@ def test_ctrl_c_ends_the_command_in_front_only(runtime):
         assert terminal.status() == 0
 
 
+def test_terminal_ends_with_the_command_whoever_else_has_it(runtime):
+    script = "trap '' HUP; sleep 100 & echo said"
+    with runtime.terminal("sh", "-c", script, image="debian") as terminal:
+        terminal.wait_for("said")
+        assert terminal.status(10) == 0
+    for pid in processes_with("100"):  # before step 02 nothing ends it
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
+    script = "stty raw; while :; do echo tick; sleep 0.1; done"
+    with runtime.terminal("sh", "-c", script, image="debian") as terminal:
+        terminal.wait_for("tick")
+        for _ in range(20):  # pasted by mistake, more than a terminal has room for
+            terminal.type("x" * 1000)
+        terminal.seen = ""
+        for _ in range(5):
+            terminal.wait_for("tick")
+        os.kill(terminal.pid, signal.SIGKILL)
+        terminal.status()
+    runtime.sweep()
+
+
 def test_terminal_is_left_as_it_was(runtime):
     with runtime.terminal(
         "sh", "-c", "stty raw -echo; exit 0", image="debian"

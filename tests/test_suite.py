@@ -171,6 +171,14 @@ def test_last_step_has_fewer_than_100_lines_of_code():
     assert len(code_lines(STEPS[-1])) < 100
 
 
+def test_readme_tells_the_true_numbers():
+    readme = (PROJECT / "README.md").read_text()
+    assert f"in {len(code_lines(STEPS[-1]))} lines of Python" in readme.splitlines()[0]
+    for step in STEPS:
+        row = rf"^\| \[{step.parent.name}\].*\| {len(code_lines(step))} \|"
+        assert re.search(row, readme, re.MULTILINE), (step.parent.name, row)
+
+
 @pytest.mark.parametrize(("before", "step"), PAIRS, ids=PAIR_IDS)
 def test_step_adds_at_most_25_lines_and_removes_at_most_5(before, step):
     lines = list(difflib.ndiff(code_lines(before), code_lines(step)))

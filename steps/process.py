@@ -205,10 +205,11 @@ def temporary_directory(parent, remove):
 def remove_tree(path):
     """Remove a directory and all that is in it. SystemExit: something is mounted there,
     perhaps a part of the host, which must not be removed with it."""
-    if f" {path}" in read("/proc/self/mounts"):
-        raise SystemExit(
-            f"{path} is not removed: something is mounted there, see findmnt"
-        )
+    mounts = [line.split()[1] for line in read("/proc/self/mounts").splitlines()]
+    if any(f"{mount}/".startswith(f"{path}/") for mount in mounts):
+        raise SystemExit(f"{path} stays: something is mounted there, see findmnt")
+    if os.geteuid() != 0:  # who needs permission to enter even what is their own
+        run("chmod -R u+rwX", path)
     run("rm -rf --one-file-system", path)
 
 
@@ -486,8 +487,8 @@ def run(command, *arguments, input="", hint=""):
 
 
 def read(path):
-    """Returns the text of a file."""
-    with open(path) as file:
+    """Returns the text of a file; bytes that are no text are kept as os.fsdecode does."""
+    with open(path, errors="surrogateescape") as file:
         return file.read()
 
 

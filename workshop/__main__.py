@@ -9,6 +9,7 @@ WORDS = {
     "image": "image",
     "commit": "commit",
     "clean": "clean",
+    "doctor": "doctor",
 }
 
 

@@ -1,0 +1,76 @@
+"""`workshop doctor` says which steps a kernel can run, and why not the others."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+# What hides something of this machine from the doctor, in a mount namespace of its own.
+HIDE_CGROUPS = "mount -t tmpfs none /sys/fs/cgroup"
+HIDE_CONTROLLER = (
+    "printf 'cpu memory' >/tmp/$$; mount --bind /tmp/$$ /sys/fs/cgroup/cgroup.controllers;"
+    "rm /tmp/$$"
+)
+HIDE_ROOTFS = "mount -t tmpfs none /var/lib/workshop"
+
+
+def doctor(first=":", **environment):
+    """Its status and words, after a shell command that changes what it will find."""
+    run = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", f'{first}; exec "$@"', "sh"]
+        + [sys.executable, "-m", "workshop", "doctor"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT), "COLUMNS": "200"} | environment,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=120,
+    )
+    assert not run.stderr
+    return run.returncode, run.stdout
+
+
+def row(output, need):
+    return next(line for line in output.splitlines() if need in line)
+
+
+def test_all_steps_can_run_here():
+    status, output = doctor()
+    assert status == 0, output
+    assert "All steps can run here." in output
+
+
+@pytest.mark.parametrize(
+    ("hidden", "step", "need", "why"),
+    [
+        (HIDE_CGROUPS, "06_cgroup", "limits", "is not cgroup v2"),
+        (HIDE_CONTROLLER, "06_cgroup", "limits", "without pids"),
+        (HIDE_ROOTFS, "03_mnt", "root filesystem", "./lab up makes it"),
+    ],
+)
+def test_step_that_cannot_run_is_named_with_the_reason(hidden, step, need, why):
+    status, output = doctor(hidden)
+    assert status == 1, output
+    assert why in row(output, need)
+    assert f"Cannot run here, or not all of it: {step}.\n" in output
+
+
+def test_missing_tool_is_named(tmp_path):
+    for tool in ["unshare", "sh", "ip"]:
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+    status, output = doctor(f"PATH={tmp_path}")
+    assert status == 1
+    assert "not installed: nft" in row(output, "ip and nft")
+
+
+def test_leaves_nothing_behind():
+    def links():
+        return subprocess.run(
+            ["ip", "-o", "link"], capture_output=True, check=True
+        ).stdout
+
+    before = links(), pathlib.Path("/proc/self/mountinfo").read_text()
+    doctor()
+    assert (links(), pathlib.Path("/proc/self/mountinfo").read_text()) == before

@@ -31,7 +31,7 @@ def inside(*command, options=(), timeout=60):
 
 def tell(attack, worked, process):
     """Tell how one attack went, with what the container said."""
-    if process.returncode == 125:  # the runtime's own error: there was no container
+    if process.returncode in (125, 126, 127):  # the attack has not even begun
         print(process.stderr.strip(), file=sys.stderr)
         sys.exit(2)
     _worked.append(worked)

@@ -4,7 +4,8 @@ It knows nothing of namespaces, mounts, users, networks or cgroups: those are wh
 container.py is about. It takes care of what every well-behaved parent owes the kernel, the
 terminal and the user:
 
-- the child dies with its parent, and starts with signals, descriptors, umask, environment
+- the child dies with its parent (unless it changes its user id, as su does: the kernel
+  then forgets PR_SET_PDEATHSIG), and starts with signals, descriptors, umask, environment
   and terminal as a program expects them;
 - signals sent to the parent reach the child;
 - the exit status is the one that shells and container engines use: the command's own,
@@ -73,6 +74,10 @@ def main(parent, usage):
     number, CPUS a number such as 0.5; anything else any text.
     Never returns.
     """
+    os.umask(0o022)  # what the container is made of is for its users, whoever starts it
+    while (descriptor := os.open("/dev/null", os.O_RDWR)) < 3:
+        pass  # 0, 1 or 2 was closed; what is opened next must not take its place
+    os.close(descriptor)
     try:
         status = parent(parse(sys.argv[1:], usage))
     except (OSError, SystemExit) as error:
@@ -84,7 +89,7 @@ def main(parent, usage):
 
         traceback.print_exc()
         status = OWN_ERROR
-    if _running:
+    if _running:  # not waited for yet, so the pid is still its own
         os.kill(_running.pid, signal.SIGKILL)
         os.waitpid(_running.pid, 0)
     for function, arguments in reversed(_deferred):
@@ -94,7 +99,6 @@ def main(parent, usage):
             pass  # somebody was faster: gone is gone
         except (OSError, SystemExit) as error:
             status = _report(error)
-    sys.stdout.flush()
     sys.exit(status)
 
 
@@ -189,17 +193,26 @@ def temporary_directory(parent, remove):
     """Make a directory in parent (which is made, too, if need be), named after our pid.
     Returns its path. main() calls remove(path) at the end, and also for those of killed
     processes: directories whose name is the pid of no process."""
-    os.makedirs(parent, exist_ok=True)
+    os.makedirs(parent, mode=0o700, exist_ok=True)
     path = f"{parent}/{os.getpid()}"
-    names = [name for name in os.listdir(parent) if name.isdigit()]
-    for name in names:
-        if not os.path.exists(f"/proc/{name}"):
-            defer(remove, f"{parent}/{name}")
-    if os.path.basename(path) in names:  # of a dead one that had our pid
+    if os.path.exists(path):  # of a dead one that had our pid
         remove(path)
     os.mkdir(path)
+    for name in os.listdir(parent):
+        if name.isdigit() and not os.path.exists(f"/proc/{name}"):
+            defer(_sweep, remove, f"{parent}/{name}")
     defer(remove, path)
     return path
+
+
+def _sweep(remove, path):
+    """Remove what a killed process has left, unless the pid has found a new owner since.
+    That it cannot be removed is told, and does not spoil this run."""
+    if not os.path.exists(f"/proc/{os.path.basename(path)}"):
+        try:
+            remove(path)
+        except (OSError, SystemExit) as error:
+            _report(error)
 
 
 def remove_tree(path):
@@ -228,7 +241,6 @@ def start(function, *arguments, flags=0, cgroup=None):
     birthplace = (
         None if cgroup is None else os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     )
-    sys.stdout.flush()
     # Signals that arrive before there is anybody to forward them to have to wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     pid = linux.clone(flags, birthplace)
@@ -262,11 +274,12 @@ def wait(child, descriptors=()):
             _connect_terminal(terminal[0], child)
         else:
             failure = Failure(os.fsdecode(message[1:]), message[0])
-    result = os.waitpid(child.pid, 0)[1]
-    _running = None
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it keeps its pid for now
     for number in FORWARDED:  # nobody is left to forward to
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_IGN)
+    result = os.waitpid(child.pid, 0)[1]
+    _running = None
     if failure:
         raise failure
     return (
@@ -342,14 +355,20 @@ def _connect_terminal(terminal, child):
             elif end in ready:  # and all that it said has been read
                 break
             if 0 in ready:
-                typed += os.read(0, 65536)
+                data = os.read(0, 65536)
+                if not data:
+                    raise SystemExit("the terminal is gone")  # main() ends the child
+                typed += data
             if typed:
                 try:
                     typed = typed[os.write(terminal, typed) :]
                 except BlockingIOError:
                     pass
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        try:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+        except termios.error:
+            pass  # the terminal is gone
         signal.signal(signal.SIGWINCH, signal.SIG_DFL)
         os.close(terminal)
         os.close(end)
@@ -369,7 +388,6 @@ def _begin(channel, function, arguments):
     _channel = channel
     status = OWN_ERROR
     try:
-        os.umask(0o022)
         os.setsid()  # no share in the user's terminal: what it may have of it, it is handed
         _die_with_parent()
         for number in FORWARDED:

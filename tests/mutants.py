@@ -55,7 +55,7 @@ MUTANTS = [
     ),
     (
         "03_mnt",
-        "    linux.pivot_root(root, root)  # the old root lies on top of the new one, unseen\n",
+        "    linux.pivot_root(root, root)  # the host is at /.. until the umount\n",
         "",
         "test_file_of_the_host_is_out_of_reach",
     ),
@@ -97,6 +97,18 @@ MUTANTS = [
         '"/dev": "mode=755", ',
         "",
         "test_ordinary_user_inside_cannot_write_to_dev",
+    ),
+    (
+        "03_mnt",
+        ', "/dev/pts": "ptmxmode=666"',
+        "",
+        "test_ordinary_user_inside_has_terminals",
+    ),
+    (
+        "03_mnt",
+        "kind, linux.MS_NOSUID,",
+        "kind, 0,",
+        "test_what_is_mounted_gives_nobody_rights",
     ),
     (
         "03_mnt",
@@ -168,7 +180,7 @@ MUTANTS = [
     ),
     (
         "04_net",
-        'process.run(f"ip link add {cable}", hint="did you type sudo steps/network.sh on?")',
+        'process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")',
         'process.run(f"ip link add {cable}")',
         "test_missing_bridge_is_told_with_what_to_type",
     ),
@@ -211,7 +223,7 @@ MUTANTS = [
     ),
     (
         "05_user",
-        "        os.setgroups([])\n",
+        "        os.setgroups([])  # the caller's, such as disk; a user may not drop theirs\n",
         "        pass\n",
         "test_groups_of_the_caller_are_dropped",
     ),

@@ -10,6 +10,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import termios
 import time
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
@@ -188,9 +189,15 @@ class Terminal:
 
     def __init__(self, argv):
         self.argv, self.seen = argv, ""
+        go_on, ready = os.pipe()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            os.read(go_on, 1)
             os.execv(argv[0], argv)
+        self.before = termios.tcgetattr(self.fd)  # the terminal that the command finds
+        os.write(ready, b"!")
+        os.close(go_on)
+        os.close(ready)
 
     def type(self, keys):
         os.write(self.fd, keys.encode())

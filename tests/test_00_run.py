@@ -3,13 +3,17 @@
 These are the promises that process.py makes for every step."""
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
+import struct
 import subprocess
+import termios
+import time
 
 import pytest
-from runtime import eventually, processes_with
+from runtime import LIMIT, eventually, processes_with, shell
 
 IGNORED = {"SIGPIPE": signal.SIGPIPE, "SIGXFSZ": signal.SIGXFSZ}
 
@@ -154,10 +158,6 @@ def test_terminal_is_the_containers_own(runtime):
         terminal.type("test -t 0 && test -t 1 && test -t 2 && echo three\n")
         terminal.wait_for("three")
         # Its size follows the one that the user looks at.
-        import fcntl
-        import struct
-        import termios
-
         fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
         terminal.type("stty size\n")
         terminal.wait_for("33 111")
@@ -206,14 +206,46 @@ def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
 
 
 def test_terminal_is_left_as_it_was(runtime):
-    with runtime.terminal(
-        "sh", "-c", "stty raw -echo; exit 0", image="debian"
-    ) as terminal:
-        import termios
-
-        before = termios.tcgetattr(terminal.fd)
+    script = "stty raw -echo; exit 0"
+    with runtime.terminal("sh", "-c", script, image="debian") as terminal:
         assert terminal.status() == 0
-        assert termios.tcgetattr(terminal.fd) == before
+        assert termios.tcgetattr(terminal.fd) == terminal.before
+
+
+def test_terminal_that_is_closed_ends_it(runtime):
+    with runtime.terminal("sh", "-c", "trap '' HUP; echo up; sleep 100") as terminal:
+        terminal.wait_for("up")
+        pid, terminal.pid = terminal.pid, None
+    assert eventually(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+    for left in processes_with("100"):  # before step 02 nothing ends it
+        os.kill(left, signal.SIGKILL)
+
+
+def test_signal_as_the_command_ends_loses_no_status(runtime):
+    for _ in range(5):
+        argv = runtime.argv("sh", "-c", "trap : TERM; sleep 0.1; exit 3")
+        with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
+            end = time.monotonic() + LIMIT
+            time.sleep(0.05)
+            while process.poll() is None and time.monotonic() < end:
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.002)
+            said = process.stderr.read()
+        # 143: it came before the trap was set, or before there was a container.
+        assert process.returncode in (3, 143, -15) and b"Traceback" not in said, said
+        runtime.sweep()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_closed_descriptors_do_not_matter(runtime, closed):
+    argv = " ".join(runtime.argv("sh", "-c", "'exit 7'"))
+    result = shell(f"{argv} {closed}", check=False)
+    assert result.status == 7 and result.err == "", result
+
+
+def test_umask_of_the_caller_stays_outside(runtime):
+    argv = " ".join(runtime.argv("sh", "-c", "'umask; stat -c %a / /dev/null'"))
+    assert shell(f"umask 077; {argv}").out.split() == ["0022", "755", "666"]
 
 
 def test_no_process_is_left(runtime):

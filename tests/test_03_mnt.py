@@ -214,6 +214,21 @@ def test_ordinary_user_inside_cannot_write_to_dev(runtime):
     assert out.split() == ["refused", "null"], out
 
 
+def test_ordinary_user_inside_has_terminals(runtime):
+    assert "IMAGE" in runtime.usage
+    script = ": <>/dev/ptmx && echo terminal"
+    assert runtime.ok("su", "-s", "/bin/sh", "nobody", "-c", script) == "terminal\n"
+
+
+def test_what_is_mounted_gives_nobody_rights(runtime):
+    """A set-user-ID program counts for nothing in what is not the image."""
+    out = runtime.ok("cat", "/proc/self/mountinfo")
+    fields = [line.split() for line in out.splitlines()]
+    options = {f[4]: f[5].split(",") for f in fields}
+    for target in ("/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/tmp"):
+        assert "nosuid" in options[target], out
+
+
 @pytest.mark.parametrize("name", ["/var/tmp/missing-image", "missing-image"])
 def test_missing_image_is_125_and_one_line(runtime, name):
     result = runtime.run("true", "argument", image=name)

@@ -4,6 +4,8 @@
 import os
 import sys
 
+# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
+# above leaves out what is installed besides: a quicker start.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import process
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Break-out 01: rename the machine, and read somebody's message queue, from a container."""
+"""Break-out 01: rename the machine, and remove its message queues, from a container."""
 
 import os
 import random

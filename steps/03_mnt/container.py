@@ -4,6 +4,8 @@
 import os
 import sys
 
+# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
+# above leaves out what is installed besides: a quicker start.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import linux
 import process
@@ -30,6 +32,7 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
+    # Nothing that we mount, or unmount at the end, may reach the host's table.
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     linux.sethostname(args.hostname or "container")
     linux.mount(args.image, "/mnt", None, linux.MS_BIND)
@@ -40,7 +43,7 @@ def child(args):
 def enter_root(root):
     """In the container: root, a mount point, becomes /, and the host's tree is gone."""
     os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
-    linux.pivot_root(root, root)  # the old root lies on top of the new one, unseen
+    linux.pivot_root(root, root)  # the host is at /.. until the umount
     linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
     for target, kind in MOUNTS.items():
         os.makedirs(target, exist_ok=True)

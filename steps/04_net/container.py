@@ -4,6 +4,8 @@
 import os
 import sys
 
+# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
+# above leaves out what is installed besides: a quicker start.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import linux
 import process
@@ -33,12 +35,14 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
+    # Nothing that we mount, or unmount at the end, may reach the host's table.
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     process.await_parent()
     process.run("ip link set lo up")
     linux.sethostname(args.hostname or "container")
     linux.mount(args.image, "/mnt", None, linux.MS_BIND)
     if args.net != "none":
+        # network.sh's own file, not a copy: until step 05 root inside can write to it.
         linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)
     enter_root("/mnt")
     process.execute(args.command)
@@ -47,7 +51,7 @@ def child(args):
 def enter_root(root):
     """In the container: root, a mount point, becomes /, and the host's tree is gone."""
     os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
-    linux.pivot_root(root, root)  # the old root lies on top of the new one, unseen
+    linux.pivot_root(root, root)  # the host is at /.. until the umount
     linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
     for target, kind in MOUNTS.items():
         os.makedirs(target, exist_ok=True)
@@ -64,7 +68,7 @@ def enter_root(root):
 def connect(pid):
     """On the host: lays a cable from the bridge that network.sh made to eth0 inside."""
     cable = f"veth{pid} up master workshop0 type veth peer name eth0 netns {pid}"
-    process.run(f"ip link add {cable}", hint="did you type sudo steps/network.sh on?")
+    process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")
     address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid
     setup = f"link set eth0 up\naddress add {address}/10 dev eth0\n"
     setup += "route add default via 100.64.0.1"

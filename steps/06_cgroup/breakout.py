@@ -8,11 +8,15 @@ sys.path.append(os.path.join(sys.path[0], ".."))
 from attack import USAGE, end, inside, tell
 
 # Bounded, so that it does no harm where it works: 200 processes, 200 MB.
-FORK = 'i=0; while [ $i -lt 200 ]; do sleep 5 & i=$((i+1)); done; echo "200 processes"; kill -9 -1'
+FORK = """
+for (1..200) { my $pid = fork; die "fork number $_: $!\n" unless defined $pid;
+               unless ($pid) { sleep 60; exit } }
+print "200 processes\n"; kill 9, -1;
+"""
 HOG = 'my $x = "x" x (200 << 20); print length($x) >> 20, " MB\n";'
 
 limited = "--memory" in USAGE
-process = inside("bash", "-c", FORK, options=["--pids", "32"] if limited else [])
+process = inside("perl", "-e", FORK, options=["--pids", "32"] if limited else [])
 tell("start 200 processes", "200 processes" in process.stdout, process)
 process = inside("perl", "-e", HOG, options=["--memory", "64M"] if limited else [])
 tell("take 200 MB of memory", "200 MB" in process.stdout, process)

@@ -4,6 +4,8 @@
 import os
 import sys
 
+# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
+# above leaves out what is installed besides: a quicker start.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import linux
 import process
@@ -32,7 +34,7 @@ def parent(args):
     """On the host: starts the container and waits for its end. Returns its status."""
     layers = [args.image]
     if "/" not in args.image:
-        layers = process.read(f"{STATE}/images/{args.image}").split()
+        layers = process.read(f"{STATE}/images/{args.image}").splitlines()
     box = process.temporary_directory(f"{STATE}/containers", process.remove_tree)
     os.mkdir(f"{box}/upper")
     os.mkdir(f"{box}/work")
@@ -52,16 +54,20 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
+    # Nothing that we mount, or unmount at the end, may reach the host's table.
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
+    # A tree is a mount that is attached nowhere yet. By root: the parent's, with the map
+    # applied. By a user: one of our own, since the files are theirs anyway.
     trees = process.await_parent() or [linux.open_tree(p) for p in args.paths]
     if BY_ROOT:
-        os.setgroups([])
+        os.setgroups([])  # the caller's, such as disk; a user may not drop theirs
     os.setgid(0)
     os.setuid(0)
     process.run("ip link set lo up")
     linux.sethostname(args.hostname or "container")
     stack(trees)
     if args.net != "none":
+        # network.sh's own file, not a copy: until step 05 root inside can write to it.
         linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)
     enter_root("/mnt")
     process.execute(args.command)
@@ -70,7 +76,7 @@ def child(args):
 def enter_root(root):
     """In the container: root, a mount point, becomes /, and the host's tree is gone."""
     os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
-    linux.pivot_root(root, root)  # the old root lies on top of the new one, unseen
+    linux.pivot_root(root, root)  # the host is at /.. until the umount
     linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
     for target, kind in MOUNTS.items():
         os.makedirs(target, exist_ok=True)
@@ -87,7 +93,7 @@ def enter_root(root):
 def connect(pid):
     """On the host: lays a cable from the bridge that network.sh made to eth0 inside."""
     cable = f"veth{pid} up master workshop0 type veth peer name eth0 netns {pid}"
-    process.run(f"ip link add {cable}", hint="did you type sudo steps/network.sh on?")
+    process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")
     address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid
     setup = f"link set eth0 up\naddress add {address}/10 dev eth0\n"
     setup += "route add default via 100.64.0.1"
@@ -98,6 +104,7 @@ def map_users(pid):
     """On the host: says which of our users the container's users 0, 1, 2... are."""
     process.write(f"/proc/{pid}/setgroups", "allow" if BY_ROOT else "deny")
     for file, own in ("uid_map", os.getuid()), ("gid_map", os.getgid()):
+        # First id inside, first id outside, how many.
         ids = "0 100000 65536" if BY_ROOT else f"0 {own} 1"
         process.write(f"/proc/{pid}/{file}", ids)
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import termios
 import time
+from difflib import ndiff
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 STEPS = sorted((PROJECT / "steps").glob("[0-9][0-9]_*/container.py"))
@@ -262,20 +263,20 @@ def namespace(kind, pid="self"):
 
 
 def host_state():
-    """What a container must leave as it was. A dictionary, for assertions to compare."""
+    """What a container must leave as it was: {what: lines of text}."""
 
-    def listing(path):
-        return sorted(p.name for p in pathlib.Path(path).glob("[0-9]*"))
+    def names(path, pattern="*"):
+        return "\n".join(sorted(p.name for p in pathlib.Path(path).glob(pattern)))
 
     return {
         "host name": os.uname().nodename,
-        "mounts": pathlib.Path("/proc/self/mounts").read_text().splitlines(),
-        "network devices": sorted(os.listdir("/sys/class/net")),
+        "mounts": pathlib.Path("/proc/self/mounts").read_text(),
+        "network devices": names("/sys/class/net"),
         "message queues": pathlib.Path("/proc/sysvipc/msg").read_text(),
-        "cgroups": listing("/sys/fs/cgroup/workshop"),
-        "containers": listing("/var/lib/workshop/containers"),
-        "root directory": sorted(os.listdir("/")),
-        "devices": sorted(os.listdir("/dev")),
+        "cgroups": names("/sys/fs/cgroup/workshop", "[0-9]*"),
+        "containers": names("/var/lib/workshop/containers"),
+        "root directory": names("/"),
+        "devices": names("/dev"),
     }
 
 
@@ -285,8 +286,12 @@ def restore(before):
     now = host_state()
     if now["host name"] != before["host name"]:
         socket.sethostname(before["host name"])
-    for mount in reversed(now["mounts"]):
-        if now["mounts"].count(mount) > before["mounts"].count(mount):
+    mounts = {
+        when: state["mounts"].splitlines()
+        for when, state in (("now", now), ("before", before))
+    }
+    for mount in reversed(mounts["now"]):
+        if mounts["now"].count(mount) > mounts["before"].count(mount):
             shell(f"umount -l '{mount.split()[1]}'", check=False)
     known = before["message queues"].splitlines()
     for line in now["message queues"].splitlines():
@@ -302,7 +307,15 @@ def nothing_left_behind():
         yield
         eventually(lambda: host_state() == before, 5)
         after = host_state()
-        changed = {k: (before[k], after[k]) for k in before if before[k] != after[k]}
-        assert not changed, f"left behind (before, after): {changed}"
+        changed = {
+            name: [
+                line
+                for line in ndiff(*(s[name].splitlines() for s in (before, after)))
+                if line[0] in "+-"
+            ]
+            for name in before
+            if before[name] != after[name]
+        }
+        assert not changed, f"the host is not as it was: {changed}"
     finally:
         restore(before)

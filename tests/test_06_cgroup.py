@@ -215,7 +215,8 @@ def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
 def test_bad_limit_is_refused_and_nothing_is_made(runtime, option, value):
     result = runtime.run("echo started", **{option: value})
     assert result.status == 125 and result.out == "", result
-    assert len(result.err.splitlines()) == 1 and f"--{option}" in result.err, result
+    assert len(result.err.splitlines()) == 1 and f"--{option} " in result.err, result
+    assert "unknown option" not in result.err, result
     assert not CGROUPS.exists() or not list(CGROUPS.glob("[0-9]*"))
 
 

@@ -66,19 +66,24 @@ doctor_machine() {
 	if ! running; then room memory "$(free_memory)" 2300 'free -h   # and close something big'; fi
 }
 
+# doctor_root REASON
+doctor_root() {
+	if [ "$(id -u)" = 0 ]; then
+		row ok root 'you are'
+	elif command -v sudo >/dev/null; then
+		row ok root "by sudo, to $1"
+	else
+		row NO root "is needed to $1, and there is no sudo" 'su -c "./lab up"'
+	fi
+}
+
 doctor_qemu() {
 	if [ "$(uname -s)" != Linux ]; then
 		row NO system "$(uname -s): plain QEMU is for Linux; Vagrant is the way here"
 		return
 	fi
 	architecture
-	if [ "$(id -u)" = 0 ]; then
-		row ok root 'you are'
-	elif command -v sudo >/dev/null; then
-		row ok root 'by sudo, to make the image'
-	else
-		row NO root 'is needed to make the image, and there is no sudo' 'su -c "./lab up"'
-	fi
+	doctor_root 'make the image'
 	tool "$qemu" "$package"
 	tool qemu-img qemu-utils
 	tool mmdebstrap mmdebstrap
@@ -98,6 +103,13 @@ doctor_qemu() {
 	else
 		row slow virtualization 'no /dev/kvm that you may use: all will be emulated' 'sudo usermod -aG kvm YOUR-NAME   (where there is one)'
 	fi
+}
+
+doctor_local() {
+	doctor_root 'make containers'
+	tool python3 python3
+	tool mmdebstrap mmdebstrap
+	row ok kernel "$(uname -r); ./lab up tries what each step needs of it"
 }
 
 # The least versions are in docs/providers.md, with the reasons.

@@ -1,7 +1,8 @@
 #!/bin/sh
 # What is in the lab VM, whichever way it is made: Vagrant runs this in the
 # running VM, image.sh in the image. As root, with the project in /workshop.
-# Running it again changes nothing.
+# Running it again changes nothing. With the argument "roots" it makes the root filesystems
+# only: that is for a lab without a VM.
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 here=/workshop/vagrant
@@ -120,10 +121,17 @@ python() {
 	# Fetches just the packages that debian lacks: it is debian's list of installed
 	# packages that apt looks at. Package lists of the machine that are too old, or none,
 	# are fetched anew.
-	set -- apt-get install -q -y --download-only --no-install-recommends \
-		-o Dir::State::status=$layers/debian/var/lib/dpkg/status \
-		-o Dir::Cache::archives=$root.new.debs -o Debug::NoLocking=1 python3-minimal
-	"$@" || { apt-get update -q && "$@"; }
+	set -- -o Dir::State::status=$layers/debian/var/lib/dpkg/status \
+		-o Dir::Cache::archives=$root.new.debs -o Debug::NoLocking=1
+	if ! grep -q '^VERSION_CODENAME=trixie$' /etc/os-release; then
+		# Without a VM, on a machine that is not Debian 13: debian's sources, not its own.
+		mkdir -p $root.new.debs/lists/partial
+		set -- "$@" -o Dir::State::lists=$root.new.debs/lists -o Dir::Etc::sourceparts=- \
+			-o Dir::Etc::sourcelist=$layers/debian/etc/apt/sources.list
+		apt-get update -q "$@"
+	fi
+	download="apt-get install -q -y --download-only --no-install-recommends python3-minimal"
+	$download "$@" || { apt-get update -q "$@" && $download "$@"; }
 	for package in "$root".new.debs/*.deb; do
 		dpkg-deb -x "$package" $root.new
 	done
@@ -135,7 +143,10 @@ python() {
 		[ ! -e "$root.new/$name" ] || { say "layer python has /$name" && exit 1; }
 	done
 	# As the packages' own scripts would do; else every new container does it at its start.
-	/usr/bin/python3 -m compileall -q -s $root.new -p / $root.new/usr/lib/python3*
+	# Another Python than the layer's own cannot do it.
+	if [ -x "$root.new/usr/bin/$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')" ]; then
+		/usr/bin/python3 -m compileall -q -s $root.new -p / $root.new/usr/lib/python3*
+	fi
 	mv $root.new $root
 }
 
@@ -213,14 +224,24 @@ services() {
 	fi
 }
 
+root_filesystems() {
+	install -d -m 700 /var/lib/workshop
+	install -d $layers /var/lib/workshop/rootfs /var/lib/workshop/images
+	busybox
+	debian
+	python
+	app
+	rootfs
+	images
+}
+
+if [ "${1-}" = roots ]; then
+	root_filesystems
+	exit
+fi
 packages
 files
 python_packages
-busybox
-debian
-python
-app
-rootfs
-images
+root_filesystems
 services
 say 'done'

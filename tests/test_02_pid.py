@@ -79,7 +79,7 @@ def test_processes_of_the_container_are_processes_of_the_host(runtime, seconds):
     with runtime.running() as box:
         box.ask(f"sleep {seconds} & :")
         assert 1 < int(box.ask("echo $!")) < 10
-        [outside] = processes_with(seconds)
+        [outside] = eventually(lambda: processes_with(seconds))  # once it is executed
         os.kill(outside, signal.SIGKILL)
         assert eventually(lambda: processes_with(seconds) == [])
 

@@ -289,7 +289,10 @@ def wait(child, descriptors=()):
 
 def complain(text):
     """Tell the user something in one line on stderr."""
-    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr, flush=True)
+    try:
+        print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody listens any more; there is cleaning up to do all the same
 
 
 def _report(error):

@@ -6,7 +6,7 @@ import pathlib
 import re
 
 import pytest
-from runtime import STEPS, Runtime, nothing_left_behind
+from runtime import STEPS, Runtime, nothing_left_behind, shell
 
 NUMBER = re.compile(r"test_(\d\d)_")
 
@@ -37,25 +37,29 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_generate_tests(metafunc):
     number = NUMBER.match(pathlib.Path(metafunc.module.__file__).name)
-    if "runtime" in metafunc.fixturenames and number:
+    if "container_py" in metafunc.fixturenames and number:
         path = metafunc.config.getoption("--runtime")
         if path:
             steps = [pathlib.Path(path).resolve()]
         else:
             steps = [s for s in STEPS if int(s.parent.name[:2]) >= int(number[1])]
         ids = [path or step.parent.name for step in steps]
-        metafunc.parametrize("runtime", steps, ids=ids, indirect=True, scope="session")
+        # Of this scope, so that all suites are through with a step before the next one.
+        metafunc.parametrize(
+            "container_py", steps, ids=ids, indirect=True, scope="session"
+        )
 
 
 @pytest.fixture(scope="session")
-def _runtimes():
-    return {}
+def container_py(request):
+    """The container.py under test, as a Runtime."""
+    # What `ip netns` mounts when it is first used stays, and is none of a container's.
+    shell("ip netns add first-use; ip netns delete first-use")
+    return Runtime(request.param)
 
 
 @pytest.fixture
-def runtime(request, _runtimes):
-    """The container.py under test. After the test the host has to be as it was."""
-    if request.param not in _runtimes:
-        _runtimes[request.param] = Runtime(request.param)
+def runtime(container_py):
+    """The container.py under test. After each test the host has to be as it was."""
     with nothing_left_behind():
-        yield _runtimes[request.param]
+        yield container_py

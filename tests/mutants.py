@@ -43,6 +43,12 @@ MUTANTS = [
     ),
     (
         "03_mnt",
+        "linux.MS_REC | linux.MS_PRIVATE",
+        "linux.MS_PRIVATE",
+        "test_mounts_end_with_a_killed_runtime",
+    ),
+    (
+        "03_mnt",
         '    linux.mount(args.image, "/mnt", None, linux.MS_BIND)\n',
         "",
         "test_root_is_the_image",

@@ -189,11 +189,11 @@ def defer(function, *arguments):
     _deferred.append((function, arguments))
 
 
-def temporary_directory(parent, remove):
-    """Make a directory in parent (which is made, too, if need be), named after our pid.
-    Returns its path. main() calls remove(path) at the end, and also for those of killed
-    processes: directories whose name is the pid of no process."""
-    os.makedirs(parent, mode=0o700, exist_ok=True)
+def temporary_directory(parent, remove, mode=0o700):
+    """Make a directory in parent (which is made, too, if need be, with this mode), named
+    after our pid. Returns its path. main() calls remove(path) at the end, and also for what
+    killed processes have left: directories whose name is the pid of no process."""
+    os.makedirs(parent, mode, exist_ok=True)
     path = f"{parent}/{os.getpid()}"
     if os.path.exists(path):  # of a dead one that had our pid
         remove(path)

@@ -292,7 +292,7 @@ MUTANTS = [
     ),
     (
         "06_cgroup",
-        "    cgroup = process.temporary_directory(CGROUPS, os.rmdir)\n",
+        "    cgroup = process.temporary_directory(CGROUPS, os.rmdir, mode=0o755)\n",
         '    os.makedirs(cgroup := f"{CGROUPS}/{os.getpid()}")\n',
         "test_cgroup_goes_with_the_container",
     ),

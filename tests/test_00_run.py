@@ -167,9 +167,10 @@ def test_terminal_is_the_containers_own(runtime):
 
 def test_ctrl_c_ends_the_command_in_front_only(runtime):
     with runtime.terminal("bash", "--norc", image="debian") as terminal:
+        terminal.wait_for("# ")
         terminal.type("stty -echo\n")
+        terminal.wait_for("# ")
         terminal.type("sleep 1000\n")
-        terminal.wait_for("")
         with contextlib.suppress(AssertionError):
             terminal.wait_for("never", 1)
         terminal.type("\x03")

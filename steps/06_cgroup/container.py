@@ -107,7 +107,7 @@ def limit(args):
     """On the host: makes the cgroup that the container is born in. Returns its path."""
     controllers, hint = "+cpu +memory +pids", "limits need root and cgroup v2"
     process.write("/sys/fs/cgroup/cgroup.subtree_control", controllers, hint)
-    cgroup = process.temporary_directory(CGROUPS, os.rmdir)
+    cgroup = process.temporary_directory(CGROUPS, os.rmdir, mode=0o755)
     process.write(f"{CGROUPS}/cgroup.subtree_control", controllers)
     quota = f"{float(args.cpus or 0) * 100000:.0f} 100000"
     limits = {"memory.max": args.memory, "memory.swap.max": args.memory and "0"}

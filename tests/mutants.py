@@ -100,14 +100,14 @@ MUTANTS = [
     ("03_mnt", ', "/tmp": "tmpfs"', "", "test_image_is_as_before"),
     (
         "03_mnt",
-        '"/dev": "mode=755", ',
-        "",
+        'OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}',
+        'OPTIONS = {"/dev/pts": "ptmxmode=666"}',
         "test_ordinary_user_inside_cannot_write_to_dev",
     ),
     (
         "03_mnt",
-        ', "/dev/pts": "ptmxmode=666"',
-        "",
+        'OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}',
+        'OPTIONS = {"/dev": "mode=755"}',
         "test_ordinary_user_inside_has_terminals",
     ),
     (

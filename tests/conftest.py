@@ -50,12 +50,23 @@ def pytest_generate_tests(metafunc):
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ip_netns_has_been_used():
+    """What `ip netns` mounts when it is first used stays, and is none of a container's."""
+    shell("ip netns add first-use; ip netns delete first-use")
+
+
 @pytest.fixture(scope="session")
 def container_py(request):
     """The container.py under test, as a Runtime."""
-    # What `ip netns` mounts when it is first used stays, and is none of a container's.
-    shell("ip netns add first-use; ip netns delete first-use")
     return Runtime(request.param)
+
+
+@pytest.fixture
+def image(tmp_path):
+    """A root filesystem of the test's own: a copy of busybox's."""
+    shell(f"cp -a /var/lib/workshop/rootfs/busybox {tmp_path}/root")
+    return tmp_path / "root"
 
 
 @pytest.fixture

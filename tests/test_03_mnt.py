@@ -27,13 +27,6 @@ def host_file(tmp_path_factory):
     path.unlink()
 
 
-@pytest.fixture
-def image(tmp_path):
-    """A root filesystem of the test's own: a copy of busybox's."""
-    shell(f"cp -a {ROOTFS}/busybox {tmp_path}/root")
-    return tmp_path / "root"
-
-
 def tree(path):
     """Every name below path, with type, mode, owner and size."""
     return shell(f"find {path} -printf '%P %y %m %U %G %s\\n' | sort").out

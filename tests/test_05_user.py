@@ -12,13 +12,6 @@ ROOTFS = pathlib.Path("/var/lib/workshop/rootfs")
 
 
 @pytest.fixture
-def image(tmp_path):
-    """A root filesystem of the test's own: a copy of busybox's."""
-    shell(f"cp -a {ROOTFS}/busybox {tmp_path}/root")
-    return tmp_path / "root"
-
-
-@pytest.fixture
 def user(tmp_path):
     """A function that makes of a runtime one that an ordinary user starts, who owns the
     image at user.image."""

@@ -342,14 +342,14 @@ MUTANTS = [
     ),
     (
         "07_overlay",
-        'layers = process.read(f"{STATE}/images/{args.image}").split()',
-        'layers = process.read(f"{STATE}/images/{args.image}").split()[:1]',
+        'layers = process.read(f"{STATE}/images/{args.image}").splitlines()',
+        'layers = process.read(f"{STATE}/images/{args.image}").splitlines()[:1]',
         "test_app_finds_its_interpreter_in_the_layer_below",
     ),
     (
         "07_overlay",
-        'layers = process.read(f"{STATE}/images/{args.image}").split()',
-        'layers = process.read(f"{STATE}/images/{args.image}").split()[::-1]',
+        'layers = process.read(f"{STATE}/images/{args.image}").splitlines()',
+        'layers = process.read(f"{STATE}/images/{args.image}").splitlines()[::-1]',
         "test_top_layer_wins_and_each_layer_is_seen",
     ),
     (

@@ -35,7 +35,7 @@ adapt() {
 	# Where libvirt's network, then VirtualBox's and QEMU's, answer for names.
 	printf 'nameserver 192.168.121.1\nnameserver 10.0.2.3\noptions timeout:1 attempts:2\n' \
 		>"$root/etc/resolv.conf"
-	echo '/dev/vda / ext4 rw,relatime,errors=remount-ro 0 0' >"$root/etc/fstab"
+	echo 'LABEL=workshop / ext4 rw,relatime,errors=remount-ro 0 0' >"$root/etc/fstab"
 	rmdir "$root/workshop"
 	# Keys of the guest itself, anew in each VM: the image has none.
 	cat >"$root/etc/systemd/system/ssh.service.d/keys.conf" <<-'END'
@@ -56,7 +56,7 @@ bootloader() {
 		LABEL lab
 		LINUX /boot/vmlinuz
 		INITRD /boot/initrd
-		APPEND root=/dev/vda console=ttyS0 quiet net.ifnames=0 systemd.show_status=0
+		APPEND console=ttyS0 quiet net.ifnames=0 systemd.show_status=0
 	END
 	extlinux --install "$root/boot/extlinux" 2>/dev/null # it says what it assumes of the disk
 }

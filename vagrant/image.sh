@@ -37,7 +37,7 @@ customize() {
 	END
 	mkdir -p "$root/workshop/vagrant"
 	cat >"$root/etc/fstab" <<-'END'
-		/dev/vda / ext4 rw,relatime,errors=remount-ro 0 0
+		LABEL=workshop / ext4 rw,relatime,errors=remount-ro 0 0
 		workshop /workshop 9p trans=virtio,version=9p2000.L,msize=512000,cache=mmap 0 0
 	END
 
@@ -71,13 +71,25 @@ kernel() {
 	cp "$root"/boot/vmlinuz-* "$work/vmlinuz"
 	mkdir -p "$work/ram/bin" "$work/ram/modules" "$work/ram/dev" "$work/ram/proc" "$work/ram/root"
 	cp "$root/bin/busybox" "$work/ram/bin/"
-	for tool in sh mount umount insmod cat grep sleep poweroff switch_root; do
+	for tool in sh mount umount insmod findfs cat grep sleep poweroff switch_root; do
 		ln -s busybox "$work/ram/bin/$tool"
 	done
 	cp "$project/vagrant/init" "$work/ram/init"
 	chmod +x "$work/ram/init"
-	chroot "$root" modprobe -a -S "$version" --show-depends \
-		virtio_pci virtio_blk virtio_net virtio_rng ext4 9pnet_virtio 9p qemu_fw_cfg |
+	modules order virtio_pci virtio_blk virtio_net virtio_rng ext4 9pnet_virtio 9p qemu_fw_cfg
+	: >"$work/ram/modules.disks"
+	if [ "$arch" = amd64 ]; then
+		modules disks sd_mod ata_piix ahci mptspi mptsas vmw_pvscsi virtio_scsi nvme
+	fi
+	(cd "$work/ram" && "$busybox" find . | "$busybox" cpio -o -H newc >"$work/initrd" 2>/dev/null)
+}
+
+# modules LIST NAME...: into the RAM disk, with what they depend on, and in modules.LIST
+# in the order in which they load.
+modules() {
+	list=$work/ram/modules.$1
+	shift
+	chroot "$root" modprobe -a -S "$version" --show-depends "$@" |
 		sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' |
 		while read -r file; do
 			name=$(basename "$file" .xz)
@@ -85,9 +97,8 @@ kernel() {
 			*.xz) "$busybox" xz -dc "$root$file" >"$work/ram/modules/$name" ;;
 			*) cp "$root$file" "$work/ram/modules/$name" ;;
 			esac
-			echo "$name" >>"$work/ram/modules.order"
+			echo "$name" >>"$list"
 		done
-	(cd "$work/ram" && "$busybox" find . | "$busybox" cpio -o -H newc >"$work/initrd" 2>/dev/null)
 }
 
 # The outer half: start the inner one in its namespaces and watch over both ends.
@@ -143,8 +154,8 @@ printf 'nameserver 10.0.2.3\noptions timeout:2 attempts:2\n' >"$root/etc/resolv.
 say 'kernel'
 kernel
 say 'disk'
-truncate -s 8G "$work/disk.raw"
-mkfs.ext4 -q -F -m 1 -d "$root" "$work/disk.raw"
+truncate -s 8191M "$work/disk.raw" # with a partition table before it: 8 GB
+mkfs.ext4 -q -F -m 1 -L workshop -d "$root" "$work/disk.raw"
 du -m "$work/disk.raw" | cut -f1 >"$work/megabytes"
 rm -rf --one-file-system "$root" "$work/ram" "$work/apt-options"
 sync -f "$work/disk.raw"

@@ -4,8 +4,7 @@ It knows nothing of namespaces, mounts, users, networks or cgroups: those are wh
 container.py is about. It takes care of what every well-behaved parent owes the kernel, the
 terminal and the user:
 
-- the child dies with its parent (unless it changes its user id, as su does: the kernel
-  then forgets PR_SET_PDEATHSIG), and starts with signals, descriptors, umask, environment
+- the child dies with its parent, and starts with signals, descriptors, umask, environment
   and terminal as a program expects them;
 - signals sent to the parent reach the child;
 - the exit status is the one that shells and container engines use: the command's own,
@@ -19,6 +18,7 @@ import _signal as signal
 import _socket as socket
 import errno
 import os
+import select
 import struct
 import sys
 
@@ -274,6 +274,8 @@ def wait(child, descriptors=()):
             _connect_terminal(terminal[0], child)
         else:
             failure = Failure(os.fsdecode(message[1:]), message[0])
+    if not _ends_within(0.05, child):  # a short command shall not wait for a guard
+        _guard(child)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it keeps its pid for now
     for number in FORWARDED:  # nobody is left to forward to
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -285,6 +287,35 @@ def wait(child, descriptors=()):
     return (
         128 + os.WTERMSIG(result) if os.WIFSIGNALED(result) else os.WEXITSTATUS(result)
     )
+
+
+def _ends_within(seconds, child):
+    end = os.pidfd_open(child.pid)  # readable when the child has ended
+    ended = select.select([end], [], [], seconds)[0]
+    os.close(end)
+    return bool(ended)
+
+
+def _guard(child):
+    """Have a process kill the child when we are dead. The child has asked the kernel for
+    that, but the kernel forgets it when a process changes its user id, as su does."""
+    ends = os.pidfd_open(os.getpid()), os.pidfd_open(child.pid)
+    if os.fork() == 0:
+        try:
+            # What is sent to our process group, or to all of a service, is not for it.
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+            for number, end in enumerate(ends):
+                os.dup2(end, number)
+            os.closerange(
+                2, 2**31 - 1
+            )  # whoever reads a pipe of ours need not wait for it
+            if select.select([0, 1], [], [])[0] == [0]:
+                signal.pidfd_send_signal(1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    for end in ends:
+        os.close(end)
 
 
 def complain(text):
@@ -329,7 +360,6 @@ def _in_background():
 def _connect_terminal(terminal, child):
     """Copy between the user's terminal and the child's until the child ends or closes it."""
     import fcntl
-    import select
     import termios
     import tty
 
@@ -337,6 +367,7 @@ def _connect_terminal(terminal, child):
         size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
 
+    _guard(child)
     before = termios.tcgetattr(0)
     signal.signal(signal.SIGWINCH, resize)
     resize()

@@ -19,6 +19,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "also_before: holds in the step before as well")
+    config.addinivalue_line("markers", "alone: measures, with nothing else running")
     if os.geteuid() != 0:
         pytest.exit(
             "the suite starts containers: it needs root, try sudo", returncode=2

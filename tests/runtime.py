@@ -22,7 +22,10 @@ LIMIT = 60  # seconds that any one container may take, under emulation as well
 class Result:
     """How a command ended. Its text is what a failing assertion shows."""
 
+    last = None  # the latest one, for whoever tells of an assertion without any
+
     def __init__(self, argv, status, out, err):
+        Result.last = self
         self.argv, self.status, self.out, self.err = argv, status, out, err
 
     def __repr__(self):

@@ -51,7 +51,7 @@ def network():
     shell(f"{NETWORK} on")
     yield
     shell(f"{NETWORK} off")
-    assert firewall() == before
+    assert eventually(lambda: firewall() == before), (firewall(), before)
 
 
 def firewall():

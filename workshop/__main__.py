@@ -10,6 +10,7 @@ WORDS = {
     "commit": "commit",
     "clean": "clean",
     "doctor": "doctor",
+    "check": "check",
 }
 
 

@@ -1,0 +1,212 @@
+"""`workshop check [N] [--only WORD]`: whether the learner's runtime does what step N asks.
+
+First step N's facts, then, when they hold, those of all steps before. Each is checked behind
+a fence. Exit status 0: all hold, 1: not so, 2: wrong usage.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from rich.table import Table
+from rich.text import Text
+
+from workshop import fence, learner
+from workshop.command import FAILED, MISUSED, Failure, Parser, console
+from workshop.fence import PROJECT, RUNTIME
+
+import linux  # found through fence
+
+
+def main(arguments):
+    """Checks, and prints what holds. Returns the exit status."""
+    parser = Parser(prog="workshop check")
+    parser.add_argument("number", nargs="?", metavar="N", help="a step, such as 3")
+    parser.add_argument("--only", metavar="WORD", help="facts with this in their name")
+    options = parser.parse_args(arguments)
+    try:
+        number = learner.room(options.number).name[:2] if options.number else None
+    except Failure as error:
+        parser.error(str(error))
+    number = number or learner.next_step(learner.load())
+    return check(number, options.only)
+
+
+def check(number, only=None):
+    """Checks the learner's runtime against a step, prints it, and remembers a pass."""
+    source = ready()
+    learner.keep()
+    facts, out = [], console()
+    with fence.workbench(source) as bench:
+        seconds = first_run(bench)
+        for fact in run(number, bench, only, 15 + 150 * seconds):
+            if fact["step"] != number and fact["step"] != facts[-1]["step"]:
+                out.print(f"Step {fact['step']}", style="dim")
+            facts.append(fact)
+            show(fact, out)
+    if not facts:
+        print(f"workshop: no fact of step {number} has {only!r} in it", file=sys.stderr)
+        return MISUSED
+    wrong = [fact for fact in facts if not fact["holds"]]
+    if wrong:
+        explain(wrong[0], out)
+    own = [fact for fact in facts if fact["step"] == number]
+    say_how_many(number, own, len(facts) - len(own), wrong, only, out)
+    if not wrong and not only:
+        counts = {fact["step"]: 0 for fact in facts}
+        for fact in facts:
+            counts[fact["step"]] += 1
+        learner.record(number, counts, source)
+    return FAILED if wrong else 0
+
+
+# ---- before pytest starts
+
+
+def ready():
+    """The bytes of a runtime that can be started. Failure: what keeps it from that."""
+    source, name = learner.source(), learner.shown()
+    if not os.access(learner.CONTAINER, os.X_OK):
+        raise Failure(f"{name} cannot be executed: chmod +x {learner.CONTAINER}")
+    try:
+        compile(source, name, "exec")
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        where = f"{name}, line {error.lineno}" if error.lineno else name
+        raise Failure(f"{where}: {error.msg}{f': {line}' if line else ''}") from None
+    except ValueError as error:  # null bytes
+        raise Failure(f"{name}: {error}") from None
+    return source
+
+
+def first_run(bench):
+    """Starts the runtime once, for its usage. Returns the seconds that it took. Failure: it
+    does not end, or not well."""
+    begin = time.monotonic()
+    told, late = fence.run(
+        lambda: fence.watched([str(RUNTIME), "--help"], 10), bench, 15
+    )
+    name = learner.shown()
+    if told is None or told["status"] is None:
+        many = told and len(told["out"] + told["err"]) > 10000
+        what = "prints without end" if many else "does not come to an end"
+        if told is None and not late:
+            what = "ended all that was around it"
+        raise Failure(f"`{name} --help` {what}, and was ended")
+    if told["status"] != 0 or not told["out"].startswith("usage: "):
+        lines = (told["err"].strip() or told["out"].strip()).splitlines()
+        last = lines[-1][:200] if lines else "it says nothing"
+        raise Failure(
+            f"`{name} --help` should print its usage; status {told['status']}: {last}"
+        )
+    return time.monotonic() - begin
+
+
+# ---- pytest
+
+
+def run(number, bench, only, seconds):
+    """Runs the suites. Yields each fact, as workshop/facts.py tells it.
+    bench: with the runtime; see fence.workbench(). seconds: how long one fact may take."""
+    suites = [f"tests/test_{name}.py" for name in learner.STEPS if name[:2] <= number]
+    report = learner.STATE / f"check-{number}.xml"
+    learner.make_folder(learner.STATE)
+    read, write = os.pipe()
+    words = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "workshop.facts"]
+    words += ["-p", "no:cacheprovider", f"--runtime={RUNTIME}", f"--bench={bench}"]
+    words += [f"--facts={write}", f"--fact-seconds={seconds:.0f}"]
+    words += [f"--junitxml={report}"]
+    words += [suites[-1]] if only else [suites[-1], *suites[:-1]]
+    words += [f"--only={only}"] if only else []
+    # Those that come with JupyterLab are not needed, and take half a second.
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment["PYTHONPATH"] = str(PROJECT)
+    process = subprocess.Popen(
+        words,
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=[write],
+        start_new_session=True,
+        preexec_fn=lambda: linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGINT),
+    )
+    os.close(write)
+    try:
+        with open(read) as lines:
+            for line in lines:
+                yield json.loads(line)
+        said = process.communicate()[0].decode(errors="replace")
+        if process.returncode not in (0, 1, 5):  # 5: no fact was chosen
+            last = (said.strip() or "it says nothing").splitlines()[-1]
+            raise Failure(f"the check itself has failed: {last}")
+        with contextlib.suppress(OSError):
+            learner.adopt(report, 0o644)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=5)
+            process.kill()
+            process.wait()
+        fence.clean()
+
+
+# ---- what is shown
+
+
+def show(fact, out):
+    """One line for a fact."""
+    mark = ("✓", "green") if fact["holds"] else ("✗", "bold red")
+    out.print(Text.assemble("  ", mark, " ", fact["name"]))
+
+
+def explain(fact, out):
+    """What was expected in a fact that does not hold, what happened, and why."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for word, key in ("expected", "expected"), ("happened", "happened"):
+        if fact.get(key):
+            rows.add_row(f"    {word}", Text(plain(fact[key])))
+    if fact.get("command"):
+        rows.add_row("    command", Text(plain(fact["command"])))
+        said = plain(fact["said"])
+        status = f"status {fact['status']}" + (f": {said}" if said else "")
+        rows.add_row("    it said", Text(status))
+    if fact.get("assertion"):
+        rows.add_row("    the test", Text(f"{fact['where']}  {fact['assertion']}"))
+    if fact.get("why"):
+        rows.add_row("    why", Text(" ".join(fact["why"].split())))
+    out.print(Text.assemble("\n  ", ("✗", "bold red"), " ", (fact["name"], "bold")))
+    out.print(rows, soft_wrap=False)
+    out.print()
+
+
+def plain(text):
+    """Text as a learner would type or read it: paths short, nothing but printable."""
+    lines = str(text).replace(str(RUNTIME), learner.shown()).splitlines()
+    lines = ["".join(c if c.isprintable() else "·" for c in line) for line in lines]
+    return "\n".join(lines[:12])
+
+
+def say_how_many(number, own, before, wrong, only, out):
+    """The last line."""
+    if only:
+        good = len(own) - len(wrong)
+        verb = "holds" if good == 1 else "hold"
+        line = f"{good} of {len(own)} facts {verb}."
+    elif not wrong:
+        rest = f", and {before} of the steps before it" if before else ""
+        line = f"Step {number} holds: {len(own)} facts{rest}."
+    elif any(fact in own for fact in wrong):
+        line = f"Step {number}: {len(wrong)} of {len(own)} facts do not hold yet."
+    else:
+        line = f"Step {number}: its {len(own)} facts hold, "
+        line += f"but {len(wrong)} of {before} of the steps before it do not any more."
+    out.print(line, style="bold red" if wrong else "bold green")

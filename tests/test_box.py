@@ -154,6 +154,16 @@ def test_box_with_a_pid_namespace_is_pid_1(notebook):
     assert notebook.box_pid() > 1
 
 
+def test_pid_is_known_when_the_box_is_faster_than_its_keeper(notebook):
+    notebook.cell(
+        "import linux, time\nclone = linux.clone\ndef slow(flags):\n"
+        "    if pid := clone(flags): time.sleep(1)\n    return pid\nlinux.clone = slow"
+    )
+    notebook.cell("%%box a --ns none\n1")
+    notebook.cell("linux.clone = clone")
+    assert os.path.exists(f"/proc/{notebook.box_pid()}")
+
+
 def test_box_with_a_user_namespace_is_nobody_until_it_is_mapped(notebook):
     inside = notebook.cell("%%box a --ns user\nimport os\nprint(os.getuid())")
     assert inside.out == "65534\n", inside
@@ -266,6 +276,16 @@ def test_error_of_the_kernel_arrives_with_its_class_and_note(notebook):
     )
     assert output.error == "OSError" and "Invalid argument" in output.traceback, output
     assert "at most 64 bytes" in output.traceback, output
+
+
+def test_error_is_told_where_no_file_is_left(notebook):
+    """What IPython needs for its tracebacks cannot be imported there any more."""
+    output = notebook.cell(
+        "%%box a --ns none\nimport os\nos.chroot('/proc/self/fdinfo')\n1 / 0"
+    )
+    assert output.error == "ZeroDivisionError", output
+    assert "box.py" not in output.traceback, output
+    assert notebook.cell("%%box a\nprint(1)").out == "1\n"
 
 
 def test_box_lives_on_after_an_error(notebook):

@@ -29,6 +29,7 @@ import warnings
 from multiprocessing import Pipe
 from pathlib import Path
 
+import stack_data  # noqa: F401 - IPython's tracebacks, which a box without files cannot import
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
@@ -100,6 +101,8 @@ class Box:
         self._pidfd = os.pidfd_open(self._keeper)
         try:
             self._converse("ready", TIMEOUT)
+            if self.pid is None:  # the box was faster to say so than its keeper
+                self._converse("pid", TIMEOUT)
         except BaseException:
             self.end()
             raise
@@ -161,9 +164,9 @@ class Box:
                         )  # it executes another program, or ended
                         continue
                     self._relay_rest()
+                    self._hear(kind, *content)
                     if kind == awaited:
                         return
-                    self._hear(kind, *content)
                 elif ready == [self._pidfd]:
                     self._relay_rest()
                     self._tell_end()
@@ -359,7 +362,10 @@ class _Inside:
         view = shell.InteractiveTB
         if isinstance(error, SyntaxError) and here is None:
             view = shell.SyntaxTB
-        lines = view.structured_traceback(type(error), error, here)
+        try:
+            lines = view.structured_traceback(type(error), error, here)
+        except Exception:  # it reads files, which may be out of the box's reach by now
+            lines = traceback.format_exception(type(error), error, here)
         return lines if isinstance(lines, list) else [lines]
 
 

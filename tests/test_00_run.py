@@ -28,28 +28,34 @@ def one_line(result):
 
 
 def test_command_runs_with_its_arguments(runtime):
+    """execve(2): the command gets its words as they are; no shell looks at them."""
     words = ["a b", "", "$HOME", "ä", "-x", "--"]
     out = runtime.ok("sh", "-c", 'printf "<%s>\\n" "$@"', "sh", *words)
     assert out.splitlines() == [f"<{word}>" for word in words]
 
 
 def test_stdin_reaches_the_command(runtime):
+    """fork(2): a child has its parent's open files, standard input among them."""
     text = f"{random.random()}\n" * 1000
     assert runtime.ok("cat", input=text) == text
 
 
 def test_stdout_and_stderr_stay_apart(runtime):
+    """fork(2): a child has its parent's open files; 1 and 2 are two of them."""
     result = runtime.run("echo out; echo err >&2")
     assert (result.out, result.err) == ("out\n", "err\n"), result
 
 
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
 def test_exit_status_is_the_commands(runtime, status):
+    """wait(2): a parent is told its child's exit status, and parent returns it."""
     result = runtime.run(f"exit {status}")
     assert result.status == status, result
 
 
 def test_death_by_signal_is_128_plus_its_number(runtime):
+    """wait(2): a status tells a signal from an exit; shells and engines show it as 128
+    + N."""
     # Not by itself: as PID 1 it is immune to signals from inside.
     with runtime.running() as box:
         os.kill(box.pid, signal.SIGKILL)
@@ -58,6 +64,8 @@ def test_death_by_signal_is_128_plus_its_number(runtime):
 
 
 def test_missing_command_is_127(runtime):
+    """execve(2): ENOENT, and nothing has run. 127 is how shells and engines tell it:
+    sh(1)."""
     name = f"missing-{random.random()}"
     result = runtime.run(name, "argument")
     assert result.status == 127 and one_line(result), result
@@ -65,6 +73,8 @@ def test_missing_command_is_127(runtime):
 
 
 def test_command_that_cannot_be_executed_is_126(runtime):
+    """execve(2): EACCES, for a file that is no program. 126 is how shells tell it:
+    sh(1)."""
     result = runtime.run("/etc/passwd", "argument")
     assert result.status == 126 and one_line(result), result
     assert "Permission denied" in result.err, result
@@ -76,18 +86,24 @@ def test_command_that_cannot_be_executed_is_126(runtime):
     ids=["nothing", "no command", "no such verb", "no such option"],
 )
 def test_bad_command_line_is_125_and_one_line(runtime, words):
+    """exit(3): 125 is the runtime's own error, which a command's status must not be
+    taken for. USAGE says what fits."""
     result = runtime.run(*words, raw=True)
     assert result.status == 125 and one_line(result), result
     assert "usage: " in result.err, result
 
 
 def test_help_tells_the_usage(runtime):
+    """process.main reads the command line with the help of USAGE, and prints that when
+    asked; see getopt(1) for the custom."""
     result = runtime.run("--help", raw=True)
     assert result.status == 0 and result.out.startswith("usage: "), result
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_to_the_runtime_reaches_the_command(runtime, number):
+    """signal(7): whoever ends a container signals its runtime; process.wait passes that
+    on."""
     script = f"trap 'echo caught; exit 3' {number.name[3:]}; echo ready; while :; do sleep 0.1; done"
     argv = runtime.argv("sh", "-c", script)
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
@@ -98,6 +114,8 @@ def test_signal_to_the_runtime_reaches_the_command(runtime, number):
 
 
 def test_command_dies_with_its_runtime(runtime):
+    """prctl(2): PR_SET_PDEATHSIG, a signal for the orphan. process.start asks for
+    it."""
     with runtime.running() as box:
         pid = box.pid
         box.kill(signal.SIGKILL)
@@ -107,6 +125,8 @@ def test_command_dies_with_its_runtime(runtime):
 
 
 def test_no_descriptor_but_stdio_is_inherited(runtime):
+    """close_range(2): an open file is a way out of every container. process.execute
+    closes all but three."""
     with open("/etc/passwd") as file:
         os.set_inheritable(file.fileno(), True)
         out = runtime.ok("ls", "/proc/self/fd", popen={"close_fds": False})
@@ -115,17 +135,23 @@ def test_no_descriptor_but_stdio_is_inherited(runtime):
 
 @pytest.mark.parametrize("name", IGNORED)
 def test_signals_that_python_ignores_are_restored(runtime, name):
+    """signal(7): what is ignored stays ignored across execve(2); Python ignores these
+    two."""
     out = runtime.ok("grep", "SigIgn", "/proc/self/status")
     mask = int(out.split()[1], 16)
     assert not mask >> (IGNORED[name] - 1) & 1, out
 
 
 def test_no_signal_is_blocked(runtime):
+    """sigprocmask(2): the mask goes through execve(2) as well; process.execute puts it
+    back."""
     out = runtime.ok("grep", "SigBlk", "/proc/self/status")
     assert int(out.split()[1], 16) == 0, out
 
 
 def test_signal_that_the_caller_ignores_stays_ignored(runtime):
+    """nohup(1) ignores SIGHUP for its command; that is the caller's wish, and no
+    accident."""
     out = subprocess.run(
         ["nohup", *runtime.argv("grep", "SigIgn", "/proc/self/status")],
         capture_output=True,
@@ -136,12 +162,15 @@ def test_signal_that_the_caller_ignores_stays_ignored(runtime):
 
 
 def test_environment_of_the_host_stays_outside(runtime):
+    """environ(7): passwords and tokens are in there. process.execute passes on PATH,
+    HOME, LANG and TERM."""
     secret = f"secret-{random.random()}"
     out = runtime.ok("env", popen={"env": {**os.environ, "PASSWORD": secret}})
     assert secret not in out and "PATH=" in out, out
 
 
 def test_broken_pipe_ends_the_command_quietly(runtime):
+    """pipe(7): who writes to a pipe without a reader gets SIGPIPE, 141 for a shell."""
     argv = runtime.argv("sh", "-c", "yes; echo $? >&2")
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -152,6 +181,8 @@ def test_broken_pipe_ends_the_command_quietly(runtime):
 
 
 def test_terminal_is_the_containers_own(runtime):
+    """pty(7): at a terminal a container gets one of its own, and only the runtime has
+    the host's."""
     with runtime.terminal("sh", image="debian") as terminal:
         terminal.type("tty; stty -echo\n")
         inside = terminal.wait_for(r"/dev/pts/\d+")[0]
@@ -166,6 +197,8 @@ def test_terminal_is_the_containers_own(runtime):
 
 
 def test_ctrl_c_ends_the_command_in_front_only(runtime):
+    """termios(3): the terminal makes of Ctrl-C a signal to its foreground processes; it
+    takes a session of one's own, setsid(2)."""
     with runtime.terminal("bash", "--norc", image="debian") as terminal:
         terminal.wait_for("# ")
         terminal.type("stty -echo\n")
@@ -184,6 +217,8 @@ def test_ctrl_c_ends_the_command_in_front_only(runtime):
 
 
 def test_terminal_ends_with_the_command_whoever_else_has_it(runtime):
+    """pty(7): a background process keeps the terminal open; the command's end is what
+    counts."""
     script = "trap '' HUP; sleep 100 & echo said"
     with runtime.terminal("sh", "-c", script, image="debian") as terminal:
         terminal.wait_for("said")
@@ -193,6 +228,7 @@ def test_terminal_ends_with_the_command_whoever_else_has_it(runtime):
 
 
 def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
+    """pty(7): both directions have a buffer; a full one must not stop the other."""
     script = "stty raw; while :; do echo tick; sleep 0.1; done"
     with runtime.terminal("sh", "-c", script, image="debian") as terminal:
         terminal.wait_for("tick")
@@ -207,6 +243,8 @@ def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
 
 
 def test_terminal_is_left_as_it_was(runtime):
+    """termios(3): settings belong to the terminal, and outlive the program that has
+    made them."""
     script = "stty raw -echo; exit 0"
     with runtime.terminal("sh", "-c", script, image="debian") as terminal:
         assert terminal.status() == 0
@@ -214,6 +252,8 @@ def test_terminal_is_left_as_it_was(runtime):
 
 
 def test_terminal_that_is_closed_ends_it(runtime):
+    """pty(7): a terminal that is closed sends SIGHUP, which a command may ignore; then
+    its runtime ends it."""
     with runtime.terminal("sh", "-c", "trap '' HUP; echo up; sleep 100") as terminal:
         terminal.wait_for("up")
         pid, terminal.pid = terminal.pid, None
@@ -223,6 +263,8 @@ def test_terminal_that_is_closed_ends_it(runtime):
 
 
 def test_signal_as_the_command_ends_loses_no_status(runtime):
+    """signal(7): a signal may come at any time, also between the end of the child and
+    wait(2)."""
     for _ in range(5):
         argv = runtime.argv("sh", "-c", "trap : TERM; sleep 0.1; exit 3")
         with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
@@ -239,17 +281,21 @@ def test_signal_as_the_command_ends_loses_no_status(runtime):
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
 def test_closed_descriptors_do_not_matter(runtime, closed):
+    """open(2) takes the lowest number that is free: with 0 closed that would be 0."""
     argv = " ".join(runtime.argv("sh", "-c", "'exit 7'"))
     result = shell(f"{argv} {closed}", check=False)
     assert result.status == 7 and result.err == "", result
 
 
 def test_umask_of_the_caller_stays_outside(runtime):
+    """umask(2): it takes permissions from all files that are made, those of a
+    container's root as well."""
     argv = " ".join(runtime.argv("sh", "-c", "'umask; stat -c %a / /dev/null'"))
     assert shell(f"umask 077; {argv}").out.split() == ["0022", "755", "666"]
 
 
 def test_no_process_is_left(runtime):
+    """wait(2): a child that nobody has waited for stays as a zombie."""
     word = f"{random.randint(10**6, 10**7)}"
     runtime.ok("sh", "-c", f"sleep 0.{word}")
     assert processes_with(f"0.{word}") == []

@@ -23,18 +23,24 @@ def random_name():
 
 
 def test_container_has_a_host_name_of_its_own(runtime):
+    """uts_namespaces(7): host name and domain name are the namespace's. A new one
+    starts as a copy, until sethostname(2)."""
     host = os.uname().nodename
     assert runtime.ok("hostname").strip() == "container" != host
     assert os.uname().nodename == host
 
 
 def test_host_name_is_the_one_asked_for(runtime):
+    """sethostname(2) sets the name of the caller's UTS namespace: call it in child,
+    before execute."""
     name = random_name()
     assert runtime.ok("hostname", hostname=name).strip() == name
     assert os.uname().nodename != name
 
 
 def test_host_name_changed_inside_stays_inside(runtime):
+    """uts_namespaces(7): a changed name is seen by the processes of that namespace, and
+    by no other."""
     host, name = os.uname().nodename, random_name()
     with runtime.running() as box:
         assert box.ask(f"hostname {name}; hostname") == f"{name}\n"
@@ -42,6 +48,7 @@ def test_host_name_changed_inside_stays_inside(runtime):
 
 
 def test_domain_name_changed_inside_stays_inside(runtime):
+    """uts_namespaces(7): it isolates two names, the host's and the NIS domain's."""
     domain = "/proc/sys/kernel/domainname"
     before, name = shell(f"cat {domain}").out, random_name()
     with runtime.running() as box:
@@ -57,6 +64,8 @@ def test_domain_name_changed_inside_stays_inside(runtime):
 
 @pytest.mark.parametrize("kind", ["uts", "ipc"])
 def test_namespace_is_new(runtime, kind):
+    """namespaces(7): two processes with the same number in /proc/PID/ns are in the same
+    namespace. CLONE_NEWUTS and CLONE_NEWIPC make new ones."""
     with runtime.running() as box:
         inside = namespace(kind, box.pid)
         assert inside != namespace(kind)
@@ -66,6 +75,7 @@ def test_namespace_is_new(runtime, kind):
 
 
 def test_two_containers_have_two_host_names(runtime):
+    """uts_namespaces(7): every clone(2) with CLONE_NEWUTS makes one more namespace."""
     names = [random_name(), random_name()]
     with (
         runtime.running(hostname=names[0]) as one,
@@ -75,6 +85,8 @@ def test_two_containers_have_two_host_names(runtime):
 
 
 def test_message_queue_of_the_host_is_invisible(runtime, queue):
+    """ipc_namespaces(7): System V queues, semaphores and memory are seen in the
+    namespace that they were made in, and nowhere else."""
     assert re.search(
         rf"^ *-?\d+ +{queue} ", open("/proc/sysvipc/msg").read(), re.MULTILINE
     )
@@ -83,6 +95,8 @@ def test_message_queue_of_the_host_is_invisible(runtime, queue):
 
 
 def test_message_queue_of_the_host_cannot_be_removed(runtime, queue):
+    """ipc_namespaces(7): the number of a queue means something in its own namespace
+    only."""
     result = runtime.run("ipcrm", "-q", queue, image="debian")
     assert result.status != 0, result
     assert re.search(
@@ -92,6 +106,8 @@ def test_message_queue_of_the_host_cannot_be_removed(runtime, queue):
 
 
 def test_message_queue_made_inside_stays_inside_and_ends_with_it(runtime):
+    """ipc_namespaces(7): with the last process of a namespace all its queues are
+    destroyed."""
     with runtime.running(image="debian") as box:
         made = box.ask("ipcmk -Q")
         assert "id: " in made, made
@@ -100,11 +116,13 @@ def test_message_queue_made_inside_stays_inside_and_ends_with_it(runtime):
 
 
 def test_longest_host_name_has_64_bytes(runtime):
+    """sethostname(2): a host name has at most 64 bytes."""
     name = "h" * 64
     assert runtime.ok("hostname", hostname=name).strip() == name
 
 
 def test_host_name_of_65_bytes_is_refused(runtime):
+    """sethostname(2): EINVAL. The child's error is told by its parent, in one line."""
     result = runtime.run("hostname", hostname="h" * 65)
     assert result.status == 125 and result.out == "", result
     assert len(result.err.splitlines()) == 1 and "at most 64 bytes" in result.err, (
@@ -113,13 +131,16 @@ def test_host_name_of_65_bytes_is_refused(runtime):
 
 
 def test_option_without_its_value_is_refused(runtime):
+    """USAGE is what process.main reads the command line by: "[--hostname NAME]", as in
+    getopt(1)."""
     result = runtime.run("run", "--hostname", raw=True)
     assert result.status == 125 and result.out == "", result
     assert "--hostname needs a value: NAME" in result.err, result
 
 
 def test_ordinary_user_is_told_what_to_do(runtime, tmp_path):
-    """Up to step 04 namespaces need root. From step 05 on they do not."""
+    """clone(2): EPERM. Up to step 04 namespaces need root, capabilities(7); from step
+    05 on they do not."""
     image = tmp_path / "root"
     shell(f"cp -a /var/lib/workshop/rootfs/busybox {image}; chown -R nobody {tmp_path}")
     shell(f"chmod 755 {tmp_path} {tmp_path.parent} {tmp_path.parent.parent}")
@@ -135,6 +156,7 @@ def test_ordinary_user_is_told_what_to_do(runtime, tmp_path):
 
 
 def test_kernel_without_room_for_the_namespace_is_told_in_one_line(runtime):
+    """namespaces(7): ENOSPC, a limit in /proc/sys/user."""
     # Of a user namespace of its own, and so of nobody else.
     script = 'echo 0 >/proc/sys/user/max_uts_namespaces; exec "$@"'
     prefix = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]

@@ -30,6 +30,7 @@ def seconds():
 
 
 def test_command_is_pid_1(runtime):
+    """pid_namespaces(7): the first process of a new namespace has the PID 1 in it."""
     assert runtime.ok("echo $$") == "1\n"
     with runtime.running() as box:
         assert box.ask("echo $$") == "1\n"
@@ -37,11 +38,15 @@ def test_command_is_pid_1(runtime):
 
 
 def test_pids_count_from_1_again(runtime):
+    """pid_namespaces(7): PIDs are unique in a namespace, and in each of them they start
+    at 1."""
     # Not always 2: a runtime may have used a few before it became the command.
     assert 1 < int(runtime.ok("sh -c 'echo $$'; true")) < 10
 
 
 def test_one_process_has_two_pids(runtime):
+    """pid_namespaces(7): a process has a PID in its namespace, and one in each that is
+    above: NSpid in /proc/PID/status."""
     with runtime.running() as box:
         status = open(f"/proc/{box.pid}/status").read()
         assert re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)[1].split() == [
@@ -51,6 +56,8 @@ def test_one_process_has_two_pids(runtime):
 
 
 def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, seconds):
+    """prctl(2): a change of user cancels PR_SET_PDEATHSIG; so the runtime is guarded by
+    one more process."""
     # The kernel forgets PR_SET_PDEATHSIG when a process changes its user id: prctl(2).
     command = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", seconds]
     argv = runtime.argv(*command, image="debian")
@@ -67,6 +74,8 @@ def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, second
 
 
 def test_namespace_is_new(runtime):
+    """pid_namespaces(7): CLONE_NEWPID makes the child the first process of a new
+    one."""
     with runtime.running() as box:
         inside = namespace("pid", box.pid)
         assert inside != namespace("pid")
@@ -77,6 +86,8 @@ def test_namespace_is_new(runtime):
 
 
 def test_process_of_the_host_cannot_be_killed(runtime, victim):
+    """pid_namespaces(7): who has no PID in a namespace cannot be named there: kill(2)
+    says ESRCH."""
     result = runtime.run(f"kill -9 {victim.pid}")
     assert result.status != 0 and "o such process" in result.err, result
     assert victim.poll() is None
@@ -85,6 +96,7 @@ def test_process_of_the_host_cannot_be_killed(runtime, victim):
 def test_killing_all_that_can_be_seen_kills_no_process_of_the_host(
     runtime, victim, seconds
 ):
+    """kill(2): -1 is every process that the caller may signal, and can name."""
     # kill(2) with -1: every process that the caller may signal, but not itself and PID 1.
     # The step before would end the machine's processes: there it is held off.
     script = f"test $$ = 1 || exit 99; sleep {seconds} & kill -9 -1; wait; echo alone"
@@ -93,6 +105,7 @@ def test_killing_all_that_can_be_seen_kills_no_process_of_the_host(
 
 
 def test_processes_of_the_container_are_processes_of_the_host(runtime, seconds):
+    """pid_namespaces(7): a process is visible in its namespace, and in all above."""
     with runtime.running() as box:
         box.ask(f"sleep {seconds} & :")
         assert 1 < int(box.ask("echo $!")) < 10
@@ -102,11 +115,15 @@ def test_processes_of_the_container_are_processes_of_the_host(runtime, seconds):
 
 
 def test_death_of_pid_1_ends_all(runtime, seconds):
+    """pid_namespaces(7): when process 1 ends, the kernel kills all others of the
+    namespace."""
     runtime.ok(f"setsid sleep {seconds} >/dev/null 2>&1 & sleep 0.2")
     assert eventually(lambda: processes_with(seconds) == [])
 
 
 def test_death_of_the_runtime_ends_all(runtime, seconds):
+    """prctl(2): the command dies with its runtime, and as PID 1 takes all others with
+    it: pid_namespaces(7)."""
     with runtime.running() as box:
         box.ask(f"setsid sleep {seconds} >/dev/null 2>&1 &")
         assert eventually(lambda: processes_with(seconds))
@@ -116,15 +133,20 @@ def test_death_of_the_runtime_ends_all(runtime, seconds):
 
 
 def test_pid_1_is_immune_to_signals_that_it_does_not_handle(runtime):
+    """pid_namespaces(7): from inside, process 1 gets only the signals that it has a
+    handler for."""
     assert runtime.ok("kill -TERM $$; echo alive") == "alive\n"
 
 
 def test_orphan_gets_pid_1_for_a_parent(runtime):
+    """pid_namespaces(7): an orphan's new parent is process 1 of its namespace, not of
+    the host."""
     script = "sh -c '(sleep 0.3; exec sh -c \"echo parent \\$PPID\") & '; sleep 1; echo me $$"
     assert runtime.ok(script) == "parent 1\nme 1\n"
 
 
 def test_two_containers_do_not_see_each_other(runtime):
+    """pid_namespaces(7): neighbours have no PID for each other."""
     with runtime.running() as one, runtime.running() as two:
         assert one.ask("echo $$") == two.ask("echo $$") == "1\n"
         assert namespace("pid", one.pid) != namespace("pid", two.pid)
@@ -134,6 +156,7 @@ def test_two_containers_do_not_see_each_other(runtime):
 
 
 def test_nsenter_of_the_host_becomes_one_of_them(runtime):
+    """nsenter(1) joins a namespace with setns(2); its child has a PID there."""
     with runtime.running() as box:
         out = shell(f"nsenter -t {box.pid} -p sh -c 'echo $$'").out
         assert 1 < int(out) < 20, out

@@ -34,17 +34,22 @@ def tree(path):
 
 @pytest.mark.parametrize("name", ["busybox", "debian"])
 def test_root_is_the_image(runtime, name):
+    """pivot_root(2): the new root becomes / for all processes of the mount namespace.
+    It has to be a mount point, so the image is bound somewhere first."""
     inside = runtime.ok("ls", "-A", "/", image=name).split()
     assert sorted(inside) == sorted(os.listdir(ROOTFS / name))
 
 
 def test_swapping_the_image_swaps_the_system(runtime):
+    """pivot_root(2): "another Linux" is other files below /. The kernel stays."""
     assert "Debian" in runtime.ok("cat /etc/os-release", image="debian")
     result = runtime.run("cat", "/etc/os-release", image="busybox")
     assert result.status != 0 and "No such file" in result.err, result
 
 
 def test_image_may_be_a_path(runtime, image):
+    """mount(2): MS_BIND shows a directory at a second place, whichever directory it
+    is."""
     mark = f"mark-{random.random()}"
     (image / mark).touch()
     assert mark in runtime.ok("ls", "/", image=image)
@@ -53,6 +58,8 @@ def test_image_may_be_a_path(runtime, image):
 
 
 def test_file_of_the_host_is_out_of_reach(runtime, host_file):
+    """pivot_root(2): once the old root is unmounted, no path leads to the host's
+    files."""
     result = runtime.run("cat", str(host_file))
     assert result.status != 0 and "No such file" in result.err, result
     assert host_file.read_text() not in result.out
@@ -62,12 +69,15 @@ def test_file_of_the_host_is_out_of_reach(runtime, host_file):
 
 
 def test_chroot_escape_finds_no_way_out(runtime, host_file):
+    """chroot(2): "does not change the current working directory", and root climbs out.
+    pivot_root(2) leaves nothing above to climb to."""
     result = runtime.run("perl", "-e", CHROOT_ESCAPE, str(host_file), image="debian")
     assert result.status != 0 and "No such file" in result.err, result
     assert host_file.exists()
 
 
 def test_working_directory_is_the_new_root(runtime):
+    """chdir(2): a working directory in the old root is a way back to it."""
     assert (
         runtime.ok("pwd; ls -di . / | sed 's/ *\\([0-9]*\\).*/\\1/' | uniq | wc -l")
         == "/\n1\n"
@@ -75,6 +85,8 @@ def test_working_directory_is_the_new_root(runtime):
 
 
 def test_mount_table_has_what_a_container_needs_and_no_more(runtime):
+    """proc_pid_mountinfo(5): one line for each mount. umount(2) with MNT_DETACH takes
+    the old root and all below it."""
     out = runtime.ok("cat", "/proc/self/mountinfo")
     targets = sorted(line.split()[4] for line in out.splitlines())
     devices = [
@@ -95,6 +107,8 @@ def test_mount_table_has_what_a_container_needs_and_no_more(runtime):
 
 
 def test_mount_inside_stays_inside(runtime):
+    """mount_namespaces(7): CLONE_NEWNS copies the table, but mounts are passed on where
+    / is shared, until MS_REC|MS_PRIVATE."""
     with runtime.running() as box:
         before = pathlib.Path("/proc/self/mounts").read_text()
         box.ask(
@@ -107,6 +121,7 @@ def test_mount_inside_stays_inside(runtime):
 
 
 def test_mount_of_the_host_stays_outside(runtime, tmp_path):
+    """mount_namespaces(7): what is private gets nothing from others, either."""
     with runtime.running() as box:
         before = box.ask("cat /proc/self/mounts")
         shell(f"mount -t tmpfs outside {tmp_path}")
@@ -117,6 +132,8 @@ def test_mount_of_the_host_stays_outside(runtime, tmp_path):
 
 
 def test_namespace_is_new(runtime):
+    """mount_namespaces(7): CLONE_NEWNS makes the child a table of its own, a copy of
+    the parent's."""
     with runtime.running() as box:
         inside = namespace("mnt", box.pid)
         assert inside != namespace("mnt")
@@ -124,6 +141,8 @@ def test_namespace_is_new(runtime):
 
 
 def test_proc_tells_of_the_containers_processes_only(runtime):
+    """proc(5): it tells of the PID namespace of the process that has mounted it. Mount
+    a new one."""
     out = runtime.ok("cd /proc; echo [0-9]*; cat /proc/1/cmdline")
     assert out.split("\n")[0].split() == ["1"], out
     with runtime.running() as box:
@@ -133,6 +152,7 @@ def test_proc_tells_of_the_containers_processes_only(runtime):
 
 
 def test_sys_is_read_only(runtime):
+    """mount(2): MS_RDONLY. In /sys are the host's devices, and writing changes them."""
     # Harmless where it can be written: the value that it has.
     result = runtime.run(
         "read mtu <$1; echo $mtu >$1".replace("$1", "/sys/class/net/lo/mtu")
@@ -142,6 +162,7 @@ def test_sys_is_read_only(runtime):
 
 
 def test_dev_has_the_usual_devices_and_no_disk(runtime):
+    """tmpfs(5): an empty /dev, and on it just what programs expect."""
     out = runtime.ok("cd /dev; for n in *; do echo $n; done").split()
     expected = (
         "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
@@ -151,6 +172,8 @@ def test_dev_has_the_usual_devices_and_no_disk(runtime):
 
 @pytest.mark.also_before
 def test_devices_work(runtime):
+    """mount(2): MS_BIND goes for files as well: the host's device is shown on an empty
+    file."""
     script = """
     test "$(head -c 8 /dev/zero | tr '\\0' 0)" = 00000000 && echo zero
     echo gone >/dev/null && test -z "$(cat /dev/null)" && echo null
@@ -169,6 +192,8 @@ def test_devices_work(runtime):
 
 @pytest.mark.also_before
 def test_dev_fd_and_its_kin_lead_to_the_open_files(runtime):
+    """symlink(7): /dev/fd is a link to /proc/self/fd, which is always the reader's own:
+    proc_pid_fd(5)."""
     # Through pipes made inside: one of the host's root is not for everybody to reopen.
     script = """
     cat <(echo fd)
@@ -181,6 +206,8 @@ def test_dev_fd_and_its_kin_lead_to_the_open_files(runtime):
 
 
 def test_pseudo_terminals_are_the_containers_own(runtime):
+    """pts(4): each mount of devpts has its own terminals, counted from 0; /dev/ptmx is
+    a link into it."""
     with runtime.terminal("sh") as terminal:
         terminal.type("tty; ls /dev/pts; stty -echo\n")
         terminal.wait_for(r"/dev/pts/0\r\n")
@@ -190,6 +217,7 @@ def test_pseudo_terminals_are_the_containers_own(runtime):
 
 
 def test_tmp_shm_and_mqueue_are_the_containers_own(runtime):
+    """tmpfs(5), mq_overview(7): each mount is a place of its own, in memory."""
     name = f"file-{random.randint(10**6, 10**7)}"
     with runtime.running() as box:
         for place in ("/tmp", "/dev/shm", "/dev/mqueue"):
@@ -200,6 +228,7 @@ def test_tmp_shm_and_mqueue_are_the_containers_own(runtime):
 
 @pytest.mark.also_before
 def test_ordinary_user_inside_cannot_write_to_dev(runtime):
+    """tmpfs(5): mode=755; without it everybody may make files there."""
     script = (
         "touch /dev/mine 2>/dev/null || echo refused; echo x >/dev/null && echo null"
     )
@@ -208,13 +237,15 @@ def test_ordinary_user_inside_cannot_write_to_dev(runtime):
 
 
 def test_ordinary_user_inside_has_terminals(runtime):
+    """pts(4): the option ptmxmode=666, since in a new mount nobody may open ptmx."""
     assert "IMAGE" in runtime.usage
     script = ": <>/dev/ptmx && echo terminal"
     assert runtime.ok("su", "-s", "/bin/sh", "nobody", "-c", script) == "terminal\n"
 
 
 def test_what_is_mounted_gives_nobody_rights(runtime):
-    """A set-user-ID program counts for nothing in what is not the image."""
+    """mount(2): MS_NOSUID. A set-user-ID program counts for nothing in what is not the
+    image."""
     out = runtime.ok("cat", "/proc/self/mountinfo")
     fields = [line.split() for line in out.splitlines()]
     options = {f[4]: f[5].split(",") for f in fields}
@@ -224,6 +255,8 @@ def test_what_is_mounted_gives_nobody_rights(runtime):
 
 @pytest.mark.parametrize("name", ["/var/tmp/missing-image", "missing-image"])
 def test_missing_image_is_125_and_one_line(runtime, name):
+    """mount(2): ENOENT, told by the runtime with its own status, and before any
+    command."""
     result = runtime.run("true", "argument", image=name)
     assert result.status == 125 and result.out == "", result
     assert len(result.err.splitlines()) == 1, result
@@ -233,12 +266,15 @@ def test_missing_image_is_125_and_one_line(runtime, name):
 
 
 def test_file_for_an_image_is_125_and_one_line(runtime):
+    """mount(2): ENOTDIR, since a directory goes on a directory."""
     result = runtime.run("true", "argument", image="/etc/passwd")
     assert result.status == 125 and len(result.err.splitlines()) == 1, result
     assert "a directory goes on a directory" in result.err, result
 
 
 def test_empty_image_is_125_and_stays_empty(runtime, tmp_path):
+    """pivot_root(2) works on an empty directory as well; then /sys is missing, and
+    nothing must have been made."""
     result = runtime.run("true", "argument", image=tmp_path)
     assert result.status == 125 and len(result.err.splitlines()) == 1, result
     assert "No such file or directory" in result.err, result
@@ -246,6 +282,8 @@ def test_empty_image_is_125_and_stays_empty(runtime, tmp_path):
 
 
 def test_image_is_as_before(runtime, image):
+    """tmpfs(5): what is written to /dev and /tmp belongs in memory, and not in the
+    image."""
     mark = f"mark-{random.random()}"
     (image / mark).touch()
     before = tree(image)
@@ -254,6 +292,8 @@ def test_image_is_as_before(runtime, image):
 
 
 def test_links_in_a_hostile_image_lead_nowhere_outside(runtime, image, tmp_path):
+    """symlink(7): a link is followed in the root of who follows it: first pivot_root,
+    then mount."""
     assert "IMAGE" in runtime.usage
     trap = tmp_path / "trap"
     trap.mkdir()
@@ -266,12 +306,15 @@ def test_links_in_a_hostile_image_lead_nowhere_outside(runtime, image, tmp_path)
 
 
 def test_containers_of_one_image_share_no_mounts(runtime):
+    """mount_namespaces(7): each container's table is its own, on whatever files."""
     with runtime.running() as one, runtime.running() as two:
         one.ask("mkdir /tmp/one; mount -t tmpfs one /tmp/one")
         assert "one" not in two.ask("cat /proc/self/mounts; ls /tmp")
 
 
 def test_mounts_end_with_a_killed_runtime(runtime):
+    """mount_namespaces(7): with its last process a namespace ends, and so do its
+    mounts."""
     before = pathlib.Path("/proc/self/mounts").read_text()
     with runtime.running() as box:
         pid = box.pid

@@ -107,6 +107,7 @@ def address_of(pid):
 
 
 def test_without_a_network_there_is_loopback_only(runtime):
+    """network_namespaces(7): a new one has just lo, and that is down: ip-link(8)."""
     out = runtime.ok("ip -o link", net="none")
     assert [line.split()[1] for line in out.splitlines()] == ["lo:"] and ",UP" in out, (
         out
@@ -116,6 +117,8 @@ def test_without_a_network_there_is_loopback_only(runtime):
 
 
 def test_namespace_is_new(runtime):
+    """network_namespaces(7): CLONE_NEWNET: devices, addresses, routes, ports and
+    firewall rules of its own."""
     with runtime.running() as box:
         inside = namespace("net", box.pid)
         assert inside != namespace("net")
@@ -124,6 +127,8 @@ def test_namespace_is_new(runtime):
 
 @pytest.mark.parametrize("net", ["none", "bridge"])
 def test_service_on_the_hosts_loopback_is_out_of_reach(runtime, network, net):
+    """network_namespaces(7): 127.0.0.1 is the loopback of who asks; each namespace has
+    its own."""
     with server_on(socket.AF_INET, ("127.0.0.1", 0)) as (address, port):
         assert "hello" in shell(f"cat </dev/tcp/{address}/{port}").out
         result = runtime.run(*connect_to(address, port), image="debian", net=net)
@@ -131,6 +136,8 @@ def test_service_on_the_hosts_loopback_is_out_of_reach(runtime, network, net):
 
 
 def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
+    """unix(7): an abstract socket has a name, but no file; names belong to the network
+    namespace: network_namespaces(7)."""
     name = f"private-{random.random()}"
     script = (
         "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0);"
@@ -143,12 +150,15 @@ def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
 
 
 def test_network_device_changed_inside_changes_nothing_outside(runtime):
+    """network_namespaces(7): a device is in exactly one namespace."""
     runtime.ok("ip link set lo down; ip link set lo mtu 1000", net="none")
     assert "state UNKNOWN" in shell("ip link show lo").out  # up, as a loopback says it
     assert "mtu 65536" in shell("ip link show lo").out
 
 
 def test_address_is_100_64_plus_the_pid(runtime, network):
+    """veth(4): a cable with two ends, each in a namespace. ip-address(8) inside, by way
+    of nsenter(1)."""
     with runtime.running(net="bridge") as box:
         expected = address_of(box.pid)
         assert f" {expected}/10 " in box.ask("ip -o -4 address show eth0")
@@ -163,12 +173,15 @@ def test_address_is_100_64_plus_the_pid(runtime, network):
 
 
 def test_host_is_reached_over_the_bridge(runtime, network):
+    """veth(4): the host's end is a port of the bridge workshop0, which has 100.64.0.1:
+    bridge(8)."""
     with server_on(socket.AF_INET, ("100.64.0.1", 0)) as (address, port):
         out = runtime.ok(*connect_to(address, port), image="debian", net="bridge")
         assert out == "hello\n"
 
 
 def test_containers_reach_each_other(runtime, network):
+    """bridge(8): it passes packets between its ports, as a switch does."""
     script = "while :; do echo hello | nc -l -p 7777; done"
     with (
         runtime.running(f"({script}) >/dev/null 2>&1 &", net="bridge") as server,
@@ -181,6 +194,7 @@ def test_containers_reach_each_other(runtime, network):
 
 
 def test_one_port_can_be_taken_in_every_container(runtime):
+    """network_namespaces(7): each has its own 65535 ports."""
     with runtime.running(net="none") as one, runtime.running(net="none") as two:
         for box in (one, two):
             box.ask("nc -l -p 80 >/dev/null 2>&1 &")
@@ -189,6 +203,8 @@ def test_one_port_can_be_taken_in_every_container(runtime):
 
 
 def test_internet_is_reached_through_nat(runtime, network, internet):
+    """nft(8): masquerade puts the host's address in the place of the container's.
+    ip-route(8): default via 100.64.0.1."""
     out = runtime.ok(*connect_to(internet, 80), image="debian", net="bridge")
     assert (
         out == f"you are {UPLINK}\n"
@@ -196,7 +212,8 @@ def test_internet_is_reached_through_nat(runtime, network, internet):
 
 
 def test_name_is_resolved(runtime, network, internet, tmp_path):
-    """With the tests' DNS server in the place of the host's."""
+    """resolv.conf(5): names are asked of the servers in there; the test's stands in the
+    place of the host's."""
     (tmp_path / "dns").write_text(f"nameserver {internet}\n")
     mount = f'mount --bind {tmp_path}/dns /run/workshop/dns; exec "$@"'
     argv = runtime.argv(
@@ -208,6 +225,8 @@ def test_name_is_resolved(runtime, network, internet, tmp_path):
 
 
 def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network):
+    """mount(2): MS_BIND of network.sh's file on the image's /etc/resolv.conf, and not
+    of the host's own."""
     before = pathlib.Path("/etc/resolv.conf").read_text()
     assert "/etc/resolv.conf" in runtime.ok("cat /proc/self/mounts", net="bridge")
     script = "cat /proc/self/uid_map; echo nameserver 192.0.2.66 >/etc/resolv.conf"
@@ -219,7 +238,8 @@ def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network):
 
 
 def test_many_containers_at_once_have_as_many_addresses(runtime, network):
-    """50 on the last step, which is the one that gets used; a few on the others."""
+    """pid_namespaces(7): on the host no two live processes have one pid. (50 on the
+    last step, which is the one that gets used; a few on the others.)"""
     count = 50 if runtime.path.parent in (STEPS[-1].parent, PROJECT / "my") else 5
     with contextlib.ExitStack() as stack:
         boxes = [
@@ -232,6 +252,8 @@ def test_many_containers_at_once_have_as_many_addresses(runtime, network):
 
 
 def test_cable_ends_with_a_killed_runtime(runtime, network):
+    """veth(4): with a namespace its devices are destroyed, and with one end of a cable
+    the other."""
     with runtime.running(net="bridge") as box:
         veth = f"/sys/class/net/veth{box.pid}"
         assert os.path.exists(veth)
@@ -241,12 +263,14 @@ def test_cable_ends_with_a_killed_runtime(runtime, network):
 
 
 def test_missing_bridge_is_told_with_what_to_type(runtime):
+    """ip-link(8) says what is missing; process.run adds its hint."""
     result = runtime.run("true", "argument", net="bridge")
     assert result.status == 125 and len(result.err.splitlines()) == 1, result
     assert "sudo steps/network.sh on" in result.err, result
 
 
 def test_unknown_kind_of_network_is_refused(runtime):
+    """USAGE says "--net bridge|none": one of these, as in getopt(1)'s synopsis."""
     result = runtime.run("true", "argument", net="token-ring")
     assert result.status == 125 and len(result.err.splitlines()) == 1, result
     assert "bridge|none" in result.err, result
@@ -254,6 +278,7 @@ def test_unknown_kind_of_network_is_refused(runtime):
 
 @pytest.mark.also_before
 def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
+    """nft(8): a table of our own, next to those of others."""
     shell("nft add table ip mine; nft add chain ip mine c; nft add rule ip mine c drop")
     try:
         before = firewall()
@@ -270,6 +295,7 @@ def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
 
 @pytest.mark.also_before
 def test_network_sh_puts_forwarding_back(runtime):
+    """ip(7): ip_forward is the host's setting; what was changed is put back."""
     switch = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
     before = switch.read_text()
     try:
@@ -283,6 +309,7 @@ def test_network_sh_puts_forwarding_back(runtime):
 
 @pytest.mark.also_before
 def test_bridge_of_somebody_elses_is_left_alone(runtime):
+    """ip-link(8): a device has just a name, and somebody else may have taken it."""
     shell("ip link add workshop0 type veth peer name workshop1")
     try:
         result = shell(f"{NETWORK} on", check=False)

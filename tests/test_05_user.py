@@ -37,6 +37,8 @@ def on_disk(path, image):
 
 
 def test_root_inside_is_100000_outside(runtime):
+    """user_namespaces(7): user 0 inside is the user outside that uid_map says.
+    setuid(2) after the map is written."""
     with runtime.running() as box:
         assert box.ask("id -u; id -g").split() == ["0", "0"]
         status = pathlib.Path(f"/proc/{box.pid}/status").read_text()
@@ -47,6 +49,8 @@ def test_root_inside_is_100000_outside(runtime):
 
 
 def test_map_is_as_promised(runtime):
+    """user_namespaces(7): a line of uid_map is first id inside, first id outside, how
+    many. The parent writes it."""
     with runtime.running() as box:
         for name in ("uid_map", "gid_map"):
             lines = [
@@ -57,6 +61,8 @@ def test_map_is_as_promised(runtime):
 
 
 def test_namespace_is_new_and_owns_the_others(runtime):
+    """user_namespaces(7): made by one clone(2) with others, it owns them; so root
+    inside rules them."""
     with runtime.running() as box:
         inside = namespace("user", box.pid)
         assert inside != namespace("user")
@@ -69,6 +75,8 @@ def test_namespace_is_new_and_owns_the_others(runtime):
 
 
 def test_files_of_the_image_are_roots_inside_and_on_disk(runtime):
+    """mount_setattr(2): an idmapped mount shows owners through the map; nothing on disk
+    is changed."""
     assert runtime.ok("stat -c %u:%g /bin /etc/passwd").split() == ["0:0", "0:0"]
     assert os.stat(ROOTFS / "busybox" / "bin").st_uid == 0
     # It is the map, not a chown: the host's own files are nobody's inside.
@@ -77,6 +85,8 @@ def test_files_of_the_image_are_roots_inside_and_on_disk(runtime):
 
 @pytest.mark.also_before
 def test_file_written_inside_is_rightly_owned_on_disk(runtime, image):
+    """mount_setattr(2): the map goes both ways: what root inside writes, is root's on
+    disk."""
     with runtime.running(image=image) as box:
         assert box.ask("touch /roots /users; chown 1000:1001 /users") == ""
         assert box.ask("stat -c %u:%g /roots /users").split() == ["0:0", "1000:1001"]
@@ -87,7 +97,8 @@ def test_file_written_inside_is_rightly_owned_on_disk(runtime, image):
 
 @pytest.mark.also_before
 def test_users_inside_are_kept_apart(runtime):
-    """As apt needs it, which works as user _apt, 42."""
+    """user_namespaces(7): 65536 ids are enough for all users of an image. As apt needs
+    it, which works as user _apt, 42."""
     script = """
     echo secret >/root/file; chmod 600 /root/file; chmod 755 /root
     install -d -o _apt /var/tmp/apt
@@ -101,12 +112,16 @@ def test_users_inside_are_kept_apart(runtime):
 
 
 def test_id_beyond_the_map_does_not_exist(runtime):
+    """user_namespaces(7): an id without a place in the map cannot be used: chown(2)
+    says EINVAL."""
     result = runtime.run("touch /tmp/x; chown 65536 /tmp/x")
     assert result.status != 0 and "Invalid argument" in result.err, result
     runtime.ok("touch /tmp/x; chown 65535 /tmp/x")
 
 
 def test_groups_of_the_caller_are_dropped(runtime):
+    """setgroups(2): the caller's groups, such as disk, would count for the container's
+    processes."""
     caller = Runtime(runtime.path, ["setpriv", "--groups", "0,6,24"])
     with caller.running() as box:
         assert box.ask("id -G") == "0\n"
@@ -115,11 +130,15 @@ def test_groups_of_the_caller_are_dropped(runtime):
 
 
 def test_device_file_cannot_be_made(runtime):
+    """mknod(2): needs CAP_MKNOD in the first user namespace, and not just in one's own:
+    capabilities(7)."""
     result = runtime.run("mknod /tmp/disk b 254 0")
     assert "mknod: /tmp/disk: Operation not permitted" in result.err, result
 
 
 def test_disk_cannot_be_mounted(runtime):
+    """user_namespaces(7): in a user namespace only harmless filesystems can be mounted,
+    such as tmpfs and proc."""
     result = runtime.run("mkdir /tmp/x; mount -t ext4 /dev/zero /tmp/x")
     assert result.status != 0, result
     assert re.search("permission denied|Operation not permitted", result.err), result
@@ -127,11 +146,15 @@ def test_disk_cannot_be_mounted(runtime):
 
 
 def test_clock_of_the_host_cannot_be_set(runtime):
+    """capabilities(7): CAP_SYS_TIME counts in the first user namespace: the clock is
+    not in any other."""
     result = runtime.run('date -s "$(date "+%Y-%m-%d %H:%M:%S")"')
     assert "Operation not permitted" in result.err, result
 
 
 def test_kernel_of_the_host_cannot_be_told_anything(runtime):
+    """capabilities(7): to the kernel's files in /proc, root inside is the user
+    100000."""
     for path, value in (("sysrq-trigger", "h"), ("sys/kernel/core_pattern", "core")):
         result = runtime.run(f"echo {value} >/proc/{path}")
         assert result.status != 0, result
@@ -139,8 +162,9 @@ def test_kernel_of_the_host_cannot_be_told_anything(runtime):
 
 
 def test_root_inside_may_not_read_the_hosts_processes(runtime):
-    """Even where it sees them: root of the container's user namespace, in the host's
-    mount and PID namespaces."""
+    """ptrace(2): access needs the same user or a capability over the target. Even where
+    it sees them: root of the container's user namespace, in the host's mount and PID
+    namespaces."""
     with runtime.running() as box:
         enter = f"nsenter -t {box.pid} -U -S 0 -G 0"
         result = shell(f"{enter} cat /proc/1/environ", check=False)
@@ -150,6 +174,8 @@ def test_root_inside_may_not_read_the_hosts_processes(runtime):
 
 
 def test_root_inside_may_not_join_the_hosts_namespaces(runtime):
+    """setns(2): needs CAP_SYS_ADMIN over the namespace, which its owner has:
+    user_namespaces(7)."""
     with runtime.running() as box:
         enter = f"nsenter -t {box.pid} -U -S 0 -G 0"
         for flag in ("-u", "-m", "-n", "-i"):
@@ -159,6 +185,8 @@ def test_root_inside_may_not_join_the_hosts_namespaces(runtime):
 
 
 def test_ordinary_user_is_root_inside_and_themself_outside(runtime, user):
+    """user_namespaces(7): who is not root may map one id, their own, and be root of
+    that."""
     with user(runtime).running(image=user.image, hostname="mine") as box:
         assert box.ask("id -u; hostname; echo $$").split() == ["0", "mine", "1"]
         pid = children(box.process.pid)[0]
@@ -171,6 +199,7 @@ def test_ordinary_user_is_root_inside_and_themself_outside(runtime, user):
 
 
 def test_ordinary_user_has_loopback_only_and_no_second_id(runtime, user):
+    """user_namespaces(7): a map of one id, after "deny" in setgroups."""
     runner = user(runtime)
     out = runner.ok(
         "ip -o link | wc -l; cat /proc/self/setgroups", image=user.image, net=None
@@ -181,6 +210,8 @@ def test_ordinary_user_has_loopback_only_and_no_second_id(runtime, user):
 
 
 def test_ordinary_user_is_refused_the_bridge_in_one_line(runtime, user):
+    """capabilities(7): a cable has an end on the host, where a user has no
+    CAP_NET_ADMIN."""
     user(runtime).ok("true", "argument", image=user.image, net="none")
     result = user(runtime).run("true", "argument", image=user.image, net="bridge")
     assert result.status == 125 and len(result.err.splitlines()) == 1, result
@@ -188,13 +219,15 @@ def test_ordinary_user_is_refused_the_bridge_in_one_line(runtime, user):
 
 
 def test_ordinary_user_leaves_nothing_behind(runtime, user):
+    """user_namespaces(7): all of it was theirs, and ends with its last process."""
     user(runtime).ok("touch /tmp/x", image=user.image)
     state = user.image.parent / ".workshop" / "containers"
     assert not state.exists() or eventually(lambda: os.listdir(state) == [])
 
 
 def test_image_on_another_filesystem_is_told_in_one_line(runtime):
-    """One that the kernel cannot map the owners of: proc will do for a root filesystem."""
+    """mount_setattr(2): EINVAL, if the kernel cannot map the owners of a filesystem:
+    proc will do for a root filesystem here."""
     result = runtime.run("true", "argument", image="/proc/self")
     assert result.status == 125 and len(result.err.splitlines()) == 1, result
     assert "no idmapped mounts" in result.err, result
@@ -202,6 +235,8 @@ def test_image_on_another_filesystem_is_told_in_one_line(runtime):
 
 @pytest.mark.also_before
 def test_descriptors_handed_over_do_not_reach_the_command(runtime):
+    """unix(7): SCM_RIGHTS hands over open files; close_range(2) closes them before the
+    command."""
     name = f"mark-{random.random()}"
     out = runtime.ok(f": {name}; ls -l /proc/self/fd | wc -l")
     assert int(out) <= 5, out  # total, 0, 1, 2, and the directory itself

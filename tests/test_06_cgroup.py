@@ -46,6 +46,8 @@ def stress(tmp_path):
 
 
 def test_memory_hog_is_killed_at_its_limit(runtime):
+    """cgroups(7): at memory.max the kernel ends a process of the cgroup; memory.events
+    counts it as oom_kill."""
     result = runtime.run("perl", "-e", HOG, image="debian", memory="64M")
     assert result.status == 137, result
     # The interpreter itself takes a few of the 64.
@@ -55,6 +57,7 @@ def test_memory_hog_is_killed_at_its_limit(runtime):
 
 
 def test_memory_hog_is_killed_alone(runtime):
+    """cgroups(7): a limit is for one cgroup, and so is what happens at it."""
     with runtime.running(memory="32M") as neighbour:
         result = runtime.run("perl", "-e", HOG, image="debian", memory="64M")
         assert result.status == 137, result
@@ -64,18 +67,21 @@ def test_memory_hog_is_killed_alone(runtime):
 
 
 def test_memory_that_fits_is_had(runtime):
+    """cgroups(7): below memory.max nothing happens."""
     script = HOG.replace("400", "40")
     out = runtime.ok("perl", "-e", script, image="debian", memory="64M")
     assert out.split()[-1] == "40"
 
 
 def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
+    """tmpfs(5): files in memory are charged to who writes them: cgroups(7)."""
     result = runtime.run("head -c 200m /dev/zero >/tmp/big; echo late", memory="64M")
     assert result.status == 137 or "late" in result.out, result
     assert "out of memory, limit 64M" in result.err, result
 
 
 def test_fork_bomb_stays_at_its_count(runtime):
+    """cgroups(7): at pids.max fork(2) says EAGAIN."""
     argv = runtime.argv("bash", "-c", BOMB, image="debian", pids=32)
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -96,12 +102,15 @@ def test_fork_bomb_stays_at_its_count(runtime):
 
 
 def test_process_over_the_count_is_refused(runtime):
+    """fork(2): EAGAIN, "Resource temporarily unavailable", at pids.max: cgroups(7)."""
     script = "for i in $(seq 40); do sleep 2 & done"
     result = runtime.run("bash", "-c", script, image="debian", pids=16)
     assert "Resource temporarily unavailable" in result.err, result
 
 
 def test_half_a_cpu_is_half_a_second_each_second(runtime):
+    """cgroups(7): cpu.max is quota and period, in microseconds; whoever has used it up
+    waits."""
     spin = "while :; do :; done"
     with runtime.running(f"({spin}) & ({spin}) &", cpus="0.5") as box:
         group = group_of(box)
@@ -118,6 +127,7 @@ def test_half_a_cpu_is_half_a_second_each_second(runtime):
 
 
 def test_stress_ng_is_held_to_the_limits(runtime, stress):
+    """cgroups(7): the limits are those of all processes of the cgroup together."""
     words = "--vm 1 --vm-bytes 200M --vm-keep --cpu 2 --timeout 6 --oomable"
     argv = runtime.argv(
         "stress-ng", *words.split(), image=stress, memory="64M", cpus="0.5"
@@ -146,6 +156,7 @@ def test_stress_ng_is_held_to_the_limits(runtime, stress):
 
 
 def test_container_is_born_in_its_cgroup(runtime):
+    """clone(2): CLONE_INTO_CGROUP, so that there is no moment without limits."""
     with runtime.running(pids=50) as box:
         line = pathlib.Path(f"/proc/{box.pid}/cgroup").read_text()
         assert line == f"0::/workshop/{box.process.pid}\n"
@@ -156,6 +167,8 @@ def test_container_is_born_in_its_cgroup(runtime):
 
 
 def test_inside_its_cgroup_is_the_root(runtime):
+    """cgroup_namespaces(7): CLONE_NEWCGROUP makes the cgroup of the child look like the
+    root of them all."""
     with runtime.running(memory="64M", pids=50) as box:
         assert box.ask("cat /proc/self/cgroup") == "0::/\n"
         assert box.ask("cat /sys/fs/cgroup/memory.max") == f"{64 << 20}\n"
@@ -168,6 +181,8 @@ def test_inside_its_cgroup_is_the_root(runtime):
 
 
 def test_limit_cannot_be_lifted_from_inside(runtime):
+    """cgroups(7): the files belong to root of the host; root inside is 100000:
+    user_namespaces(7)."""
     with runtime.running(memory="64M", pids=50) as box:
         out = box.ask("echo max >/sys/fs/cgroup/memory.max")
         assert "Permission denied" in out, out
@@ -175,6 +190,7 @@ def test_limit_cannot_be_lifted_from_inside(runtime):
 
 
 def test_without_a_limit_no_cgroup_is_made(runtime):
+    """cgroups(7): without one of its own a child is in the cgroup of its parent."""
     assert "--memory" in runtime.usage
     with runtime.running() as box:
         assert not group_of(box).exists()
@@ -185,6 +201,7 @@ def test_without_a_limit_no_cgroup_is_made(runtime):
 
 
 def test_cgroup_goes_with_the_container(runtime):
+    """cgroups(7): a cgroup is removed with rmdir(2) once it has no process."""
     with runtime.running(memory="64M") as box:
         group = group_of(box)
         assert group.exists()
@@ -192,6 +209,7 @@ def test_cgroup_goes_with_the_container(runtime):
 
 
 def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
+    """cgroups(7): cgroups do not end with their processes; somebody has to sweep."""
     with runtime.running(memory="64M") as box:
         group = group_of(box)
         box.kill()
@@ -213,6 +231,8 @@ def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
     ],
 )
 def test_bad_limit_is_refused_and_nothing_is_made(runtime, option, value):
+    """cgroups(7): the kernel would take some of these as something else; USAGE says
+    what kind each is."""
     result = runtime.run("echo started", **{option: value})
     assert result.status == 125 and result.out == "", result
     assert len(result.err.splitlines()) == 1 and f"--{option} " in result.err, result
@@ -221,6 +241,8 @@ def test_bad_limit_is_refused_and_nothing_is_made(runtime, option, value):
 
 
 def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
+    """cgroups(7): version 1 has other files; a limit that cannot be set must not be
+    passed over."""
     argv = runtime.argv("true", memory="64M")
     hide = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
     result = shell(f"unshare -m sh -c '{hide}' sh {' '.join(argv)}", check=False)
@@ -229,6 +251,8 @@ def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
 
 
 def test_stopped_processes_die_with_the_container_too(runtime):
+    """pid_namespaces(7): SIGKILL ends stopped processes, too, and rmdir(2) works only
+    after."""
     with runtime.running("sleep 1000 & kill -STOP $!", pids=20) as box:
         group = group_of(box)
         assert number(group / "pids.current") >= 2

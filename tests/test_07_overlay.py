@@ -141,6 +141,8 @@ def small_disk():
 
 
 def test_root_is_an_overlay(runtime):
+    """The kernel's filesystems/overlayfs, mount(8): lowerdir, upperdir, workdir; the
+    result is one tree."""
     with runtime.running() as box:
         assert "overlay / overlay rw" in box.ask("cat /proc/self/mounts")
         # findmnt agrees, looking into the container's own table.
@@ -151,6 +153,8 @@ def test_root_is_an_overlay(runtime):
 
 
 def test_writes_vanish_with_the_container(runtime, image):
+    """mount(8), overlayfs: what is written goes to upperdir, which is the container's
+    and goes with it."""
     script = """
     echo new >/new; echo more >>/file; rm /d/one; chmod 600 /d/e/two
     chown 1:1 /etc/passwd; rm -rf /home; ln -s nowhere /link; mkdir /d/f
@@ -168,6 +172,7 @@ def test_writes_vanish_with_the_container(runtime, image):
 
 
 def test_layers_of_a_named_image_stay_as_they_are(runtime):
+    """mount(8), overlayfs: lower layers are never written to."""
     layers = layers_of("app")[:2]
     before = [digest(layer) for layer in layers]
     script = "echo x >>/usr/local/bin/run.sh; rm -r /usr/lib/python3* /usr/bin/python3*"
@@ -178,6 +183,8 @@ def test_layers_of_a_named_image_stay_as_they_are(runtime):
 
 
 def test_neighbour_sees_no_write(runtime, image):
+    """mount(8), overlayfs: each container has its own upperdir on the same lower
+    layers."""
     with runtime.running(image=image) as one, runtime.running(image=image) as two:
         one.ask("echo one >/file; echo one >/mine; rm /d/one")
         assert two.ask("cat /file; ls /d") == "old\ne\none\n"
@@ -186,6 +193,7 @@ def test_neighbour_sees_no_write(runtime, image):
 
 
 def test_nothing_is_on_disk_before_the_first_write(runtime, build):
+    """mount(8), overlayfs: only what changes is copied; a start copies nothing."""
     image = build("fallocate -l 100M large")
     with runtime.running(image=image.name) as box:
         assert box.ask("stat -c %s /large") == f"{100 << 20}\n"
@@ -196,6 +204,8 @@ def test_nothing_is_on_disk_before_the_first_write(runtime, build):
 
 
 def test_thin_layer_goes_with_the_container(runtime, image):
+    """process.temporary_directory removes at the end what it has made: rmdir(2) for a
+    tree."""
     with runtime.running(image=image) as box:
         box.ask("mkdir -m 0 /x; touch /x/y; rm /file")
         place = own(box)
@@ -204,6 +214,7 @@ def test_thin_layer_goes_with_the_container(runtime, image):
 
 
 def test_thin_layer_of_a_killed_runtime_goes_with_the_next_run(runtime, image):
+    """signal(7): nobody cleans up after SIGKILL; the next run sweeps."""
     with runtime.running(image=image) as box:
         box.ask("echo x >/x")
         place, pid = own(box), box.pid
@@ -220,6 +231,8 @@ def test_thin_layer_of_a_killed_runtime_goes_with_the_next_run(runtime, image):
 
 
 def test_deleted_file_leaves_a_whiteout(runtime, image):
+    """The kernel's filesystems/overlayfs: a device file 0, 0 in upperdir, mknod(2),
+    hides what a layer has."""
     with runtime.running(image=image) as box:
         assert "No such file" in box.ask("rm /file; cat /file")
         assert is_whiteout(own(box) / "upper" / "file")
@@ -229,6 +242,8 @@ def test_deleted_file_leaves_a_whiteout(runtime, image):
 
 
 def test_directory_made_anew_is_opaque(runtime, image):
+    """The kernel's filesystems/overlayfs: the attribute overlay.opaque, xattr(7), hides
+    what is below."""
     with runtime.running(image=image) as box:
         assert box.ask("rm -r /d; mkdir /d; touch /d/new; ls /d") == "new\n"
         upper = own(box) / "upper" / "d"
@@ -237,6 +252,8 @@ def test_directory_made_anew_is_opaque(runtime, image):
 
 
 def test_directory_of_a_layer_can_be_renamed(runtime, image):
+    """rename(2) says EXDEV for it, and mv(1) copies. The kernel's
+    filesystems/overlayfs."""
     before = digest(image)
     with runtime.running(image=image) as box:
         assert box.ask("mv /d /moved; find /moved | sort; cat /moved/e/two") == (
@@ -251,6 +268,7 @@ def test_directory_of_a_layer_can_be_renamed(runtime, image):
 
 
 def test_hard_links_made_inside_are_one_file(runtime, image):
+    """link(2): copied to upperdir first, then linked there."""
     before = digest(image)
     with runtime.running(image=image) as box:
         box.ask("ln /file /d/link; echo more >>/d/link")
@@ -262,6 +280,7 @@ def test_hard_links_made_inside_are_one_file(runtime, image):
 
 
 def test_large_file_is_copied_up_once_and_whole(runtime, build):
+    """The kernel's filesystems/overlayfs: copy_up, at the first open(2) for writing."""
     image = build(
         "dd if=/dev/zero of=large bs=1M count=100 status=none; "
         "for n in 0 12345678 104857595; do "
@@ -284,6 +303,7 @@ def test_large_file_is_copied_up_once_and_whole(runtime, build):
 
 
 def test_top_layer_wins_and_each_layer_is_seen(runtime, build):
+    """mount(8), overlayfs: lowerdir=top:…:bottom, the first one is on top."""
     image = build(
         "echo top >all; echo top >top; mkdir d; echo top >d/top",
         "echo middle >all; echo middle >two; mkdir d; echo middle >d/middle",
@@ -296,6 +316,8 @@ def test_top_layer_wins_and_each_layer_is_seen(runtime, build):
 
 
 def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
+    """mount(8), overlayfs: userxattr; otherwise the attributes are trusted.*, xattr(7),
+    for the host's root only."""
     image = build(
         "mknod gone c 0 0; mkdir opaque merged; touch opaque/new merged/new",
         "echo x >gone; mkdir opaque merged; touch opaque/old merged/old",
@@ -307,6 +329,8 @@ def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
 
 
 def test_owners_are_those_on_disk_in_every_layer(runtime, build):
+    """mount_setattr(2): each layer needs the map, and the container's own directory as
+    well."""
     image = build("touch a; chown 7:8 a", "touch b; chown 65534:1000 b", "touch c")
     with runtime.running(image=image.name) as box:
         assert box.ask("stat -c %u:%g /a /b /c /bin/sh").split() == (
@@ -319,6 +343,7 @@ def test_owners_are_those_on_disk_in_every_layer(runtime, build):
 
 
 def test_app_finds_its_interpreter_in_the_layer_below(runtime):
+    """mount(8), overlayfs: an image is a list of layers; app's has three."""
     app, python, debian = layers_of("app")
     assert [debian] == layers_of("debian")
     out = runtime.ok("run.sh", "argument", image="app")
@@ -330,6 +355,7 @@ def test_app_finds_its_interpreter_in_the_layer_below(runtime):
 
 
 def test_shared_layer_is_stored_once(runtime, build):
+    """mount(8), overlayfs: two images may list the same directory."""
     shared = build("echo shared >shared")
     other = build("touch other")
     list_of_other = IMAGES / other.name
@@ -347,6 +373,8 @@ def test_shared_layer_is_stored_once(runtime, build):
 
 
 def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
+    """The kernel's filesystems/overlayfs: upperdir is the difference, whiteouts and
+    all, mknod(2); it can be shipped."""
     kept = build("touch placeholder")
     stack = [kept.layers[0], image]
     (IMAGES / kept.name).write_text("".join(f"{path}\n" for path in stack))
@@ -366,6 +394,7 @@ def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
 
 @pytest.mark.also_before  # a bind mount costs as little: what is ruled out is a copy
 def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
+    """mount(2) takes as long for any size: nothing is copied."""
     large = LAYERS / unique("test")
     try:
         shell(f"cp -a {image} {large}")
@@ -394,7 +423,8 @@ def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
 
 
 def test_many_containers_of_one_image_see_no_write_of_another(runtime, image):
-    """A hundred of the finished container; fewer where steps are compared."""
+    """mount(8), overlayfs: one upperdir each. A hundred of the finished container;
+    fewer where steps are compared."""
     count = 100 if runtime.path == STEPS[-1] else 20
     before = digest(image)
     boxes = []
@@ -430,6 +460,8 @@ def test_many_containers_of_one_image_see_no_write_of_another(runtime, image):
 
 
 def test_ordinary_user_has_layers_too(runtime, tmp_path):
+    """user_namespaces(7): overlayfs may be mounted in one, with layers that are the
+    user's."""
     home = tmp_path / "home"
     images = home / ".workshop" / "images"
     images.mkdir(parents=True)
@@ -462,6 +494,7 @@ def refused(result):
 
 
 def test_unknown_image_is_125_and_one_line(runtime):
+    """open(2): ENOENT, of the file that lists the layers."""
     name = unique("missing")
     result = runtime.run("true", "argument", image=name)
     assert refused(result) and f"images/{name}" in result.err, result
@@ -469,6 +502,7 @@ def test_unknown_image_is_125_and_one_line(runtime):
 
 
 def test_missing_layer_is_125_and_one_line(runtime, build):
+    """open_tree(2): ENOENT, told with the layer's path."""
     image = build("touch top", "touch bottom")
     image.layers[1].joinpath("bottom").unlink()
     image.layers[1].rmdir()
@@ -478,6 +512,7 @@ def test_missing_layer_is_125_and_one_line(runtime, build):
 
 
 def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
+    """move_mount(2): ENOTDIR, since a directory goes on a directory."""
     image = build("touch top", "touch bottom")
     image.layers[1].joinpath("bottom").unlink()
     image.layers[1].rmdir()
@@ -488,6 +523,7 @@ def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
 
 
 def test_image_without_layers_is_125_and_one_line(runtime, build):
+    """open_tree(2): ENOENT, for no path at all."""
     image = build("touch top")
     (IMAGES / image.name).write_text("\n")
     result = runtime.run("true", "argument", image=image.name)
@@ -496,6 +532,7 @@ def test_image_without_layers_is_125_and_one_line(runtime, build):
 
 
 def test_full_disk_is_told_inside_and_harms_nothing(runtime, image, small_disk):
+    """write(2): ENOSPC, of the filesystem that upperdir is on."""
     small_disk("size=2m")
     before = digest(image)
     with runtime.running(image=image) as box:
@@ -508,6 +545,7 @@ def test_full_disk_is_told_inside_and_harms_nothing(runtime, image, small_disk):
 
 
 def test_disk_full_at_the_start_is_125_and_one_line(runtime, image, small_disk):
+    """mkdir(2): ENOSPC, told by the runtime, and what it had made is removed."""
     small_disk("nr_inodes=3")  # for itself, the container's directory, and one in it
     result = runtime.run("true", "argument", image=image)
     assert refused(result) and "No space left on device" in result.err, result

@@ -1,29 +1,41 @@
-"""`workshop WORD`: hands over to the module that knows the word."""
+"""`workshop WORD`: hands over to the function that knows the word; without a word, progress."""
 
 import importlib
 import sys
 
-# word: the module whose main() it is. Loaded when asked for: each command starts fast.
+# word: the module whose main() it is, or module.function. Loaded when asked for: each command
+# starts fast.
 WORDS = {
+    "progress": "progress",
+    "start": "attempt.start",
+    "check": "check",
+    "hint": "attempt.hint",
+    "diff": "attempt.diff",
+    "solve": "attempt.solve",
+    "reset": "attempt.reset",
+    "undo": "attempt.undo",
     "welcome": "welcome",
     "image": "image",
     "commit": "commit",
     "clean": "clean",
     "doctor": "doctor",
-    "check": "check",
 }
 
 
 def main(arguments):
-    word = arguments[0] if arguments else "welcome"
+    word = arguments[0] if arguments else "progress"
+    if word in ("-h", "--help"):
+        print(f"usage: workshop [WORD ...]; words: {', '.join(WORDS)}")
+        return 0
     if word not in WORDS:
         print(f"workshop: no such word: {word}", file=sys.stderr)
         print(f"  It knows: {', '.join(WORDS)}.", file=sys.stderr)
         return 2
     from workshop.command import call
 
-    module = importlib.import_module(f"workshop.{WORDS[word]}")
-    return call(module.main, arguments[1:])
+    name, _, function = WORDS[word].partition(".")
+    module = importlib.import_module(f"workshop.{name}")
+    return call(getattr(module, function or "main"), arguments[1:])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from rich.table import Table
 from rich.text import Text
 
-from workshop import fence, learner
+from workshop import fence, learner, look
 from workshop.command import FAILED, MISUSED, Failure, Parser, console
 from workshop.fence import PROJECT, RUNTIME
 
@@ -48,12 +48,14 @@ def check(number, only=None):
                 out.print(f"Step {fact['step']}", style="dim")
             facts.append(fact)
             show(fact, out)
+        wrong = [fact for fact in facts if not fact["holds"]]
+        if wrong:
+            limit = 10 + 20 * seconds
+            about = wrong[0]["step"]
+            explain(wrong[0], look.findings(about, bench, limit), out)
     if not facts:
         print(f"workshop: no fact of step {number} has {only!r} in it", file=sys.stderr)
         return MISUSED
-    wrong = [fact for fact in facts if not fact["holds"]]
-    if wrong:
-        explain(wrong[0], out)
     own = [fact for fact in facts if fact["step"] == number]
     say_how_many(number, own, len(facts) - len(own), wrong, only, out)
     if not wrong and not only:
@@ -125,13 +127,14 @@ def run(number, bench, only, seconds):
     # Those that come with JupyterLab are not needed, and take half a second.
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment["PYTHONPATH"] = str(PROJECT)
+    log = open(bench / "log", "w+")  # a pipe could be full, while we wait for facts
     process = subprocess.Popen(
         words,
         cwd=PROJECT,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=log,
+        stderr=log,
         pass_fds=[write],
         start_new_session=True,
         preexec_fn=lambda: linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGINT),
@@ -141,9 +144,10 @@ def run(number, bench, only, seconds):
         with open(read) as lines:
             for line in lines:
                 yield json.loads(line)
-        said = process.communicate()[0].decode(errors="replace")
+        process.wait()
         if process.returncode not in (0, 1, 5):  # 5: no fact was chosen
-            last = (said.strip() or "it says nothing").splitlines()[-1]
+            log.seek(0)
+            last = (log.read().strip() or "it says nothing").splitlines()[-1]
             raise Failure(f"the check itself has failed: {last}")
         with contextlib.suppress(OSError):
             learner.adopt(report, 0o644)
@@ -151,9 +155,10 @@ def run(number, bench, only, seconds):
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=5)
+                process.wait(5)
             process.kill()
             process.wait()
+        log.close()
         fence.clean()
 
 
@@ -166,7 +171,7 @@ def show(fact, out):
     out.print(Text.assemble("  ", mark, " ", fact["name"]))
 
 
-def explain(fact, out):
+def explain(fact, findings, out):
     """What was expected in a fact that does not hold, what happened, and why."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim", no_wrap=True)
@@ -183,6 +188,11 @@ def explain(fact, out):
         rows.add_row("    the test", Text(f"{fact['where']}  {fact['assertion']}"))
     if fact.get("why"):
         rows.add_row("    why", Text(" ".join(fact["why"].split())))
+    number = int(fact["step"])
+    hint = findings[0] if findings else f"`workshop hint {number}` has one."
+    rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
+    more = f"`workshop hint {number}`, or this fact alone: `workshop check {number} --only "
+    rows.add_row("    more", Text(f"{more}'{fact['name']}'`"))
     out.print(Text.assemble("\n  ", ("✗", "bold red"), " ", (fact["name"], "bold")))
     out.print(rows, soft_wrap=False)
     out.print()
@@ -192,7 +202,7 @@ def plain(text):
     """Text as a learner would type or read it: paths short, nothing but printable."""
     lines = str(text).replace(str(RUNTIME), learner.shown()).splitlines()
     lines = ["".join(c if c.isprintable() else "·" for c in line) for line in lines]
-    return "\n".join(lines[:12])
+    return "\n".join(lines[:6])
 
 
 def say_how_many(number, own, before, wrong, only, out):

@@ -8,10 +8,12 @@ and where it does not hold also "expected", "happened", "command", "status", "sa
 "where", "why": text, each of them, or null where there is none.
 """
 
+import contextlib
 import json
 import os
 import re
 import select
+import signal
 import time
 from pathlib import Path
 
@@ -127,10 +129,15 @@ def check(item):
     plugins, reports = item.config.pluginmanager, []
     plugins.unregister(name="terminalreporter")
     plugins.register(Listener(reports))
-    item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+    with contextlib.suppress(Failed):
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
     told = item.stash.get(TOLD, None)
     to_json = item.config.hook.pytest_report_to_serializable
     return [[to_json(config=item.config, report=r) for r in reports], told]
+
+
+class Failed(BaseException):
+    """A fact does not hold. The fence goes, so nothing has to be torn down for the next."""
 
 
 class Listener:
@@ -141,6 +148,8 @@ class Listener:
 
     def pytest_runtest_logreport(self, report):
         self.reports.append(report)
+        if report.failed:
+            raise Failed
 
 
 TOLD = pytest.StashKey()
@@ -176,8 +185,9 @@ def pytest_runtest_makereport(item, call):
     if call.excinfo.errisinstance(AssertionError) and _compared:
         told |= in_words(*_compared[0])
     else:
-        text = str(call.excinfo.value) or call.excinfo.typename
-        told["happened"] = text.strip().splitlines()[0]
+        lines = str(call.excinfo.value).strip().splitlines() or [call.excinfo.typename]
+        if not lines[0].startswith("command:"):  # a Result, which is told below
+            told["happened"] = lines[0].removeprefix("AssertionError: ")
     if last := Result.last:
         told |= {"command": " ".join(map(str, last.argv)), "status": last.status}
         told["said"] = (last.err.strip() or last.out.strip())[-600:]
@@ -212,10 +222,13 @@ def outcome(session, item, answer, fenced, begin):
     fact = {"step": step_of(item), "name": name_of(item), "test": item.nodeid}
     fact["why"] = item.function.__doc__
     if answer is None:
-        seconds = f"{fenced.seconds:.0f} s"
-        text = f"nothing came back within {seconds}" if fenced.late else KILLED
-        fact |= {"holds": False, "happened": text, "expected": "an end of it"}
-        fact["late"] = fenced.late
+        text = GROUND_LOST
+        if fenced.late:
+            text = f"nothing came back within {fenced.seconds:.0f} s"
+        elif fenced.status > 128:
+            name = signal.Signals(fenced.status - 128).name
+            text = f"the process that checks was killed by {name}"
+        fact |= {"holds": False, "happened": text, "late": fenced.late}
         report = pytest.TestReport(
             item.nodeid, item.location, {}, "failed", text, "call", duration=0
         )
@@ -233,4 +246,7 @@ def outcome(session, item, answer, fenced, begin):
     return fact | {"seconds": round(time.monotonic() - begin, 2)}
 
 
-KILLED = "the check itself was ended: by a signal, or by the limit of memory"
+GROUND_LOST = (
+    "the process that checks has lost its files, which are the host's: the runtime has "
+    "unmounted them, or has changed the host's root"
+)

@@ -37,6 +37,8 @@ NAMESPACES |= linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 MS_REMOUNT, MS_SHARED = 0x20, 0x100000  # of mount(2), which no step needs
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # bytes
 PROCESSES = 600
+# Of each process, also where there is no cgroup v2: bytes of memory, of a file.
+LIMITS = {resource.RLIMIT_DATA: MEMORY, resource.RLIMIT_FSIZE: 256 << 20}
 
 _made = 0  # how many fences this process has made: for their names
 
@@ -56,7 +58,8 @@ class Fenced:
         self.cgroup = _make_cgroup(self.name)
         self.seconds, self.deadline = seconds, time.monotonic() + seconds
         self.late = False  # whether it was ended for taking too long
-        self._said = b""
+        self.status = None  # its exit status, 128 + N: it was killed by signal N
+        self._said, self._said_all = b"", False
         self._pipe, end = os.pipe()
         flags, born_in = NAMESPACES, None
         try:
@@ -91,14 +94,15 @@ class Fenced:
         """Read what there is to read. Returns whether all has been said."""
         data = os.read(self._pipe, 65536)
         self._said += data
-        return not data
+        self._said_all = not data
+        return self._said_all
 
     def end(self):
         """End all that is behind the fence, and the fence. Idempotent."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self.pid = None
             os.close(self._pipe)
             self._remove()
@@ -108,18 +112,26 @@ class Fenced:
         returned; None: it was late, or it was killed from behind the fence."""
         self.late = late
         try:
-            while self.pid and not self.late:
+            while not (self.late or self._said_all):
                 left = max(self.deadline - time.monotonic(), 0)
-                if not select.select([self], [], [], left)[0]:
+                if select.select([self], [], [], left)[0]:
+                    self.more()
+                else:
                     self.late = True
-                elif self.more():
-                    break
+            if not self.late:
+                self._wait()
         finally:
             self.end()
         try:
             return None if self.late else json.loads(self._said)
         except ValueError:
             return None
+
+    def _wait(self):
+        """Give the first process the time to see what the second has ended with."""
+        pidfd = os.pidfd_open(self.pid)
+        select.select([pidfd], [], [], 5)
+        os.close(pidfd)
 
     def _remove(self):
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -242,7 +254,8 @@ def _live(function, end, scratch, bench, limited):
         _build(scratch, bench, limited)
         worker = os.fork()
         if worker == 0:
-            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+            for limit, value in LIMITS.items():
+                resource.setrlimit(limit, (value, value))
             answer = json.dumps(function()).encode()
             while answer:
                 answer = answer[os.write(end, answer) :]
@@ -251,7 +264,8 @@ def _live(function, end, scratch, bench, limited):
         pid = None
         while pid != worker:  # everybody's orphans are this process's
             pid, status = os.wait()
-        status = os.waitstatus_to_exitcode(status) & 255
+        status = os.waitstatus_to_exitcode(status)
+        status = 128 - status if status < 0 else status
     except BaseException:
         import traceback
 

@@ -174,11 +174,37 @@ def keep():
     return path
 
 
+def where_undo_is(progress):
+    """(The names of all snapshots, the oldest first; the index of the one that the learner's
+    runtime is at). What is in no snapshot becomes one."""
+    try:
+        data = CONTAINER.read_bytes()
+    except FileNotFoundError:
+        data = None
+    at = STATE / "snapshots" / str(progress["at"])
+    if data is None:
+        names = [path.name for path in snapshots()]
+        return names, len(names)
+    if not (at.exists() and at.read_bytes() == data):
+        at = keep()
+    names = [path.name for path in snapshots()]
+    return names, names.index(at.name)
+
+
+def tried(progress):
+    """Whether the learner has changed the runtime since a step passed."""
+    number = max(progress["passed"], default=None)
+    passed = STATE / f"passed-{number}.py"
+    before = passed if number and passed.exists() else room("0") / "container.py"
+    return before.read_bytes() != CONTAINER.read_bytes()
+
+
 def replace(data):
     """Put something else in the place of the learner's runtime, of which a snapshot is kept."""
     keep()
     make_folder(MY)
     write(CONTAINER, data, 0o755)
+    keep()
 
 
 def unused(name, suffix):

@@ -1,0 +1,171 @@
+"""The words for the learner's attempt: start, hint, diff, solve, reset, undo.
+
+Whatever they replace, a snapshot of it is kept first: nothing that was typed is lost.
+"""
+
+import difflib
+import re
+
+from rich.markdown import Markdown
+from rich.text import Text
+
+from workshop import learner
+from workshop.command import FAILED, Failure, Parser, console
+
+
+def step_of(word, arguments, *options):
+    """The command line `workshop WORD [N]`: (its options, the room of step N). N is the next
+    step if there is none."""
+    parser = Parser(prog=f"workshop {word}")
+    parser.add_argument("number", nargs="?", metavar="N", help="a step, such as 3")
+    for option, text in options:
+        parser.add_argument(option, action="store_true", help=text)
+    parsed = parser.parse_args(arguments)
+    number = parsed.number or learner.next_step(learner.load())
+    try:
+        return parsed, learner.room(number)
+    except Failure as error:
+        parser.error(str(error))
+
+
+def start(arguments):
+    """`workshop start`: makes my/container.py from step 00; never overwrites."""
+    Parser(prog="workshop start").parse_args(arguments)
+    name = learner.shown()
+    if learner.CONTAINER.exists():
+        print(f"{name} is there already, and stays as it is.")
+    else:
+        learner.replace((learner.room("0") / "container.py").read_bytes())
+        print(
+            f"{name} is made, from step 00. It runs a program, and holds nothing back."
+        )
+    print("Open it in an editor; `workshop` says what comes next.")
+    return 0
+
+
+def hint(arguments):
+    """`workshop hint [N]`: the next hint of step N; after the last one, all of them."""
+    _, room = step_of("hint", arguments)
+    number = room.name[:2]
+    hints = hints_of(room)
+    with learner.remembering() as progress:
+        shown = progress["hints"].get(number, 0)
+        progress["hints"][number] = min(shown + 1, len(hints) + 1)
+    out = console()
+    if shown < len(hints):
+        out.print(f"Hint {shown + 1} of {len(hints)}, step {number}", style="bold")
+        out.print(Markdown(hints[shown]), soft_wrap=False)
+        return 0
+    out.print(f"All {len(hints)} hints of step {number}", style="bold")
+    for text in hints:
+        out.print(Markdown(f"- {text}"), soft_wrap=False)
+    out.print(f"Still stuck? `workshop solve {int(number)}`.")
+    return 0
+
+
+def hints_of(room):
+    """The hints of a step, in Markdown."""
+    text = (room / "hints.md").read_text()
+    parts = re.split(r"^\d+\. ", text, flags=re.MULTILINE)[1:]
+    return [" ".join(part.split()) for part in parts]
+
+
+def diff(arguments):
+    """`workshop diff N`: what step N changes in the runtime of the step before."""
+    _, room = step_of("diff", arguments)
+    index = learner.STEPS.index(room.name)
+    before = learner.STEPS[index - 1] if index else None
+    path = learner.PROJECT / "steps"
+    old = (path / before / "container.py").read_text() if before else ""
+    new = (room / "container.py").read_text()
+    show_diff(
+        old, new, f"steps/{before}" if before else "nothing", f"steps/{room.name}"
+    )
+    return 0
+
+
+def show_diff(old, new, old_name, new_name):
+    """Prints the difference of two texts, in colour."""
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), old_name, new_name, n=2, lineterm=""
+    )
+    styles = {"---": "bold", "+++": "bold", "@": "cyan", "+": "green", "-": "red"}
+    out = console()
+    for line in lines:
+        style = next((s for start, s in styles.items() if line.startswith(start)), "")
+        out.print(Text(line, style))
+
+
+def solve(arguments):
+    """`workshop solve N [--write]`: what is between the learner's runtime and the reference;
+    with --write the reference takes its place. Before step N has passed, it has to be asked
+    for twice."""
+    write = ("--write", "put the reference in the place of your file")
+    options, room = step_of("solve", arguments, write)
+    number = room.name[:2]
+    with learner.remembering() as progress:
+        told = number in progress["passed"] or number in progress["asked"]
+        if not told:
+            progress["asked"].append(number)
+    if not told:
+        print(
+            f"Step {number} has not passed yet. `workshop hint {int(number)}` helps you on."
+        )
+        print(f"If you want it all the same, say `workshop solve {int(number)}` again.")
+        return FAILED
+    reference = (room / "container.py").read_bytes()
+    try:
+        mine = learner.source()
+    except Failure:
+        mine = b""
+    name = learner.shown()
+    if mine == reference:
+        print(f"{name} is the reference of step {number}, to the letter.")
+        return 0
+    old = mine.decode(errors="replace")
+    show_diff(old, reference.decode(), name, f"steps/{room.name}/container.py")
+    print()
+    if options.write:
+        learner.replace(reference)
+        print(f"{name} is the reference now. `workshop undo` brings yours back.")
+    else:
+        print(f"`workshop solve {int(number)} --write` makes {name} the reference;")
+        print("yours is kept, and `workshop undo` brings it back.")
+    return 0
+
+
+def reset(arguments):
+    """`workshop reset`: back to the runtime as the last step passed with it, or step 00's."""
+    Parser(prog="workshop reset").parse_args(arguments)
+    number = max(learner.load()["passed"], default=None)
+    passed = learner.STATE / f"passed-{number}.py"
+    if number and passed.exists():
+        data, what = passed.read_bytes(), f"as step {number} passed with it"
+    else:
+        data, what = (learner.room("0") / "container.py").read_bytes(), "step 00's"
+    learner.replace(data)
+    print(f"{learner.shown()} is {what}. `workshop undo` takes that back.")
+    return 0
+
+
+def undo(arguments):
+    """`workshop undo [--redo]`: the snapshot before; --redo: the one after, after all."""
+    parser = Parser(prog="workshop undo")
+    parser.add_argument("--redo", action="store_true", help="the other way")
+    forward = parser.parse_args(arguments).redo
+    with learner.remembering() as progress:
+        names, at = learner.where_undo_is(progress)
+        to = at + 1 if forward else at - 1
+        if not 0 <= to < len(names):
+            where = "newest" if forward else "oldest"
+            raise Failure(f"this is the {where} snapshot that there is")
+        data = (learner.STATE / "snapshots" / names[to]).read_bytes()
+        learner.make_folder(learner.MY)
+        learner.write(learner.CONTAINER, data, 0o755)
+        progress["at"] = names[to]
+    print(f"{learner.shown()} is as in snapshot {to + 1} of {len(names)}.")
+    if not forward:
+        print(
+            "`workshop undo` goes back further, `workshop undo --redo` forward again."
+        )
+    return 0

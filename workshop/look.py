@@ -1,0 +1,322 @@
+"""What is the matter with a half-done runtime: starts it with a command that sleeps, behind a
+fence, and compares what the kernel says of that command with what a step should have made of it.
+"""
+
+import os
+import re
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+from workshop import fence
+from workshop.fence import PROJECT, RUNTIME
+
+# (the step that adds it, its name in /proc/PID/ns, the flag).
+NAMESPACES = [
+    ("01", "uts", "CLONE_NEWUTS"),
+    ("01", "ipc", "CLONE_NEWIPC"),
+    ("02", "pid", "CLONE_NEWPID"),
+    ("03", "mnt", "CLONE_NEWNS"),
+    ("04", "net", "CLONE_NEWNET"),
+    ("05", "user", "CLONE_NEWUSER"),
+    ("06", "cgroup", "CLONE_NEWCGROUP"),
+]
+WORDS = [  # (the step, a word that its USAGE needs)
+    ("01", "--hostname NAME"),
+    ("03", "IMAGE"),
+    ("04", "--net bridge|none"),
+    ("06", "--memory SIZE"),
+    ("06", "--pids COUNT"),
+    ("06", "--cpus CPUS"),
+]
+MOUNTS = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs", "/dev/pts": "devpts"}
+MOUNTS |= {"/dev/shm": "tmpfs", "/dev/mqueue": "mqueue", "/tmp": "tmpfs"}
+DEVICES = "full null random tty urandom zero".split()
+LINKS = "fd stdin stdout stderr ptmx".split()
+GIVEN = {"memory": "64M", "pids": "32", "cpus": "0.5", "hostname": "looked-at"}
+LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": "0", "pids.max": "32"}
+LIMITS |= {"cpu.max": "50000 100000"}
+
+
+# With a mount table apart: it may ruin its own, but not that of who looks.
+APART = ["unshare", "--mount", "sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"]
+
+
+class Seen:
+    """A container that sleeps: the runtime's pid, its own, its mounts."""
+
+    def __init__(self, runtime, pid, usage):
+        self.runtime, self.pid, self.usage = runtime, pid, usage
+        self.proc = Path(f"/proc/{pid}")
+        lines = (self.proc / "mountinfo").read_text().splitlines()
+        self.mounts = [Mount(line) for line in lines]
+
+    def mounted(self, target):
+        """The topmost mount on target, or None."""
+        return next((m for m in reversed(self.mounts) if m.target == target), None)
+
+
+class Mount:
+    """A line of /proc/PID/mountinfo, proc_pid_mountinfo(5)."""
+
+    def __init__(self, line):
+        first, _, last = line.partition(" - ")
+        words = first.split()
+        self.target, self.options, self.tags = words[4], words[5].split(","), words[6:]
+        self.type, self.source, self.data = last.split(" ", 2)
+
+
+def findings(number, bench, seconds):
+    """What step number is not like in the runtime on a bench: sentences, what comes first is
+    most to the point. seconds: how long it may take to start."""
+    told, late = fence.run(lambda: look(number, seconds), bench, seconds + 20)
+    if told is None:
+        why = "took too long" if late else "ended all that was around it"
+        return [f"your runtime was started with `sleep` for its command, and {why}."]
+    return told
+
+
+def look(number, seconds):
+    """Behind the fence: the sentences."""
+    usage = fence.watched([str(RUNTIME), "--help"], seconds)["out"]
+    missing = [w for step, w in WORDS if step <= number and w.split()[0] not in usage]
+    if missing:
+        return [f"{missing[0]} is not in USAGE, from which the command line is read."]
+    if "--net" in usage:
+        subprocess.run([PROJECT / "steps/network.sh", "on"], capture_output=True)
+    words = ["run"]
+    for option, value in GIVEN.items():
+        limit = option in ("memory", "pids", "cpus")
+        if f"--{option}" in usage and not (limit and not limits_can_be_set()):
+            words += [f"--{option}", value]
+    words += ["--net", "bridge"] if "--net" in usage else []
+    words += ["busybox"] if "IMAGE" in usage else []
+    errors = os.memfd_create("errors")
+    process = subprocess.Popen(
+        [*APART, RUNTIME, *words, "sleep", "1000"],
+        stdin=subprocess.DEVNULL,
+        stdout=errors,
+        stderr=errors,
+    )
+    end, pid, child = time.monotonic() + seconds, None, None
+    while pid is None and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+        for child in children(process.pid):
+            if cmdline(child)[:1] == ["sleep"]:
+                pid = child
+    if process.poll() is not None:
+        os.lseek(errors, 0, os.SEEK_SET)
+        said = os.read(errors, 60000).decode(errors="replace").strip()
+        return [why_it_ended(process.returncode, said)]
+    if pid is None:
+        return [why_it_waits(child)]
+    time.sleep(0.1)
+    seen = Seen(process.pid, pid, usage)
+    rules = [namespaces, host_name, mount_table, network, users, cgroup, layers]
+    told = []
+    for step, rule in zip(
+        ["00", "01", "03", "04", "05", "06", "07"], rules, strict=True
+    ):
+        if step <= number:
+            told += rule(seen, number)
+    return told
+
+
+def why_it_ended(status, said):
+    if "Traceback" in said:
+        lines = re.findall(r'container\.py", line (\d+)', said)
+        where = f", line {lines[-1]}" if lines else ""
+        return f"your runtime raises{where}: {said.splitlines()[-1]}"
+    last = said.splitlines()[-1].removeprefix("container.py: ") if said else ""
+    if "pivot_root: Invalid argument" in said:
+        return (
+            "pivot_root refuses: its new root has to be a mount point, and / must not be "
+            "shared any more. Is `/` made private first, and the image mounted on /mnt?"
+        )
+    told = f"it says: {last}" if last else "it says nothing"
+    return f"your runtime ends before the command runs (status {status}); {told}"
+
+
+def why_it_waits(child):
+    if child is None:
+        return "your runtime starts no child: process.start does, called by parent."
+    return (
+        "your child never becomes the command. Does it wait in process.await_parent(), while "
+        "the parent does not call process.wait()? Does it end in process.execute()?"
+    )
+
+
+def namespaces(seen, number):
+    for step, kind, flag in NAMESPACES:
+        if step <= number and is_shared(seen, kind):
+            yield (
+                f"your container's {kind} namespace is the host's: is {flag} among the "
+                "flags that process.start gets?"
+            )
+
+
+def is_shared(seen, kind):
+    """Whether a container has its runtime's namespace."""
+    inside, outside = (f"/proc/{p}/ns/{kind}" for p in (seen.pid, seen.runtime))
+    return os.readlink(inside) == os.readlink(outside)
+
+
+def host_name(seen, number):
+    name = nsenter(seen.pid, "--uts", "hostname").strip()
+    if name == GIVEN["hostname"]:
+        return
+    if name == os.uname().nodename:
+        yield (
+            "its host name is the host's: a new namespace starts as a copy. Does child call "
+            "linux.sethostname, before process.execute?"
+        )
+    else:
+        yield f"asked for --hostname {GIVEN['hostname']}, your container is called {name}."
+
+
+def mount_table(seen, number):
+    if is_shared(seen, "mnt"):
+        return  # which has been told, and explains all the rest
+    root, host = os.stat(seen.proc / "root"), os.stat("/")
+    if (root.st_dev, root.st_ino) == (host.st_dev, host.st_ino):
+        yield "its root is the host's /: has linux.pivot_root changed it?"
+        return
+    if any(tag.startswith("shared:") for m in seen.mounts for tag in m.tags):
+        yield (
+            "its mounts are still shared with the host's. The first thing that child does is "
+            "to make / private, with MS_REC and MS_PRIVATE."
+        )
+    if sum(m.target == "/" for m in seen.mounts) > 1:
+        yield (
+            'the old root is still mounted at /: linux.umount("/", linux.MNT_DETACH) '
+            "takes it away."
+        )
+    for target, kind in MOUNTS.items():
+        mount = seen.mounted(target)
+        if mount is None or mount.type != kind:
+            yield f"nothing of type {kind} is mounted on {target} inside."
+        elif target != "/sys" and "nosuid" not in mount.options:
+            yield f"{target} is mounted without linux.MS_NOSUID."
+        elif target == "/sys" and "ro" not in mount.options:
+            yield "/sys can be written to: it is to be mounted with linux.MS_RDONLY."
+    for option, target in ("mode=755", "/dev"), ("ptmxmode=666", "/dev/pts"):
+        mount = seen.mounted(target)
+        if mount and option not in mount.data.split(","):
+            yield f"{target} is mounted without the option {option}."
+    for name in DEVICES:
+        path = seen.proc / "root/dev" / name
+        if not path.exists() or not stat.S_ISCHR(path.stat().st_mode):
+            yield f"/dev/{name} inside is no device: the host's is to be mounted on it."
+            break
+    for name in LINKS:
+        if not os.path.islink(seen.proc / "root/dev" / name):
+            yield f"the link /dev/{name} is missing inside."
+    cwd = os.stat(seen.proc / "cwd")
+    if (cwd.st_dev, cwd.st_ino) != (root.st_dev, root.st_ino):
+        yield 'its working directory is not the new root: os.chdir("/") at the end.'
+
+
+def network(seen, number):
+    links = nsenter(seen.pid, "--net", "ip", "-o", "link")
+    if not re.search(r": lo: <[^>]*\bUP\b", links):
+        yield "its loopback device is down: `ip link set lo up` in child."
+    if " eth0@" not in links:
+        yield (
+            "with --net bridge it has no eth0: does parent call connect, with the pid of the "
+            "container?"
+        )
+        return
+    address = f"100.{64 + (seen.pid >> 16)}.{seen.pid >> 8 & 255}.{seen.pid & 255}/10"
+    if f" {address} " not in nsenter(seen.pid, "--net", "ip", "-o", "address"):
+        yield f"eth0 does not have the address {address}, 100.64.0.0 plus the pid."
+    if "default via 100.64.0.1" not in nsenter(seen.pid, "--net", "ip", "route"):
+        yield "it has no default route: via 100.64.0.1, the bridge."
+    if not seen.mounted("/etc/resolv.conf"):
+        yield "nothing is mounted on /etc/resolv.conf: /run/workshop/dns has the servers."
+
+
+def users(seen, number):
+    for name in "uid_map", "gid_map":
+        found = (seen.proc / name).read_text().split()
+        if found != ["0", "100000", "65536"]:
+            what = f"says {' '.join(found)}" if found else "is empty"
+            yield f"its {name} {what}; by root it is to be 0 100000 65536."
+            return
+    status = (seen.proc / "status").read_text()
+    for line, call in ("Uid", "os.setuid(0)"), ("Gid", "os.setgid(0)"):
+        ids = set(re.search(rf"^{line}:\s+(.*)$", status, re.MULTILINE)[1].split())
+        if ids != {"100000"}:
+            yield f"it is not root of its map ({line} {' '.join(ids)}): {call} in child."
+    if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE) and os.getgroups():
+        yield "it has kept the caller's groups: os.setgroups([]) in child."
+    owner = os.stat(seen.proc / "root/bin").st_uid
+    if owner != 100000:
+        yield (
+            f"the image's files belong to {owner} of the host, who is nobody inside: "
+            "linux.idmapped shows them with the map applied."
+        )
+
+
+def limits_can_be_set():
+    return os.path.exists("/sys/fs/cgroup/cgroup.subtree_control")
+
+
+def cgroup(seen, number):
+    if not limits_can_be_set():
+        yield "this machine has no cgroup v2: step 06 needs it. `workshop doctor` tells more."
+        return
+    place = (seen.proc / "cgroup").read_text().strip().partition("::")[2]
+    expected = f"/workshop/{seen.runtime}"
+    if place != expected:
+        yield (
+            f"it is in the cgroup {place}, not in {expected}: does process.start get "
+            "cgroup=, and does process.temporary_directory make it?"
+        )
+        return
+    for name, value in LIMITS.items():
+        path = Path(f"/sys/fs/cgroup{place}/{name}")
+        found = (
+            path.read_text().strip() if path.exists() else "nothing: it is not there"
+        )
+        if found != value:
+            yield f"{name} of its cgroup says {found!r}; asked for was {value!r}."
+            return
+    if not seen.mounted("/sys/fs/cgroup"):
+        yield "nothing of type cgroup2 is mounted on /sys/fs/cgroup inside."
+
+
+def layers(seen, number):
+    root = seen.mounted("/")
+    if root.type != "overlay":
+        yield f"its root is of type {root.type}, not overlay: is the stack mounted on /mnt?"
+        return
+    options = dict(word.partition("=")[::2] for word in root.data.split(","))
+    if "upperdir" not in options:
+        yield "its overlay has no upperdir, and cannot be written to."
+    if "userxattr" not in options:
+        yield "its overlay is mounted without userxattr: whiteouts of layers do not count."
+    box = fence.STATE / "containers" / str(seen.runtime) / "upper"
+    if not box.is_dir():
+        yield f"its thin layer should be {box}, which is not there."
+
+
+def nsenter(pid, *words):
+    """What a command prints in a namespace of the container's."""
+    command = ["nsenter", "--target", str(pid), *words]
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def children(pid):
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(word) for word in words]
+
+
+def cmdline(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []

@@ -263,7 +263,11 @@ def wait(child, descriptors=()):
     for number in FORWARDED:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP: so do we
             signal.signal(number, lambda number, _: os.kill(child.pid, number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    # Python calls a handler between two instructions of its own: a signal just before a
+    # system call that waits would wait with it. So each also wakes select, through a pipe.
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     failure = None
     # Until the child executes its command, or is dead: both close its end of the socket.
     while (received := _receive(child.channel))[0]:
@@ -271,12 +275,15 @@ def wait(child, descriptors=()):
         if message == _WAITING:
             _send(child.channel, b"go on", descriptors)
         elif message == _TERMINAL:
-            _connect_terminal(terminal[0], child)
+            _connect_terminal(terminal[0], child, woken)
         else:
             failure = Failure(os.fsdecode(message[1:]), message[0])
-    if not _ends_within(0.05, child):  # a short command shall not wait for a guard
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    # A short command shall not wait for a guard.
+    if not _ends_within(0.05, child, woken):
         _guard(child)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it keeps its pid for now
+    while not _ends_within(None, child, woken):
+        pass  # a signal came, and is forwarded; the child keeps its pid until waitpid
     for number in FORWARDED:  # nobody is left to forward to
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_IGN)
@@ -289,11 +296,14 @@ def wait(child, descriptors=()):
     )
 
 
-def _ends_within(seconds, child):
+def _ends_within(seconds, child, woken):
+    """Whether the child ends in time; False as well when a signal comes first."""
     end = os.pidfd_open(child.pid)  # readable when the child has ended
-    ended = select.select([end], [], [], seconds)[0]
+    ready = select.select([end, woken], [], [], seconds)[0]
+    if woken in ready:
+        os.read(woken, 4096)
     os.close(end)
-    return bool(ended)
+    return end in ready
 
 
 def _guard(child):
@@ -357,7 +367,7 @@ def _in_background():
         return False
 
 
-def _connect_terminal(terminal, child):
+def _connect_terminal(terminal, child, woken):
     """Copy between the user's terminal and the child's until the child ends or closes it."""
     import fcntl
     import termios
@@ -371,6 +381,7 @@ def _connect_terminal(terminal, child):
     before = termios.tcgetattr(0)
     signal.signal(signal.SIGWINCH, resize)
     resize()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     os.set_blocking(terminal, False)
     end = os.pidfd_open(child.pid)  # readable when the child has ended
     typed = b""  # what the child's terminal has no room for yet
@@ -379,8 +390,11 @@ def _connect_terminal(terminal, child):
         # typed ahead is kept.
         tty.setraw(0, termios.TCSADRAIN)
         while True:
-            sources = [terminal, end] if len(typed) > 65536 else [0, terminal, end]
+            sources = [terminal, end, woken]
+            sources += [0] if len(typed) <= 65536 else []
             ready = select.select(sources, [terminal] if typed else [], [])[0]
+            if woken in ready:
+                os.read(woken, 4096)
             if terminal in ready:
                 try:
                     _write_all(1, os.read(terminal, 65536))

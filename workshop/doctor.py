@@ -63,7 +63,7 @@ def needs():
     """All that is checked, in the order of the steps."""
     return [
         Need("all", "x86_64 or aarch64", machine),
-        Need("all", "Linux 5.7 (clone3 into a cgroup)", lambda: older_than(5, 7)),
+        Need("all", "Linux 5.9 (clone3, close_range)", lambda: older_than(5, 9)),
         Need("01_uts", "uts and ipc namespaces", tries("--uts --ipc", "true")),
         Need("02_pid", "pid namespaces", tries("--pid --fork", "true")),
         Need(
@@ -77,6 +77,11 @@ def needs():
         Need("05_user", "user namespaces", tries("--user --map-root-user", "true")),
         Need("05_user", "Linux 5.12 (idmapped mounts)", lambda: older_than(5, 12)),
         Need("06_cgroup", "limits: cgroup v2 with cpu, memory, pids", cgroup2),
+        Need(
+            "07_overlay",
+            "Linux 5.19 (layers that are idmapped)",
+            lambda: older_than(5, 19),
+        ),
         Need("07_overlay", "overlayfs with userxattr", overlay),
     ]
 
@@ -132,7 +137,5 @@ def cgroup2():
 
 
 def overlay():
-    """Mounts one on a tmpfs of its own. Linux 5.11 has userxattr."""
-    if why := older_than(5, 11):
-        return why
+    """Mounts one on a tmpfs of its own."""
     return attempt("--mount", OVERLAY.format("/mnt"))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # image.sh FOLDER INPUTS OWNER PID: makes the lab VM's image from Debian's packages:
 # FOLDER/disk.raw (ext4, no partitions), FOLDER/vmlinuz and FOLDER/initrd. `lab`
-# calls it, as root. FOLDER appears when all is done, never half made, belongs to
+# calls it, as root, with LAB_ARCH and LAB_SUITE: which processor and release. FOLDER appears when all is done, never half made, belongs to
 # OWNER, and FOLDER/inputs holds INPUTS, a hash of what it was made from.
 #
 # The work is done in mount and pid namespaces of its own (the very thing that this
@@ -11,7 +11,6 @@ set -eu
 out=$1
 work=$out.new
 project=$(cd "$(dirname "$0")/.." && pwd)
-arch=$(dpkg --print-architecture)
 start=$(date +%s)
 umask 022
 
@@ -56,8 +55,10 @@ customize() {
 	rmdir "$root/workshop/vagrant"
 
 	chroot "$root" systemctl -q enable systemd-networkd
-	chroot "$root" apt-mark -q hold "linux-image-$arch" >/dev/null
-	ln -sf /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
+	chroot "$root" apt-mark -q hold "linux-image-$LAB_ARCH" >/dev/null
+	for console in ttyS0 ttyAMA0; do
+		ln -sf /dev/null "$root/etc/systemd/system/serial-getty@$console.service"
+	done
 	rm -f "$root"/etc/ssh/ssh_host_* "$root/tmp/ca.crt" "$root"/initrd.img* "$root"/vmlinuz*
 	# Nothing has to be brought up to date at the first start.
 	touch "$root/etc/.updated" "$root/var/.updated"
@@ -78,7 +79,7 @@ kernel() {
 	chmod +x "$work/ram/init"
 	modules order virtio_pci virtio_blk virtio_net virtio_rng ext4 9pnet_virtio 9p qemu_fw_cfg
 	: >"$work/ram/modules.disks"
-	if [ "$arch" = amd64 ]; then
+	if [ "$LAB_ARCH" = amd64 ]; then
 		modules disks sd_mod ata_piix ahci mptspi mptsas vmw_pvscsi virtio_scsi nvme
 	fi
 	(cd "$work/ram" && "$busybox" find . | "$busybox" cpio -o -H newc >"$work/initrd" 2>/dev/null)
@@ -140,12 +141,12 @@ rm -rf --one-file-system "$work"
 mkdir -p "$work"
 say 'Debian, downloaded and unpacked'
 apt-config dump | grep -E '^Acquire::(Check-|.*(::Proxy|::Ca)).* ".+";$' >"$work/apt-options" || true
-INITRD=No mmdebstrap --quiet --mode=root --variant=minbase \
-	--include="linux-image-$arch,systemd-sysv,udev,dbus,ca-certificates,kmod" \
+INITRD=No mmdebstrap --quiet --mode=root --variant=minbase --arch="$LAB_ARCH" \
+	--include="linux-image-$LAB_ARCH,systemd-sysv,udev,dbus,ca-certificates,kmod" \
 	--aptopt="$work/apt-options" \
 	--dpkgopt="$project/vagrant/files/etc/dpkg/dpkg.cfg.d/workshop" \
 	--customize-hook="sh '$project/vagrant/image.sh' '$out' --customize \"\$1\"" \
-	trixie "$work/root" ${LAB_MIRROR:+"$LAB_MIRROR"}
+	"$LAB_SUITE" "$work/root" ${LAB_MIRROR:+"$LAB_MIRROR"}
 root=$work/root
 rm -f "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*

@@ -22,25 +22,14 @@ packages() {
 		-o DPkg::Lock::Timeout=300 "$@"
 }
 
-# The exact versions are for the Python that the VM has; an older one gets what fits it.
 python_packages() {
-	cmp -s "$project/pyproject.toml" "$folder/pyproject.toml" && return 0
+	cmp -s "$project/vagrant/requirements.txt" "$folder/requirements.txt" && return 0
 	say 'Python packages'
 	python=$folder/venv/bin/python
 	[ -x "$python" ] || /usr/bin/python3 -m venv "$folder/venv"
-	if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then
-		set -- --require-hashes -r "$project/vagrant/requirements.txt"
-	else
-		"$python" - "$project/pyproject.toml" >"$folder/wanted.txt" <<-'END'
-			import sys, tomllib
-
-			with open(sys.argv[1], "rb") as file:
-			    print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
-		END
-		set -- -r "$folder/wanted.txt"
-	fi
-	"$python" -m pip install -q --disable-pip-version-check --only-binary :all: "$@"
-	cp "$project/pyproject.toml" "$folder/pyproject.toml"
+	"$python" -m pip install -q --disable-pip-version-check \
+		--require-hashes --only-binary :all: -r "$project/vagrant/requirements.txt"
+	cp "$project/vagrant/requirements.txt" "$folder/requirements.txt"
 }
 
 # The guide, as it is called in the VM.

@@ -397,9 +397,10 @@ def _connect_terminal(terminal, child, woken):
                 os.read(woken, 4096)
             if terminal in ready:
                 try:
-                    _write_all(1, os.read(terminal, 65536))
+                    said = os.read(terminal, 65536)
                 except OSError:  # EIO: nobody has the other end open any more
                     break
+                _write_all(1, said)  # EIO: the user's is gone, and main() ends the child
             elif end in ready:  # and all that it said has been read
                 break
             if 0 in ready:

@@ -251,10 +251,12 @@ def test_terminal_is_left_as_it_was(runtime):
         assert termios.tcgetattr(terminal.fd) == terminal.before
 
 
-def test_terminal_that_is_closed_ends_it(runtime):
+@pytest.mark.parametrize("words", ["echo up", "while echo up; do :; done"])
+def test_terminal_that_is_closed_ends_it(runtime, words):
     """pty(7): a terminal that is closed sends SIGHUP, which a command may ignore; then
     its runtime ends it."""
-    with runtime.terminal("sh", "-c", "trap '' HUP; echo up; sleep 100") as terminal:
+    script = f"trap '' HUP; {words}; sleep 100"
+    with runtime.terminal("sh", "-c", script) as terminal:
         terminal.wait_for("up")
         pid, terminal.pid = terminal.pid, None
     assert eventually(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)

@@ -400,7 +400,8 @@ def _connect_terminal(terminal, child, woken):
                     said = os.read(terminal, 65536)
                 except OSError:  # EIO: nobody has the other end open any more
                     break
-                _write_all(1, said)  # EIO: the user's is gone, and main() ends the child
+                # EIO here: it is the user's that is gone. main() ends the child.
+                _write_all(1, said)
             elif end in ready:  # and all that it said has been read
                 break
             if 0 in ready:

@@ -409,6 +409,16 @@ def test_boxes_lists_and_ends_them(notebook):
     assert f"pid {a}," not in notebook.cell("%boxes").out
 
 
+def test_inspect_shows_a_box_beside_the_host(notebook):
+    notebook.cell("%%box seen --ns uts,pid\nimport socket; socket.sethostname('seen')")
+    shown = notebook.cell("%inspect seen").shown[0]
+    pid = notebook.value("boxes['seen'].pid")
+    for text in shown["text/plain"], shown["text/html"]:
+        assert f"seen · pid {pid}" in text
+        assert namespace("pid", pid) in text and namespace("pid") in text
+    assert "UsageError: no container" in notebook.cell("%inspect nowhere").err
+
+
 def test_no_process_and_no_descriptor_is_left_of_ended_boxes(notebook):
     def ours():  # the kernel's own sockets come and go
         links = [

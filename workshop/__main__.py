@@ -19,6 +19,7 @@ WORDS = {
     "commit": "commit",
     "clean": "clean",
     "doctor": "doctor",
+    "inspect": "inspect",
 }
 
 

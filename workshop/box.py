@@ -38,6 +38,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path += [str(PROJECT / "steps")]  # so that cells can `import linux`, too
 import linux
 
+from workshop import inspect
+from workshop.command import Failure
+
 NAMESPACES = {
     "uts": linux.CLONE_NEWUTS,
     "ipc": linux.CLONE_NEWIPC,
@@ -463,6 +466,18 @@ class BoxMagics(Magics):
                 print(f"{name}: pid {box.pid}, namespaces of its own: {own or 'none'}")
         if verb == "list" and not boxes:
             print("No box is alive.")
+
+    @line_magic("inspect")
+    def inspect(self, line):
+        """%inspect [BOX, PID or HOST NAME]: a picture of host and container side by side."""
+        word = line.strip() or None
+        try:
+            if (box := boxes.get(word)) and box.alive():
+                told = ["%%box", word]
+                word = inspect.Container(box._keeper, box.pid, told)
+            return inspect.picture(word)
+        except Failure as error:
+            raise UsageError(str(error)) from None
 
 
 def load_ipython_extension(shell):

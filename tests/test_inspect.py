@@ -1,0 +1,401 @@
+"""`workshop inspect`: what it shows is what lsns(8), findmnt(8), ps(1) and ip(8) say."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from runtime import PROJECT, STEPS, Runtime, Terminal, children, eventually, shell
+
+from workshop import inspect
+from workshop.command import Failure
+
+INSPECT = [sys.executable, "-P", "-m", "workshop", "inspect"]
+AT_XTERM = ["/usr/bin/env", "TERM=xterm"]
+KINDS = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"]
+SHARED = "shared with the host"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def project_is_found():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(PROJECT))
+        yield
+
+
+def runtime(step):
+    return Runtime(STEPS[step])
+
+
+@pytest.fixture(
+    params=[0, 1, 3, 4, 6, 7], ids=lambda number: f"step{number}", scope="module"
+)
+def seen(request):
+    """A container of a step that runs, and what is shown of it."""
+    with runtime(request.param).running() as box:
+        box.ask("sleep 1000 &")
+        box.step = request.param
+        box.shown = rows(box.process.pid)  # the runtime's pid means the same container
+        yield box
+        box.ask("kill $!")  # without a pid namespace nobody else does
+
+
+def run(*words, **options):
+    return subprocess.run(
+        [*INSPECT, *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+        **options,
+    )
+
+
+def rows(*words):
+    """What it shows, as text: {name of a row: ([lines of the host's], [the container's])}."""
+    done = run(*words)
+    assert done.returncode == 0 and not done.stderr, done
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    title, _, head, _, *lines = done.stdout.rstrip().splitlines()
+    middle = head.index("container")
+    found, name = {}, None
+    for line in lines:
+        name = line[:9].strip() or name
+        found.setdefault(name, ([], []))
+        for side, text in zip(
+            found[name], (line[9:middle], line[middle:]), strict=True
+        ):
+            side += [text.strip()] if text.strip() else []
+    return found | {"title": title}
+
+
+def lsns(kind, pid):
+    """The number of a process's namespace. (lsns gives up when another process that it looks
+    at ends meanwhile.)"""
+    command = f"lsns --noheadings --type {kind} --task {pid} --output NS"
+    return eventually(lambda: shell(command, check=False).out.strip())
+
+
+def test_namespaces_are_those_of_lsns_and_shared_ones_are_called_so(seen):
+    for kind in KINDS:
+        outside, inside = (lines[0] for lines in seen.shown[kind])
+        ours, theirs = lsns(kind, os.getpid()), lsns(kind, seen.pid)
+        assert (outside.split()[0], inside.split()[0]) == (ours, theirs)
+        assert (SHARED in inside) == (ours == theirs)
+    assert SHARED not in seen.shown["uts"][1][0] or seen.step == 0
+
+
+def test_step_01_shares_the_network_and_has_a_host_name():
+    with runtime(1).running(hostname="db") as box:
+        shown = rows(box.pid)
+        assert shown["title"].startswith(f"db · pid {box.pid}, of {box.process.pid} · ")
+    assert shown["uts"][1][0].endswith("db")
+    assert shown["net"][1][0].endswith(SHARED)
+    assert "lo 127.0.0.1/8" in shown["net"][0][0]
+
+
+def test_each_process_has_both_its_pids_and_uids(seen):
+    members = [seen.pid, *children(seen.pid)]
+    outside, inside = (side[1:] for side in seen.shown["pid"])
+    for pid, ours, theirs in zip(members, outside, inside, strict=True):
+        status = open(f"/proc/{pid}/status").read()
+        ids = re.search(r"^NSpid:\t(.*)$", status, re.M)[1].split()
+        uid = shell(f"ps -o uid= -p {pid}").out.strip()
+        assert ours.split() == [ids[0], "uid", uid]
+        assert theirs.split()[:3] == [ids[-1], "uid", "0"]
+    assert "sleep 1000" in inside[1]
+
+
+def test_process_that_somebody_sent_into_the_container_is_shown():
+    with runtime(2).running() as box:
+        guest = subprocess.Popen(["nsenter", f"-t{box.pid}", "-p", "sleep", "1001"])
+        try:
+            assert eventually(lambda: "sleep 1001" in str(rows(box.pid)["pid"][1]))
+        finally:
+            guest.kill()
+            guest.wait()
+
+
+def test_mounts_are_those_of_findmnt(seen):
+    lines = seen.shown["mnt"][1][1:]
+    names = " ".join(line.partition(" ")[2] for line in lines)
+    found = shell(f"findmnt --task {seen.pid} --list --noheadings --output TARGET")
+    if seen.step < 3:
+        assert names == ""  # shared
+    else:
+        assert "/sys:ro" in names
+        shown = shell(
+            f"echo {names.replace(':ro', '')}"
+        ).out.split()  # /dev/{null,zero}
+        assert sorted(shown) == sorted(found.lines)
+
+
+def test_mounts_of_a_copied_table_are_those_that_the_host_lacks():
+    script = "mount -t tmpfs none /mnt; echo ready; exec sleep 1000"
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        first, *rest = rows(process.pid)["mnt"][1]
+        process.kill()
+    assert re.search(r"(\d+) mounts, (\d+) of them as on the host", first)
+    assert [line.split() for line in rest] == [["tmpfs", "/mnt"]]
+
+
+def test_addresses_and_routes_are_those_of_ip_and_the_cable_leads_to_the_bridge():
+    was_on = os.path.exists("/sys/class/net/workshop0")
+    shell(f"{PROJECT}/steps/network.sh on")
+    try:
+        with runtime(4).running(net="bridge") as box:
+            shown = rows(box.pid)["net"][1]
+            enter = f"nsenter -t {box.pid} -n"
+            links = json.loads(shell(f"{enter} ip -json -4 address").out)
+            routes = shell(f"{enter} ip route").lines
+            cable = f" to veth{box.pid} in workshop0"
+    finally:
+        if not was_on:
+            shell(f"{PROJECT}/steps/network.sh off")
+    shown[0] = shown[0].split(maxsplit=1)[1]  # after the namespace's number
+    for link, line in zip(links, shown, strict=False):
+        address = link["addr_info"][0]
+        name = f"{link['ifname']} {address['local']}/{address['prefixlen']}"
+        assert line == name + (cable if link["ifname"] == "eth0" else "")
+    assert shown[len(links) :] == [
+        route.partition(" proto")[0].strip() for route in routes
+    ]
+
+
+def test_id_map_is_the_kernels(seen):
+    outside, inside = (lines[0] for lines in seen.shown["user"])
+    _, first, count = map(int, open(f"/proc/{seen.pid}/uid_map").read().split())
+    assert outside.endswith("root is root")
+    if seen.step < 5:
+        assert inside.endswith(SHARED)
+    else:
+        assert f"0–{count - 1} are {first}–{first + count - 1} outside" in inside
+
+
+def test_limits_and_use_are_those_of_the_cgroup():
+    options = {"memory": "64M", "pids": "7", "cpus": "0.5"}
+    hog = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"
+    with runtime(6).running(**options) as box:
+        box.ask(f"{hog}; (sleep 1002 & sleep 1002 & sleep 1002 &) 2>&1")
+        path = open(f"/proc/{box.pid}/cgroup").read().strip().partition("::")[2]
+        where, memory, processes, cpu = rows(box.pid)["limits"][1]
+        counted = open(f"/sys/fs/cgroup{path}/pids.current").read().strip()
+    assert where == path
+    assert re.fullmatch(r"[█░]{10} [\d.]+[KM] of 64M memory", memory)
+    assert processes.endswith(f"{counted} of 7 processes") and int(counted) >= 4
+    assert processes.startswith("██████░░░░"[: round(10 * int(counted) / 7)])
+    assert re.match(r"0\.5 CPUs, \d+\.\d s used", cpu)
+
+
+def test_limit_of_a_cgroup_above_counts_if_it_is_tighter():
+    with runtime(6).running(memory="64M") as box:
+        inner = f"/sys/fs/cgroup/workshop/{box.process.pid}/inner"
+        os.mkdir(inner)
+        try:
+            shell(f"echo {box.pid} >{inner}/cgroup.procs")
+            limits = str(rows(box.pid)["limits"][1])
+            assert "/inner" in limits and "of 64M memory" in limits
+        finally:
+            shell(f"echo {box.pid} >{inner}/../cgroup.procs")
+            os.rmdir(inner)
+
+
+def test_container_without_limits_shares_those_of_its_runtime(seen):
+    assert seen.shown["limits"][1] == [SHARED]
+
+
+def test_layers_are_the_images_and_its_own_on_top():
+    with runtime(7).running(image="app") as box:
+        box.ask("echo 12345 >/etc/mine; echo 1 >/root/yours")
+        first, *below = rows(box.pid)["layers"][1]
+    assert first.startswith("2 files (8K) of its own")
+    assert below == ["app", "python", "debian"]
+
+
+def test_files_are_shared_or_of_a_directory_or_of_layers(seen):
+    lines = seen.shown["layers"][1]
+    if seen.step < 3:
+        assert lines == [SHARED]
+    elif seen.step < 7:
+        assert lines[1] == "/var/lib/workshop/rootfs/busybox"
+    else:
+        assert lines == ["0 files (0K) of its own, on top of", "busybox"]
+
+
+def test_chroot_is_told():
+    root = "/var/lib/workshop/rootfs/busybox"
+    with subprocess.Popen(["chroot", root, "sleep", "1003"]) as process:
+        assert eventually(lambda: os.readlink(f"/proc/{process.pid}/root") == root)
+        assert rows(process.pid)["layers"][1] == [f"none: chroot to {root}"]
+        process.kill()
+
+
+def test_clocks_that_are_set_apart_are_told():
+    with subprocess.Popen(
+        ["unshare", "--time", "--boottime", "86400", "sleep", "1004"]
+    ) as process:
+        assert eventually(lambda: "+86400 s" in rows(process.pid)["time"][1][0])
+        process.kill()
+
+
+# ---- which container
+
+
+def test_learners_runtime_is_found_even_while_it_prepares(tmp_path):
+    """A copy that waits in child(), before it becomes the command."""
+    (tmp_path / "my").mkdir()
+    (tmp_path / "steps").symlink_to(PROJECT / "steps")
+    mine = tmp_path / "my/container.py"
+    finished, begin = STEPS[2].read_text(), "    process.execute("
+    mine.write_text(finished.replace(begin, f"    os.read(0, 1)\n{begin}"))
+    with subprocess.Popen(
+        [sys.executable, mine, "run", "true"], stdin=subprocess.PIPE
+    ) as process:
+        assert eventually(lambda: children(process.pid))
+        shown = rows(process.pid)
+        process.stdin.close()
+    assert shown["title"].startswith("container · pid ")
+    assert f", of {process.pid} · /" in shown["title"]
+    assert len(shown["pid"][1]) == 2
+
+
+def test_with_two_containers_it_lists_them_and_takes_a_name():
+    with (
+        runtime(1).running(hostname="one") as one,
+        runtime(3).running(hostname="two") as two,
+    ):
+        done = run()
+        assert done.returncode == 0
+        for box, name in (one, "one"), (two, "two"):
+            assert re.search(
+                rf"^ *{box.pid} +{name} +\S*container\.py", done.stdout, re.M
+            )
+        assert rows("two")["title"].startswith(f"two · pid {two.pid}, ")
+        two.ask("hostname one")
+        done = run("one")
+        assert done.returncode == 1
+        assert f"{one.pid}, {two.pid}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (["nowhere"], 1, "no container that runs has the host name nowhere"),
+        (["4194305"], 1, "no process has the pid 4194305"),
+        (["a\x1b[31m"], 1, r"host name a\x1b[31m"),
+        (["1", "2"], 2, "unrecognized arguments: 2"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, status, complaint):
+    done = run(*words)
+    assert done.returncode == status and not done.stdout
+    assert complaint in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_no_container_is_told(monkeypatch):
+    monkeypatch.setattr(inspect, "running", list)
+    with pytest.raises(Failure, match="no container runs"):
+        inspect.find()
+
+
+def test_ordinary_user_is_told_that_it_needs_root():
+    done = run(user=65534, group=65534, extra_groups=[])
+    assert done.returncode == 1
+    assert "needs root" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_container_that_has_ended_is_told_in_one_line():
+    with runtime(2).running() as box:
+        container = inspect.find(str(box.pid))
+    with pytest.raises(Failure, match=f"with the pid {container.pid} has ended"):
+        inspect.look(container)
+
+
+def test_end_of_a_container_in_the_middle_of_a_look_is_no_other_error(monkeypatch):
+    with runtime(2).running() as box:
+        container = inspect.find(str(box.pid))
+
+        def end_first(pid):
+            os.kill(container.pid, signal.SIGKILL)
+            assert eventually(lambda: not os.path.exists(f"/proc/{container.pid}"))
+            return users(pid)
+
+        users = inspect.users
+        monkeypatch.setattr(inspect, "users", end_first)
+        with pytest.raises(Failure, match=f"with the pid {container.pid} has ended"):
+            inspect.look(container)
+
+
+# ---- at a terminal, in a notebook
+
+
+def test_live_picture_follows_the_container_to_its_end():
+    with runtime(2).running() as box:
+        terminal = Terminal([*AT_XTERM, *INSPECT, str(box.pid)])
+        try:
+            terminal.wait_for("q leaves")
+            terminal.wait_for("1 process")
+            box.ask("sleep 1005 &")
+            terminal.wait_for("2 processes")
+            box.close()
+            terminal.wait_for("has ended. This was the last picture")
+            assert terminal.status() == 0
+        finally:
+            terminal.close()
+
+
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_key_ends_the_live_picture(key):
+    with runtime(2).running() as box:
+        terminal = Terminal([*AT_XTERM, *INSPECT, str(box.pid)])
+        try:
+            terminal.wait_for("q leaves")
+            terminal.type(key)
+            assert terminal.status() == 0
+            assert "Traceback" not in terminal.seen
+        finally:
+            terminal.close()
+        assert box.ask("echo alive") == "alive\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["--once"], []], ids=["once", "in a cell of a notebook"]
+)
+def test_one_picture_at_a_terminal(words):
+    with runtime(2).running() as box:
+        cell = [] if words else ["JPY_PARENT_PID=1"]
+        terminal = Terminal([*AT_XTERM, *cell, *INSPECT, *words, str(box.pid)])
+        try:
+            terminal.wait_for("1 process")
+            assert terminal.status() == 0
+        finally:
+            terminal.close()
+
+
+def test_names_that_a_container_chose_are_escaped():
+    name = r"a\033[31mb\nc\033]0;d\a"
+    with runtime(7).running() as box:
+        box.ask(f"hostname \"$(printf '{name}')\"; mkdir \"$(printf '/tmp/{name}')\"")
+        box.ask(f"mount -t tmpfs none \"$(printf '/tmp/{name}')\"")
+        box.ask(f"sh -c 'sleep 1006; :' \"$(printf '{name}<b>')\" &")
+        text = run(box.pid).stdout
+        page = inspect.picture(box.pid)._repr_html_()
+    assert r"a\x1b[31mb\nc" in text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", text + page)
+    assert "<b>" not in page and "&lt;b&gt;" in page
+
+
+def test_picture_for_a_notebook_says_the_same():
+    with runtime(2).running() as box:
+        page = inspect.picture(box.pid)
+        for kind in KINDS:
+            assert lsns(kind, box.pid) in page._repr_html_()
+            assert lsns(kind, box.pid) in repr(page)
+    assert page._repr_html_().count('class="shared"') == repr(page).count(SHARED)

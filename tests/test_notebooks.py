@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from runtime import PROJECT, eventually, host_state
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-LIMIT = 120  # seconds that any one cell may take, under emulation as well
+LIMIT = 300  # seconds that any one cell may take, a whole check under emulation as well
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

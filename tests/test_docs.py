@@ -47,12 +47,12 @@ STATUS = {
 }
 
 
-def prose(path):
-    """The text of a page, or of a lesson's cells that are text."""
+def prose(path, kind="markdown"):
+    """The text of a page, or of a lesson's cells of a kind: those that are text."""
     if path.suffix == ".md":
         return path.read_text()
     cells = nbformat.read(path, 4).cells
-    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == kind)
 
 
 def addresses(text):
@@ -153,6 +153,7 @@ def test_commands_for_the_host_are_run_by_ci(page):
 @pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
 def test_words_of_the_guide_are_known_and_tested(page):
     tests = "".join(path.read_text() for path in (PROJECT / "tests").glob("test_*.py"))
+    tests += "".join(prose(lesson, "code") for lesson in LESSONS)  # CI executes them
     for command in commands(page):
         if command.startswith("workshop "):
             word = command.split()[1]

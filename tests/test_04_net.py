@@ -237,6 +237,7 @@ def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network):
     assert mapped != ("192.0.2.66" in dns), dns
 
 
+@pytest.mark.alone
 def test_many_containers_at_once_have_as_many_addresses(runtime, network):
     """pid_namespaces(7): on the host no two live processes have one pid. (50 on the
     last step, which is the one that gets used; a few on the others.)"""

@@ -80,6 +80,7 @@ def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
     assert "out of memory, limit 64M" in result.err, result
 
 
+@pytest.mark.alone
 def test_fork_bomb_stays_at_its_count(runtime):
     """cgroups(7): at pids.max fork(2) says EAGAIN."""
     argv = runtime.argv("bash", "-c", BOMB, image="debian", pids=32)
@@ -108,6 +109,7 @@ def test_process_over_the_count_is_refused(runtime):
     assert "Resource temporarily unavailable" in result.err, result
 
 
+@pytest.mark.alone
 def test_half_a_cpu_is_half_a_second_each_second(runtime):
     """cgroups(7): cpu.max is quota and period, in microseconds; whoever has used it up
     waits."""
@@ -126,6 +128,7 @@ def test_half_a_cpu_is_half_a_second_each_second(runtime):
     runtime.sweep()
 
 
+@pytest.mark.alone
 def test_stress_ng_is_held_to_the_limits(runtime, stress):
     """cgroups(7): the limits are those of all processes of the cgroup together."""
     words = "--vm 1 --vm-bytes 200M --vm-keep --cpu 2 --timeout 6 --oomable"

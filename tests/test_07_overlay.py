@@ -392,6 +392,7 @@ def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
 # ---- what it costs
 
 
+@pytest.mark.alone
 @pytest.mark.also_before  # a bind mount costs as little: what is ruled out is a copy
 def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
     """mount(2) takes as long for any size: nothing is copied."""
@@ -422,6 +423,7 @@ def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
         remove(large)
 
 
+@pytest.mark.alone
 def test_many_containers_of_one_image_see_no_write_of_another(runtime, image):
     """mount(8), overlayfs: one upperdir each. A hundred of the finished container;
     fewer where steps are compared."""

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from workshop import containers, images
+from workshop import containers, fence, images
 from workshop.command import Failure, Parser
 
 CGROUPS = Path("/sys/fs/cgroup/workshop")
@@ -31,6 +31,8 @@ def main(arguments):
         removed += _tell(f"removed {path}, half made")
     for path in remove_unlisted():
         removed += _tell(f"removed {path}, of no image")
+    for path in fence.clean():
+        removed += _tell(f"removed {path}, of a check that was killed")
     removed += _network_off()
     if not removed:
         print("nothing to clean")

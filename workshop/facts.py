@@ -220,7 +220,7 @@ def in_words(operator, left, right):
 def outcome(session, item, answer, fenced, begin):
     """What is told of a fact. Hands its reports on to pytest."""
     fact = {"step": step_of(item), "name": name_of(item), "test": item.nodeid}
-    fact["why"] = item.function.__doc__
+    fact["why"] = " ".join((item.function.__doc__ or "").split())
     if answer is None:
         text = GROUND_LOST
         if fenced.late:

@@ -35,7 +35,8 @@ RUNTIME = Path("/tmp/learner/my/container.py")
 NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET
 NAMESPACES |= linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 MS_REMOUNT, MS_SHARED = 0x20, 0x100000  # of mount(2), which no step needs
-MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # bytes
+# Bytes: half of the machine's, and in no case more than a suite needs.
+MEMORY = min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, 2 << 30)
 PROCESSES = 600
 # Of each process, also where there is no cgroup v2: bytes of memory, of a file.
 LIMITS = {resource.RLIMIT_DATA: MEMORY, resource.RLIMIT_FSIZE: 256 << 20}
@@ -200,7 +201,8 @@ def watched(command, seconds, limit=1 << 20):
 
 
 def clean():
-    """Remove what fences have left whose process was killed."""
+    """Remove what fences have left whose process was killed. Returns the paths."""
+    removed = []
     for path in [*SCRATCH.glob("*-*"), *CGROUP.glob("workshop-fence-*")]:
         pid = path.name.removeprefix("workshop-fence-").partition("-")[0]
         if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
@@ -208,6 +210,8 @@ def clean():
                 _remove_cgroup(path)
             else:
                 shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+    return removed
 
 
 def _make_cgroup(name):
@@ -287,6 +291,9 @@ def _build(scratch, bench, limited):
         (CGROUP / "init.scope").mkdir()
         (CGROUP / "init.scope/cgroup.procs").write_text("0")
     linux.mount("proc", "/proc", "proc")  # of this pid namespace
+    with contextlib.suppress(OSError):
+        # As on a machine that has run for a while: small pids are a container's.
+        Path("/proc/sys/kernel/ns_last_pid").write_text("1000")
     linux.mount("fence", "/dev/shm", "tmpfs", 0, "mode=1777")
     if os.path.isdir("/dev/mqueue"):
         linux.mount("mqueue", "/dev/mqueue", "mqueue")

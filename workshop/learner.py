@@ -25,8 +25,8 @@ STEPS = sorted(path.parent.name for path in PROJECT.glob("steps/[0-9]*/container
 
 # passed: {step's number, two digits: {"when", "facts", "before"}}; hints: {number: how many
 # were shown}; asked: numbers of steps whose solution was asked for before they passed; at:
-# the snapshot that undo has gone back to.
-EMPTY = {"version": 1, "passed": {}, "hints": {}, "asked": [], "at": None}
+# the snapshot that undo has gone back to; name: whose the certificate is.
+EMPTY = {"version": 1, "passed": {}, "hints": {}, "asked": [], "at": None, "name": None}
 
 
 def shown(path=None):
@@ -102,7 +102,7 @@ def load():
             raise TypeError
         if not all(isinstance(n, int) for n in progress["hints"].values()):
             raise TypeError
-        return {key: progress[key] for key in EMPTY}
+        return {key: progress.get(key, value) for key, value in EMPTY.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         aside = unused("progress-unreadable", ".json")
         PROGRESS.rename(aside)
@@ -131,14 +131,18 @@ def next_step(progress):
     return next((n for n in numbers if n not in progress["passed"]), numbers[-1])
 
 
+def now():
+    """The time, as text: ISO 8601, with its zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 def record(number, facts, data):
     """Remember that a step has passed, with data for a runtime. facts: {number: how many},
     of this step and of those before, which have passed as well."""
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     with remembering() as progress:
         for step, count in facts.items():
             if step == number or step not in progress["passed"]:
-                progress["passed"][step] = {"when": now, "facts": count}
+                progress["passed"][step] = {"when": now(), "facts": count}
         write(STATE / f"passed-{number}.py", data)
 
 

@@ -46,8 +46,8 @@ APART = ["unshare", "--mount", "sh", "-c", 'mount --make-rshared / && exec "$@"'
 class Seen:
     """A container that sleeps: the runtime's pid, its own, its mounts."""
 
-    def __init__(self, runtime, pid, usage):
-        self.runtime, self.pid, self.usage = runtime, pid, usage
+    def __init__(self, runtime, pid):
+        self.runtime, self.pid = runtime, pid
         self.proc = Path(f"/proc/{pid}")
         lines = (self.proc / "mountinfo").read_text().splitlines()
         self.mounts = [Mount(line) for line in lines]
@@ -83,6 +83,43 @@ def look(number, seconds):
     missing = [w for step, w in WORDS if step <= number and w.split()[0] not in usage]
     if missing:
         return [f"{missing[0]} is not in USAGE, from which the command line is read."]
+    seen, why_not = start(usage, seconds)
+    if seen is None:
+        return [why_not]
+    told = []
+    rules = [namespaces, host_name, mount_table, network, users, cgroup, layers]
+    for step, rule in zip(
+        ["00", "01", "03", "04", "05", "06", "07"], rules, strict=True
+    ):
+        if step <= number:
+            told += rule(seen, number)
+    return told
+
+
+def isolation(bench, seconds):
+    """The namespaces that a container of the runtime on a bench does not share with the host:
+    {name: [the number of the host's, of the container's]}."""
+
+    def compare():
+        usage = fence.watched([str(RUNTIME), "--help"], seconds)["out"]
+        seen, _ = start(usage, seconds)
+        kinds = [
+            kind for _, kind, _ in NAMESPACES if seen and not is_shared(seen, kind)
+        ]
+        return {
+            kind: [numbered("self", kind), numbered(seen.pid, kind)] for kind in kinds
+        }
+
+    return fence.run(compare, bench, seconds + 20)[0] or {}
+
+
+def numbered(pid, kind):
+    return re.search(r"\d+", os.readlink(f"/proc/{pid}/ns/{kind}"))[0]
+
+
+def start(usage, seconds):
+    """Behind the fence, start a container that sleeps. Returns (it as a Seen, None), or (None,
+    a sentence that says why there is none)."""
     if "--net" in usage:
         subprocess.run([PROJECT / "steps/network.sh", "on"], capture_output=True)
     words = ["run"]
@@ -108,19 +145,26 @@ def look(number, seconds):
     if process.poll() is not None:
         os.lseek(errors, 0, os.SEEK_SET)
         said = os.read(errors, 60000).decode(errors="replace").strip()
-        return [why_it_ended(process.returncode, said)]
+        return None, why_it_ended(process.returncode, said)
     if pid is None:
-        return [why_it_waits(child)]
+        return None, why_it_waits(child)
     time.sleep(0.1)
-    seen = Seen(process.pid, pid, usage)
-    rules = [namespaces, host_name, mount_table, network, users, cgroup, layers]
-    told = []
-    for step, rule in zip(
-        ["00", "01", "03", "04", "05", "06", "07"], rules, strict=True
-    ):
-        if step <= number:
-            told += rule(seen, number)
-    return told
+    return Seen(process.pid, pid), None
+
+
+REFUSED = {  # what the kernel refuses on the way, and what is most often behind it
+    "pivot_root: ": (
+        "The new root has to be a mount point, and / must not be shared any more: is / made "
+        "private first, and the image mounted on /mnt?"
+    ),
+    "mount_setattr: Invalid argument": (
+        "Is the user namespace's uid_map written before linux.idmapped asks for it?"
+    ),
+    "RTNETLINK answers: Operation not permitted": (
+        "A child that is not root of its map yet, may do nothing: os.setgid(0) and "
+        "os.setuid(0) come before."
+    ),
+}
 
 
 def why_it_ended(status, said):
@@ -129,11 +173,9 @@ def why_it_ended(status, said):
         where = f", line {lines[-1]}" if lines else ""
         return f"your runtime raises{where}: {said.splitlines()[-1]}"
     last = said.splitlines()[-1].removeprefix("container.py: ") if said else ""
-    if "pivot_root: Invalid argument" in said:
-        return (
-            "pivot_root refuses: its new root has to be a mount point, and / must not be "
-            "shared any more. Is `/` made private first, and the image mounted on /mnt?"
-        )
+    for refusal, why in REFUSED.items():
+        if refusal in said:
+            return f"it says: {last}. {why}"
     told = f"it says: {last}" if last else "it says nothing"
     return f"your runtime ends before the command runs (status {status}); {told}"
 
@@ -264,7 +306,8 @@ def limits_can_be_set():
 
 def cgroup(seen, number):
     if not limits_can_be_set():
-        yield "this machine has no cgroup v2: step 06 needs it. `workshop doctor` tells more."
+        if number == "06":
+            yield "this machine has no cgroup v2: step 06 needs it. `workshop doctor` tells more."
         return
     place = (seen.proc / "cgroup").read_text().strip().partition("::")[2]
     expected = f"/workshop/{seen.runtime}"

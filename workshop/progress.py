@@ -28,7 +28,10 @@ def main(arguments):
     out.print(Text("Your own container, step by step\n", "bold"))
     out.print(grid, soft_wrap=False)
     out.print()
-    out.print(Text.assemble(("Next: ", "bold"), next_thing(progress, finished)))
+    out.print(
+        Text.assemble(("Next: ", "bold"), next_thing(progress, finished)),
+        soft_wrap=False,
+    )
     return 0
 
 
@@ -50,8 +53,10 @@ def next_thing(progress, finished):
         return "all eight steps hold. `workshop report` tells of it; swap in your own image!"
     lessons = sorted((learner.PROJECT / "notebooks").glob(f"{number}_*.ipynb"))
     lesson = f"read notebooks/{lessons[0].name}, " if lessons else ""
-    if f"{number}" in progress["hints"] or learner.tried(progress):
+    if number in progress["hints"] or learner.tried(progress):
         return (
             f"change {learner.shown()}, then `workshop check`; stuck? `workshop hint`"
         )
+    if number == "00":
+        return f"{lesson}then `workshop check`: step 00 is done for you."
     return f"{lesson}change {learner.shown()}, then `workshop check`"

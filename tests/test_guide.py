@@ -1,0 +1,577 @@
+"""`workshop`, the guide: what a learner types, what they are told, and that nothing of
+theirs and nothing of the machine's is lost, whatever their runtime does."""
+
+import ast
+import contextlib
+import html.parser
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from runtime import PROJECT, STEPS, Terminal, host_state
+
+sys.path.append(str(PROJECT))
+from workshop import fence, look, report
+
+NAMES = [step.parent.name for step in STEPS]
+LIMITS = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+STEP_00 = STEPS[0].read_text()
+
+
+class Learner:
+    """Somebody with a my/ of their own, and what they type."""
+
+    def __init__(self, folder):
+        self.my, self.path = folder, folder / "container.py"
+
+    def environment(self):
+        new = {"WORKSHOP_MY": str(self.my), "PYTHONPATH": str(PROJECT)}
+        return os.environ | new | {"COLUMNS": "80"}
+
+    def type(self, words, seconds=400):
+        """Returns the CompletedProcess of `workshop WORDS`."""
+        command = [sys.executable, "-m", "workshop", *words.split()]
+        return subprocess.run(
+            command,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            cwd="/",
+        )
+
+    def has(self, source):
+        """They have written this runtime."""
+        self.my.mkdir(exist_ok=True)
+        self.path.write_text(source)
+        self.path.chmod(0o755)
+
+    def progress(self):
+        return json.loads((self.my / ".workshop/progress.json").read_text())
+
+    def snapshots(self):
+        found = sorted((self.my / ".workshop/snapshots").glob("*.py"))
+        return [path.read_text() for path in found]
+
+
+@pytest.fixture
+def learner():
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Learner(pathlib.Path(name) / "my")
+
+
+@pytest.fixture
+def host():
+    """Whatever happens, the host is as before, and no fence is left."""
+    mine = f"{os.getpid()}-*"
+
+    def state():
+        cgroups = pathlib.Path("/sys/fs/cgroup").glob("workshop-fence-*")
+        left = [*fence.SCRATCH.glob(mine), *cgroups]
+        return host_state(), [str(path) for path in left]
+
+    before = state()
+    yield
+    assert state() == before
+
+
+def one_line(done, pattern):
+    """Whether a command has failed with one line on stderr that says this."""
+    lines = done.stderr.splitlines()
+    return done.returncode == 1 and len(lines) == 1 and re.search(pattern, lines[0])
+
+
+# ---- the way through
+
+
+def test_bare_command_says_what_comes_next(learner):
+    said = learner.type("").stdout
+    assert "workshop start" in said.splitlines()[-1], said
+    assert all(name in said for name in NAMES), said
+    assert learner.type("start").returncode == 0
+    assert learner.path.read_text() == STEP_00 and os.access(learner.path, os.X_OK)
+    assert "workshop check" in learner.type("").stdout.splitlines()[-1]
+
+
+def test_start_never_overwrites(learner):
+    learner.has("mine")
+    done = learner.type("start")
+    assert done.returncode == 0 and "stays as it is" in done.stdout, done
+    assert learner.path.read_text() == "mine"
+
+
+# (step, a fact of it that does not hold before, what the step before lacks for it).
+PATH = [
+    (1, "host name is the one asked for", "--hostname NAME is not in USAGE"),
+    (2, "command is pid 1", "CLONE_NEWPID"),
+    (3, "swapping the image", "IMAGE is not in USAGE"),
+    (4, "loopback only", "--net bridge|none is not in USAGE"),
+    (5, "map is as promised", "CLONE_NEWUSER"),
+    (7, "writes vanish", "not overlay"),
+]
+if LIMITS:
+    PATH += [(6, "born in its cgroup", "--memory SIZE is not in USAGE")]
+
+
+@pytest.mark.parametrize(("number", "fact", "lacks"), PATH)
+def test_check_is_red_on_the_step_before_and_green_on_the_step(
+    learner, host, number, fact, lacks
+):
+    learner.has(STEPS[number - 1].read_text())
+    red = learner.type(f"check {number} --only {fact.replace(' ', '_')}")
+    assert red.returncode == 1 and "✗" in red.stdout, red
+    assert "0 of 1 facts hold." in red.stdout.splitlines()[-1], red
+    flat = " ".join(red.stdout.split())
+    assert lacks in flat and re.search(r"why \w+", flat), red.stdout
+    learner.has(STEPS[number].read_text())
+    green = learner.type(f"check {number} --only {fact.replace(' ', '_')}")
+    assert green.returncode == 0 and "✓" in green.stdout, green
+    assert green.stdout.splitlines()[-1] == "1 of 1 facts holds.", green
+
+
+def test_check_of_a_whole_step(learner, host):
+    """Red, then green: what is printed, what is remembered, what is reported."""
+    assert one_line(learner.type("report"), "nothing has been checked")
+    learner.has(STEPS[1].read_text().replace("    linux.sethostname(args", "    (args"))
+    red = learner.type("check 1")
+    last = red.stdout.splitlines()[-1]
+    assert red.returncode == 1, red
+    assert re.fullmatch(r"Step 01: \d of \d\d facts do not hold yet\.", last), red
+    flat = " ".join(red.stdout.split())
+    assert "expected 'container'" in flat and "uts_namespaces(7)" in flat, red.stdout
+    assert "Does child call linux.sethostname, before process.execute?" in flat
+    learner.has(STEPS[1].read_text())
+    green = learner.type("check 1")
+    last = green.stdout.splitlines()[-1]
+    pattern = r"Step 01 holds: (\d+) facts, and 38 of the steps before it\."
+    assert green.returncode == 0 and re.fullmatch(pattern, last), green
+    own = int(re.fullmatch(pattern, last)[1])
+    assert green.stdout.count("✓") == own + 38 and "✗" not in green.stdout
+    assert set(learner.progress()["passed"]) == {"00", "01"}
+    assert "02_pid" in [
+        line.split()[1] for line in learner.type("").stdout.splitlines() if "▸" in line
+    ]
+
+    out = learner.my.parent / "out"
+    done = learner.type(f"report --out {out}")
+    assert done.returncode == 0, done
+    results = json.loads((out / "report.json").read_text())
+    assert results["held"] == results["facts"] == own + 38 and results["lines"] == 15
+    cases = list(ElementTree.parse(out / "report.xml").iter("testcase"))
+    assert len(cases) == own + 38
+    page = (out / "report.html").read_text()
+    assert page.count("✓") == own + 38 and "Step 01 holds" in page
+    assert whole_by_itself(page)
+    learner.has("# changed\n")
+    assert learner.type(f"report --out {out}").returncode == 0
+    assert "changed since" in (out / "report.html").read_text()
+
+
+def whole_by_itself(page):
+    """Whether a page loads nothing, looks good in the dark, and can be printed."""
+    loads = []
+
+    class Reader(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            loads.extend(v for k, v in attributes if k in ("src", "href"))
+
+    Reader().feed(page)
+    words = "prefers-color-scheme: dark", "@media print", 'lang="en"'
+    return not loads and "url(" not in page and all(word in page for word in words)
+
+
+def test_last_step_is_celebrated_with_a_certificate(learner, host):
+    """Of the runtime that has passed, whatever is written afterwards."""
+    learner.has(STEPS[-1].read_text())
+    script = """
+from workshop import learner, report
+from workshop.command import console
+for name in learner.STEPS:
+    learner.record(name[:2], {name[:2]: 20}, learner.source())
+report.celebrate(console())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=learner.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert "98 lines of Python" in done.stdout and not done.stderr, done
+    page = (learner.my / "certificate.html").read_text()
+    assert "<b>98</b>lines of Python" in page and whole_by_itself(page)
+    kinds = [kind for _, kind, _ in look.NAMESPACES if LIMITS or kind != "cgroup"]
+    for kind in kinds:
+        row = rf"<code>{kind}</code>.*?>(\d+)<.*?>(\d+)<"
+        inside, outside = re.search(row, page).groups()
+        assert inside != outside, page
+    assert f"<b>{8 * 20}</b>facts" in page
+    learner.has(STEP_00)
+    (learner.my / ".workshop/last.json").write_text(
+        json.dumps({"when": "2026-01-01T00:00:00+00:00", "step": "00", "sha256": ""})
+    )
+    assert one_line(learner.type("report"), "cannot be read")
+    assert "<b>98</b>lines" in (learner.my / "certificate.html").read_text()
+
+
+def test_every_fact_says_what_explains_it():
+    missing = []
+    for path in (PROJECT / "tests").glob("test_0[0-9]_*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                why = ast.get_docstring(node) or ""
+                if not re.search(r"\w\(\d\)|filesystems/", why) and "USAGE" not in why:
+                    missing.append(f"{path.name}: {node.name}")
+    assert missing == []
+
+
+# ---- hints that look at the attempt
+
+
+@pytest.mark.parametrize("step", STEPS, ids=NAMES)
+def test_there_is_nothing_to_say_of_a_finished_step(step, host):
+    with fence.workbench(step.read_bytes()) as bench:
+        found = look.findings(step.parent.name[:2], bench, 30)
+    assert [text for text in found if LIMITS or "no cgroup v2" not in text] == []
+
+
+HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
+    ("01", " linux.CLONE_NEWUTS |", "", "uts namespace is the host's.*CLONE_NEWUTS"),
+    ("01", " | linux.CLONE_NEWIPC", "", "ipc namespace is the host's.*CLONE_NEWIPC"),
+    ("01", "    linux.sethostname(args", "    (args", "linux.sethostname"),
+    ("01", "flags=NAMESPACES", "flags=0", "uts namespace"),
+    ("02", "NAMESPACES |= linux.CLONE_NEWPID", "", "CLONE_NEWPID"),
+    ("03", "NAMESPACES |= linux.CLONE_NEWNS", "", "CLONE_NEWNS"),
+    (
+        "03",
+        '    linux.mount(args.image, "/mnt", None, linux.MS_BIND)\n',
+        "",
+        "mount point",
+    ),
+    (
+        "03",
+        '    linux.umount("/", linux.MNT_DETACH)\n',
+        "",
+        "old root is still mounted",
+    ),
+    ("03", ', "/tmp": "tmpfs"', "", "nothing of type tmpfs is mounted on /tmp"),
+    ("03", '"sysfs", linux.MS_RDONLY)', '"sysfs")', "/sys can be written to"),
+    ("03", "kind, linux.MS_NOSUID,", "kind, 0,", "MS_NOSUID"),
+    ("03", '    os.chdir("/")\n', "", "working directory"),
+    ("04", '    process.run("ip link set lo up")\n', "", "loopback device is down"),
+    ("04", "        connect(container.pid)\n", "        pass\n", "no eth0"),
+    ("05", "    map_users(container.pid)\n", "", "uid_map"),
+    ("05", "    os.setuid(0)\n", "", "os.setuid"),
+    (
+        "07",
+        '"overlay", 0, f"{options},userxattr")',
+        '"overlay", 0, options)',
+        "userxattr",
+    ),
+    ("00", "process.wait(container)", "0", "ends before|starts no child|never becomes"),
+    ("00", "process.execute(args.command)", "process.exekute()", "line .*exekute"),
+]
+if LIMITS:
+    HALF_DONE += [
+        ("06", ", cgroup=cgroup)", ")", "it is in the cgroup .*cgroup="),
+        (
+            "06",
+            '"memory.max": args.memory, ',
+            "",
+            "memory.max of its cgroup says 'max'",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("step", "old", "new", "hint"), HALF_DONE)
+def test_hint_is_about_what_the_attempt_lacks(host, step, old, new, hint):
+    source = next(s for s in STEPS if s.parent.name.startswith(step)).read_text()
+    assert source.count(old) == 1
+    with fence.workbench(source.replace(old, new).encode()) as bench:
+        found = look.findings(step, bench, 30)
+    assert found and re.search(hint, found[0]), found
+
+
+# ---- runtimes that misbehave
+
+
+def test_no_runtime_is_told_in_one_line(learner):
+    assert one_line(learner.type("check 0"), "no .*container.py yet: `workshop start`")
+
+
+def test_syntax_error_is_told_in_one_line_with_its_number(learner):
+    learner.has(STEP_00.replace("def child(args):", "def child(args)"))
+    number = STEP_00.splitlines().index("def child(args):") + 1
+    begin = time.monotonic()
+    done = learner.type("check 0")
+    assert one_line(done, f"container.py, line {number}: expected ':'"), done
+    assert time.monotonic() - begin < 15 and done.stdout == ""
+
+
+def test_runtime_that_cannot_be_executed_is_told_in_one_line(learner):
+    learner.has(STEP_00)
+    learner.path.chmod(0o644)
+    assert one_line(learner.type("check 0"), "cannot be executed: chmod")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("while True: pass", "does not come to an end"),
+        ("while True: print('x' * 1000)", "prints without end"),
+        ("os.kill(os.getppid(), 9)", "ended all that was around it"),
+        ("os.write(1, bytes(range(256)))", "should print its usage"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_runtime_that_goes_wrong_at_once_is_told_in_one_line(learner, host, line, told):
+    learner.has(STEP_00.replace("import sys\n", f"import sys\n{line}\n"))
+    done = learner.type("check 0", 60)
+    assert one_line(done, told), done
+    assert len(done.stderr) < 1000 and done.stderr.strip().isprintable(), done.stderr
+
+
+LEFTOVERS = """
+    import subprocess, linux
+    linux.mount("left", "/mnt", "tmpfs")
+    linux.sethostname("left-behind")
+    for path in "/left-behind", "/var/left-behind", "/var/lib/workshop/containers/1", \\
+                "/sys/fs/cgroup/workshop/1":
+        try:
+            os.makedirs(path)
+        except OSError:
+            pass
+    subprocess.run("ip link add left0 type veth peer name left1; ipcmk -Q; "
+                   "touch /dev/shm/left /tmp/left /var/tmp/left", shell=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.Popen("exec setsid sleep 98765 >/dev/null 2>&1", shell=True)
+    linux.umount("/proc", linux.MNT_DETACH)
+"""
+AT_WORK = {  # in parent: what it does there, and what is then told
+    "leaves all kinds of things": (LEFTOVERS, ""),
+    "never returns": ("    while True: pass\n", "nothing came back within"),
+    "kills its parent": ("    os.kill(os.getppid(), 9)\n", "was killed by SIGKILL"),
+    "floods": ("    while True: os.write(1, b'x' * 65536)\n", ""),
+}
+if LIMITS:
+    AT_WORK["bombs"] = ("    while True: os.fork()\n", "")
+
+
+@pytest.mark.parametrize("name", AT_WORK)
+def test_runtime_that_misbehaves_is_bounded_and_leaves_nothing(learner, host, name):
+    line, told = AT_WORK[name]
+    docstring = STEP_00.splitlines().index("def parent(args):") + 2
+    lines = STEP_00.splitlines(keepends=True)
+    learner.has("".join([*lines[:docstring], line, *lines[docstring:]]))
+    done = learner.type("check 0 --only missing_command")
+    assert done.returncode in (0, 1) and not done.stderr, done
+    assert re.fullmatch(r"\d of 1 facts? holds?\.|0 of 1 facts hold\.", last(done)), (
+        done
+    )
+    assert told in " ".join(done.stdout.split()), done.stdout
+    assert not re.search(r"[\x00-\x08\x0e-\x1f]", done.stdout)
+    assert "98765" not in subprocess.check_output(["ps", "ax"], text=True)
+
+
+def last(done):
+    return done.stdout.splitlines()[-1]
+
+
+def test_what_a_killed_check_leaves_is_cleaned(learner, host):
+    learner.has(
+        STEP_00.replace("def parent(args):\n", "def parent(args):\n    while 1: 0\n")
+    )
+    command = [sys.executable, "-m", "workshop", "check", "0"]
+    with subprocess.Popen(command, env=learner.environment(), cwd="/") as process:
+        benches = f"{process.pid}-bench"
+        begin = time.monotonic()
+        while not (fence.SCRATCH / benches / "log").exists():
+            assert time.monotonic() < begin + 60
+            time.sleep(0.1)
+        process.kill()
+    assert (fence.SCRATCH / benches).exists()
+    begin = time.monotonic()
+    while (
+        fence.SCRATCH / benches
+    ).exists():  # pytest, an orphan, ends as soon as it can
+        assert time.monotonic() < begin + 120
+        learner.type("clean")
+        time.sleep(0.5)
+    while list(fence.SCRATCH.glob("[0-9]*-[0-9]*")) and time.monotonic() < begin + 120:
+        learner.type("clean")
+
+
+def test_layers_of_an_image_are_out_of_reach(host):
+    """The host's images are needed by the next lesson, whatever a runtime does to them."""
+    layer = next(pathlib.Path("/var/lib/workshop/layers").iterdir())
+
+    def spoil():
+        try:
+            (layer / "spoilt").touch()
+        except OSError as error:
+            return error.strerror
+        return "written"
+
+    with fence.workbench(b"") as bench:
+        assert fence.run(spoil, bench, 20) == ("Read-only file system", False)
+    assert not (layer / "spoilt").exists()
+
+
+# ---- nothing is lost
+
+
+def test_undo_goes_back_and_forward_again(learner):
+    texts = [f"( # {number}\n" for number in range(3)]
+    for text in texts:
+        learner.has(text)
+        learner.type("check 0", 30)  # keeps a snapshot, whatever comes of it
+    for text in reversed(texts[:2]):
+        assert learner.type("undo").returncode == 0
+        assert learner.path.read_text() == text
+    assert one_line(learner.type("undo"), "oldest snapshot")
+    assert learner.type("undo --redo").returncode == 0
+    assert learner.path.read_text() == texts[1]
+    # What was typed meanwhile, and never checked, comes back as well.
+    learner.has("# typed\n")
+    learner.type("undo")
+    assert learner.path.read_text() == texts[2]
+    learner.type("undo --redo")
+    assert learner.path.read_text() == "# typed\n"
+    assert set(texts) < set(learner.snapshots())
+
+
+def test_reset_is_the_runtime_that_passed_or_step_00(learner):
+    learner.has("# mine\n")
+    assert learner.type("reset").returncode == 0
+    assert learner.path.read_text() == STEP_00 and "# mine\n" in learner.snapshots()
+    learner.type("undo")
+    assert learner.path.read_text() == "# mine\n"
+
+
+def test_hints_come_one_by_one_and_are_remembered(learner):
+    hints = re.findall(r"^\d+\. ", (STEPS[1].parent / "hints.md").read_text(), re.M)
+    for number in range(1, len(hints) + 1):
+        said = learner.type("hint 1").stdout
+        assert said.startswith(f"Hint {number} of {len(hints)}, step 01"), said
+    assert learner.type("hint 1").stdout.startswith(f"All {len(hints)} hints")
+
+
+def test_solution_has_to_be_asked_for_twice_and_replaces_nothing_for_good(learner):
+    learner.has("# mine\n")
+    first = learner.type("solve 1")
+    assert first.returncode == 1 and "CLONE_NEWUTS" not in first.stdout, first
+    second = learner.type("solve 1")
+    assert (
+        second.returncode == 0 and "+NAMESPACES = linux.CLONE_NEWUTS" in second.stdout
+    )
+    assert learner.path.read_text() == "# mine\n"
+    assert learner.type("solve 1 --write").returncode == 0
+    assert learner.path.read_text() == STEPS[1].read_text()
+    learner.type("undo")
+    assert learner.path.read_text() == "# mine\n"
+
+
+def test_diff_is_what_the_step_adds(learner):
+    said = learner.type("diff 1").stdout
+    assert "+    linux.sethostname(args.hostname" in said and "\x1b[" not in said, said
+
+
+def test_broken_progress_is_set_aside_and_told_in_one_line(learner):
+    learner.type("start")
+    learner.type("hint 1")
+    path = learner.my / ".workshop/progress.json"
+    for text in "{", "[]", '{"version": 99}', '{"version": 1, "passed": 3}', "\0\xff":
+        path.write_text(text)
+        done = learner.type("")
+        assert done.returncode == 0 and "00_run" in done.stdout, done
+        assert len(done.stderr.splitlines()) == 1 and "begins anew" in done.stderr, done
+    kept = {p.read_text() for p in path.parent.glob("progress-unreadable*")}
+    assert len(kept) == 5
+
+
+def test_several_at_once_spoil_no_progress(learner):
+    learner.type("start")
+    command = [sys.executable, "-m", "workshop", "hint", "3"]
+    options = {"env": learner.environment(), "cwd": "/", "stdout": subprocess.DEVNULL}
+    crowd = [subprocess.Popen(command, **options) for _ in range(4)]
+    assert [one.wait(60) for one in crowd] == [0] * 4
+    assert learner.progress()["hints"] == {"03": 4}
+
+
+def test_files_belong_to_the_folders_owner(learner):
+    learner.my.mkdir()
+    shutil.chown(learner.my, "nobody", "nogroup")
+    learner.type("start")
+    learner.type("hint 1")
+    owner = learner.my.stat().st_uid
+    found = [learner.my, *learner.my.rglob("*")]
+    assert len(found) > 4 and {p.stat().st_uid for p in found} == {owner}, found
+
+
+# ---- the rest
+
+
+def test_breakout_works_before_and_is_stopped_after(learner, host):
+    learner.has(STEP_00)
+    done = learner.type("breakout 1")
+    assert done.returncode == 1 and done.stdout.count("BROKEN IN") == 4, done
+    learner.has(STEPS[1].read_text())
+    done = learner.type("breakout 1")
+    assert done.returncode == 0 and "your container holds" in last(done), done
+    assert "invalid id" in done.stdout and done.stdout.count("BROKEN IN") == 2, done
+
+
+def test_watch_checks_again_on_save_and_on_enter(learner):
+    learner.has("(\n")
+    command = ["/usr/bin/env", f"WORKSHOP_MY={learner.my}", f"PYTHONPATH={PROJECT}"]
+    terminal = Terminal([*command, sys.executable, "-m", "workshop", "watch", "0"])
+    try:
+        terminal.wait_for("line 1: .*never closed")
+        terminal.wait_for("q to end")
+        learner.has("\n\n)\n")
+        terminal.wait_for("line 3: unmatched")
+        terminal.wait_for("q to end")
+        terminal.type("\n")
+        terminal.wait_for("line 3: unmatched")
+        terminal.wait_for("q to end")
+        terminal.type("q")
+        assert terminal.status() == 0
+    finally:
+        with contextlib.suppress(OSError):
+            terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("check 8", "no step 8"),
+        ("check x", "no step x"),
+        ("check 0 --only no_such_fact", "no fact of step 00"),
+        ("hint 9", "no step 9"),
+        ("undo 3", "unrecognized"),
+        ("nonsense", "no such word"),
+        ("breakout 0", "no attack"),
+    ],
+)
+def test_wrong_usage_is_status_2(learner, words, told):
+    learner.has(STEP_00)
+    done = learner.type(words)
+    assert done.returncode == 2 and told in done.stderr, done
+    assert len(done.stderr.splitlines()) <= 2 and done.stdout == "", done
+
+
+def test_lines_of_code_are_those_that_the_suite_counts():
+    from test_suite import code_lines
+
+    for step in STEPS:
+        assert report.lines_of_code(step.read_bytes()) == len(code_lines(step))

@@ -3,7 +3,9 @@
 What a cell's metadata may say:
 - the tag `raises-exception`: it must raise, not only may;
 - `expect`: patterns that its output must have;
-- `learner`: before this cell, the learner has brought my/container.py to where that step is.
+- `learner`: before this cell, the learner has brought my/container.py to where that step is;
+- `only`: its `workshop check` is asked for the facts with this word alone. All of them, and
+  those of the steps before, take minutes under emulation, and have tests of their own.
 """
 
 import os
@@ -79,6 +81,9 @@ def test_executes_and_shows_what_it_promises(notebook, learners_folder):
             copy = learners_folder / "container.py"
             assert copy.exists(), f"{cell.id}: nothing there to change yet"
             shutil.copy(PROJECT / "steps" / step / "container.py", copy)
+        if word := cell.metadata.get("only"):
+            assert "!workshop check" in cell.source.splitlines()[-1], cell.id
+            cell.source += f" --only {word}"
 
     client = NotebookClient(
         nb,

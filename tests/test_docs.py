@@ -32,10 +32,8 @@ ON_THE_HOST = {
     "./lab box": ("tests/vagrant/run", 'lab" box'),
     "vagrant up": ("tests/vagrant/run", "vagrant up"),
     "vagrant validate": ("tests/vagrant/run", "vagrant validate"),
-    "vagrant box add catalog.json": (
-        "tests/vagrant/run",
-        'box add "$work/catalog.json"',
-    ),
+    "LAB=vagrant ./lab up --from": ("tests/vagrant/run", "LAB=vagrant ./lab up --from"),
+    "vagrant box add": ("tests/vagrant/run", "vagrant box add catalog.json"),
 }
 # For a provider that nobody has started, as docs/providers.md says where it names them.
 NOT_RUN = ["vagrant rsync"]

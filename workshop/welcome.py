@@ -1,8 +1,9 @@
-"""`workshop welcome [--port PORT]`: the lab's last screen.
+"""`workshop welcome [--port PORT | --screen]`: the lab's last screen.
 
 Runs the same few commands on the host and in a container, and shows the answers
 side by side. With --port, the port where your machine forwards JupyterLab, its
-address follows.
+address follows. With --screen it follows too, for the VM's own screen, from which
+nothing can be copied: as short as it can be.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -80,10 +82,9 @@ def container(step):
     return command
 
 
-def table(step, host, inside):
-    grid = Table(
-        title=f"One kernel, two views: steps/{step.parent.name}", title_justify="left"
-    )
+def table(step, host, inside, lines):
+    title = f"One kernel, two views: steps/{step.parent.name}"
+    grid = Table(title=title, title_justify="left", box=lines)
     grid.add_column("")
     grid.add_column("host")
     grid.add_column("container")
@@ -114,9 +115,26 @@ def wait_for_jupyter(seconds):
     return False
 
 
+def addresses(options):
+    """Where your machine's browser finds JupyterLab: a line for each way."""
+    token = TOKEN.read_text().strip()
+    if not options.screen:
+        path = f"lab/tree/{FIRST}" if (PROJECT / FIRST).exists() else "lab"
+        return [f"http://127.0.0.1:{options.port}/{path}?token={token}"]
+    # VirtualBox forwards a port; from VMware's host the VM's own address can be reached.
+    lines = [f"http://127.0.0.1:8888/?token={token}"]
+    own = subprocess.run(
+        ["hostname", "-I"], capture_output=True, check=False, text=True
+    ).stdout.split()
+    if own:
+        lines.append(f"with VMware: http://{own[0]}:8888/?token={token}")
+    return lines
+
+
 def main(arguments):
     parser = argparse.ArgumentParser(prog="workshop welcome")
     parser.add_argument("--port", type=int, help="where the host forwards JupyterLab")
+    parser.add_argument("--screen", action="store_true", help="on the VM's own screen")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
 
@@ -135,22 +153,26 @@ def main(arguments):
             console.print(Text(why))
             failed = True
         else:
-            console.print(table(step, host, inside))
+            # The letters of a VM's own screen have thin lines only.
+            lines = box.SQUARE if options.screen else box.HEAVY_HEAD
+            console.print(table(step, host, inside, lines))
 
-    if options.port:
-        if not wait_for_jupyter(90):
+    if options.port or options.screen:
+        if not wait_for_jupyter(180):
             console.print("JupyterLab does not answer.", style="bold red")
-            console.print("Why: ./lab ssh -- sudo journalctl -u jupyter")
+            prefix = "" if options.screen else "./lab ssh -- "
+            console.print(f"Why: {prefix}sudo journalctl -u jupyter")
             return 1
-        path = f"lab/tree/{FIRST}" if (PROJECT / FIRST).exists() else "lab"
-        url = (
-            f"http://127.0.0.1:{options.port}/{path}?token={TOKEN.read_text().strip()}"
-        )
         console.print("\n[bold]JupyterLab[/bold], in your browser:")
-        console.print(Text("  " + url, style="cyan"), soft_wrap=True)
+        for line in addresses(options):
+            console.print(Text("  " + line, style="cyan"), soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
     console.print("  open that page: the first lesson is there")
-    console.print("  ./lab ssh     a shell in the VM")
-    console.print("  ./lab test    the whole suite")
-    console.print("  ./lab down    when you are done for today")
+    if options.screen:
+        console.print("  workshop        the guide, in this terminal")
+        console.print("  sudo poweroff   when you are done for today")
+    else:
+        console.print("  ./lab ssh     a shell in the VM")
+        console.print("  ./lab test    the whole suite")
+        console.print("  ./lab down    when you are done for today")
     return int(failed)

@@ -1,0 +1,126 @@
+#!/bin/sh
+# disk.sh IMAGE DISK vagrant | alone PROJECT: makes the raw DISK of the lab's image in the
+# folder IMAGE, which image.sh made: a disk that starts itself on any PC with a BIOS, for a
+# VM that another program than `lab` runs. As root, through sudo where need be, on Linux,
+# with extlinux and sfdisk; DISK belongs to who called it.
+#
+# It holds what the image holds. It differs where such a VM does: it has a bootloader and
+# asks its network for an address and a name server. With "vagrant" the project folder comes
+# from Vagrant, and so does the key that lets Vagrant in. With "alone" the VM has the
+# project, a tar.gz, on its disk, and its own screen says where JupyterLab is.
+#
+# No key, token or host key is in it: each VM makes its own when it first starts.
+set -eu
+[ "$(id -u)" = 0 ] || exec sudo -- sh "$0" "$@"
+# A mount namespace of its own, so no mount is left behind.
+[ "${1-}" = --inside ] || exec unshare --mount sh "$0" --inside "$@"
+image=$2
+disk=$3
+kind=$4
+project=${5-}
+root=$disk.root
+trap 'umount "$root" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
+trap 'exit 130' INT TERM HUP
+
+# The image has a filesystem and nothing else. A BIOS wants a partition table, with a
+# program in its first 440 bytes that starts the active partition's own.
+partitions() {
+	truncate -s 8G "$disk"
+	echo 'start=1MiB, type=83, bootable' | sfdisk -q --label dos "$disk"
+	dd if="$image/disk.raw" of="$disk" bs=1M seek=1 conv=sparse,notrunc status=none
+	dd if=/usr/lib/EXTLINUX/mbr.bin of="$disk" bs=440 count=1 conv=notrunc status=none
+	mkdir -p "$root"
+	mount -o loop,offset=1M "$disk" "$root"
+}
+
+# bootloader OPTIONS: of the kernel
+bootloader() {
+	# Without holes: extlinux cannot read a file that has some.
+	cp --sparse=never "$image/vmlinuz" "$image/initrd" "$root/boot/"
+	mkdir -p "$root/boot/extlinux"
+	cat >"$root/boot/extlinux/extlinux.conf" <<-END
+		SAY The lab is starting.
+		DEFAULT lab
+		LABEL lab
+		LINUX /boot/vmlinuz
+		INITRD /boot/initrd
+		APPEND quiet net.ifnames=0 systemd.show_status=0 ${1-}
+	END
+	extlinux --install "$root/boot/extlinux" 2>/dev/null # it says what it assumes of the disk
+}
+
+# unit NAME: its lines from standard input
+unit() {
+	mkdir -p "$(dirname "$root/etc/systemd/system/$1")"
+	cat >"$root/etc/systemd/system/$1"
+}
+
+adapt() {
+	echo 'LABEL=workshop / ext4 rw,relatime,errors=remount-ro 0 0' >"$root/etc/fstab"
+	rm "$root/etc/systemd/network/qemu.network"
+	printf '[Match]\nType=ether\nKind=!*\n[Network]\nDHCP=ipv4\n[DHCPv4]\nClientIdentifier=mac\n' \
+		>"$root/etc/systemd/network/dhcp.network"
+	# The name servers that come with the address. There is no systemd-resolved to take them.
+	unit name-servers.service <<-'END'
+		[Unit]
+		After=systemd-networkd.service
+		[Service]
+		ExecStart=/bin/sh -c "until grep -q ^DNS=. /run/systemd/netif/state; do sleep 2; done; \
+			sed -n 's/^DNS=//p' /run/systemd/netif/state | tr ' ' '\n' | sed 's/^/nameserver /' >/etc/resolv.conf"
+	END
+	mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+	ln -s ../name-servers.service "$root/etc/systemd/system/multi-user.target.wants/"
+	unit ssh.service.d/key.conf <<-'END'
+		[Service]
+		ExecStartPre=
+		ExecStartPre=/bin/sh -c "[ -e /etc/ssh/ssh_host_ed25519_key ] || \
+			ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key"
+		ExecStartPre=/usr/sbin/sshd -t
+	END
+	install -d -m 700 -o 1000 -g 1000 "$root/home/vagrant/.ssh"
+	install -m 600 -o 1000 -g 1000 /dev/null "$root/home/vagrant/.ssh/authorized_keys"
+}
+
+# Public, and the same in all boxes: its private half comes with every Vagrant, and the
+# first `vagrant up` puts a key of its own in its place.
+vagrants_key='ssh-rsa AAAAB3NzaC1yc2EAAAABIwAAAQEA6NF8iallvQVp22WDkTkyrtvp9eWW6A8YVr+kz4TjGYe7gHzIw+niNltGEFHzD8+v1I2YJ6oXevct1YeS0o9HZyN1Q9qgCgzUFtdOKLv6IedplqoPkcmF0aYet2PkEDo3MlTBckFXPITAMzF8dJSIFo9D8HfdOV0IAdx4O7PtixWKn5y2hMNG0zQPyUecp4pzC6kivAIhyfHilFR61RGL+GPXQ2MWZWFYbAGjyiYJnAmCP3NOTd0jMZEnDkbUvxhMmBYSdETk1rRgm+R4LOzFUGaHqHDLKLX+FIPKcF96hrucXzcWyLbIbEgE98OHlnVYCzRdK8jlqm8tehUc9c9WhQ== vagrant insecure public key'
+vagrant() {
+	echo "$vagrants_key" >"$root/home/vagrant/.ssh/authorized_keys"
+	rmdir "$root/workshop"
+	bootloader console=ttyS0
+}
+
+alone() {
+	tar -xzf "$project" --strip-components=1 -C "$root/workshop"
+	mkdir -p "$root/workshop/my"
+	chown -R 1000:1000 "$root/workshop"
+	# Who sees this screen owns the VM: nobody has to log in. It ends as `./lab up` does.
+	unit getty@tty1.service.d/login.conf <<-'END'
+		[Service]
+		ExecStart=
+		ExecStart=-/sbin/agetty --autologin vagrant --noissue --noclear - $TERM
+	END
+	cat >"$root/etc/profile.d/screen.sh" <<-'END'
+		if [ "$(tty)" = /dev/tty1 ]; then workshop welcome --screen; fi
+	END
+	cat >"$root/etc/motd" <<-'END'
+
+		The lab: a machine to take apart. You are in /workshop, the project, which is on this
+		VM's own disk. Try "workshop". "sudo -s" makes you root.
+
+	END
+	# Nobody can copy from that screen, so the token is one to be typed: 48 bits, and each
+	# guess costs a request to a server that this machine alone can reach.
+	unit workshop-setup.service.d/token.conf <<-'END'
+		[Service]
+		ExecStartPre=/bin/sh -c "[ -s /etc/workshop/token ] || \
+			{ umask 077; od -An -N6 -tx1 /dev/urandom | tr -dc 0-9a-f >/etc/workshop/token; }"
+	END
+	bootloader
+}
+
+partitions
+adapt
+"$kind"
+umount "$root"
+chown "${SUDO_UID:-0}:${SUDO_GID:-0}" "$disk"

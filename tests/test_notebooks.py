@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from runtime import PROJECT, eventually, host_state
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-LIMIT = 300  # seconds that any one cell may take, a whole check under emulation as well
+LIMIT = 600  # seconds that any one cell may take: a whole check, emulated, on a busy machine
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

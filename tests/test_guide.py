@@ -140,6 +140,16 @@ def test_check_is_red_on_the_step_before_and_green_on_the_step(
     assert green.stdout.splitlines()[-1] == "1 of 1 facts holds.", green
 
 
+def test_check_of_a_step_alone(learner, host):
+    learner.has(STEPS[1].read_text())
+    done = learner.type("check 1 --alone")
+    last = done.stdout.splitlines()[-1]
+    assert done.returncode == 0 and re.fullmatch(r"Step 01 holds: \d+ facts\.", last), (
+        done
+    )
+    assert list(learner.progress()["passed"]) == ["01"]
+
+
 def test_check_of_a_whole_step(learner, host):
     """Red, then green: what is printed, what is remembered, what is reported."""
     assert one_line(learner.type("report"), "nothing has been checked")

@@ -1,4 +1,4 @@
-"""`workshop check [N] [--only WORD]`: whether the learner's runtime does what step N asks.
+"""`workshop check [N] [--alone] [--only WORD]`: whether the learner's runtime does what step N asks.
 
 First step N's facts, then, when they hold, those of all steps before. Each is checked behind
 a fence. Exit status 0: all hold, 1: not so, 2: wrong usage.
@@ -29,6 +29,9 @@ def main(arguments):
     """Checks, and prints what holds. Returns the exit status."""
     parser = Parser(prog="workshop check")
     parser.add_argument("number", nargs="?", metavar="N", help="a step, such as 3")
+    parser.add_argument(
+        "--alone", action="store_true", help="without the steps before it"
+    )
     parser.add_argument("--only", metavar="WORD", help="facts with this in their name")
     options = parser.parse_args(arguments)
     try:
@@ -36,17 +39,18 @@ def main(arguments):
     except Failure as error:
         parser.error(str(error))
     number = number or learner.next_step(learner.load())
-    return check(number, options.only)
+    return check(number, options.only, options.alone)
 
 
-def check(number, only=None):
-    """Checks the learner's runtime against a step, prints it, and remembers a pass."""
+def check(number, only=None, alone=False):
+    """Checks the learner's runtime against a step, prints it, and remembers a pass.
+    only: facts with this in their name; alone: not those of the steps before."""
     learner.keep()
     source = ready()
     facts, out = [], console()
     with fence.workbench(source) as bench:
         seconds = first_run(bench)
-        for fact in run(number, bench, only, min(60, 10 + 100 * seconds)):
+        for fact in run(number, bench, only, alone, min(60, 10 + 100 * seconds)):
             if fact["step"] != number and fact["step"] != facts[-1]["step"]:
                 out.print(f"Step {fact['step']}", style="dim")
             facts.append(fact)
@@ -64,7 +68,7 @@ def check(number, only=None):
     say_how_many(number, own, len(facts) - len(own), wrong, only, out)
     if not only:
         remember(number, facts, source, junit)
-    if not wrong and not only and number == learner.STEPS[-1][:2]:
+    if not (wrong or only or alone) and number == learner.STEPS[-1][:2]:
         report.celebrate(out)
     return FAILED if wrong else 0
 
@@ -128,7 +132,7 @@ def first_run(bench):
 # ---- pytest
 
 
-def run(number, bench, only, seconds):
+def run(number, bench, only, alone, seconds):
     """Runs the suites. Yields each fact, as workshop/facts.py tells it.
     bench: with the runtime; see fence.workbench(). seconds: how long one fact may take."""
     suites = [f"tests/test_{name}.py" for name in learner.STEPS if name[:2] <= number]
@@ -137,7 +141,7 @@ def run(number, bench, only, seconds):
     words += ["-p", "no:cacheprovider", f"--runtime={RUNTIME}", f"--bench={bench}"]
     words += [f"--facts={write}", f"--fact-seconds={seconds:.0f}"]
     words += [f"--junitxml={bench}/{JUNIT}"]
-    words += [suites[-1]] if only else [suites[-1], *suites[:-1]]
+    words += [suites[-1]] if only or alone else [suites[-1], *suites[:-1]]
     words += [f"--only={only}"] if only else []
     # Those that come with JupyterLab are not needed, and take half a second.
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

@@ -61,7 +61,8 @@ END
     LAB=vagrant ./lab up --from THIS-FOLDER
 
 That adds the box in box/ to Vagrant, under the name that the project asks for, and then it
-is vagrant up. By hand: cd THIS-FOLDER/box && vagrant box add catalog.json.
+is vagrant up. By hand, where the folder's path has no blank in it: cd THIS-FOLDER/box &&
+vagrant box add catalog.json.
 
 ## VirtualBox: Windows, Linux, macOS on Intel
 
@@ -90,9 +91,10 @@ http://192.168.118.130:8888: that is the one to type. Nothing has to be forwarde
 
 The project is in /workshop, on the VM's disk; so is what you write, in my/. To keep that
 when you throw the VM away, download it in JupyterLab. The token in the address was made when
-the VM first started: no other has it. The VM's window is a terminal in the lab as well. For ssh give
-the VM your public key: upload it into my/ in JupyterLab, and in a terminal there, or in the
-VM's window, type
+the VM first started: no other has it. The VM's window is a terminal in the lab as well.
+
+For ssh give the VM your public key: upload it into my/ in JupyterLab, and in a terminal
+there, or in the VM's window, type
 
     cat my/id_ed25519.pub >>/home/vagrant/.ssh/authorized_keys
 

@@ -119,21 +119,18 @@ def growth(alive, runs):
                 process = subprocess.Popen(sleeper, stdin=subprocess.DEVNULL)
                 stack.callback(process.wait)
                 stack.callback(process.kill)  # PID 1 would not heed SIGTERM
-            settle()
+            settle(command)
             last += [once(command) for _ in range(runs // 4)]
-        settle()
+        settle(command)
     return first, last
 
 
-def settle():
-    """Wait until a start takes no longer than the one before: all that was started, or
+def settle(command):
+    """Wait until a start of command takes no longer than the one before: all that was started, or
     ended, is through with it. At most 30 s."""
     before, end = float("inf"), time.monotonic() + 30
     while time.monotonic() < end:
-        now = statistics.median(
-            once([OURS, "run", "--net", "none", "busybox", "/bin/true"])
-            for _ in range(3)
-        )
+        now = statistics.median(once(command) for _ in range(3))
         if now > before * 0.95:
             return
         before = now

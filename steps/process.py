@@ -56,10 +56,13 @@ class Failure(SystemExit):
 
 
 class Child:
-    """A started process: its pid as the parent sees it, and a socket to it."""
+    """A started process: its pid as the parent sees it, a socket to it, and a descriptor
+    that becomes readable when it has ended, pidfd_open(2)."""
 
     def __init__(self, pid, channel):
         self.pid, self.channel = pid, channel
+        self.end = os.pidfd_open(pid)
+        self.guarded = False  # whether a process kills it when we are dead
 
 
 # ---- the command line
@@ -279,8 +282,8 @@ def wait(child, descriptors=()):
         else:
             failure = Failure(os.fsdecode(message[1:]), message[0])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    # A short command shall not wait for a guard.
-    if not _ends_within(0.05, child, woken):
+    # A short command shall not wait for a guard; one at a terminal has it already.
+    if not child.guarded and not _ends_within(0.05, child, woken):
         _guard(child)
     while not _ends_within(None, child, woken):
         pass  # a signal came, and is forwarded; the child keeps its pid until waitpid
@@ -298,34 +301,31 @@ def wait(child, descriptors=()):
 
 def _ends_within(seconds, child, woken):
     """Whether the child ends in time; False as well when a signal comes first."""
-    end = os.pidfd_open(child.pid)  # readable when the child has ended
-    ready = select.select([end, woken], [], [], seconds)[0]
+    ready = select.select([child.end, woken], [], [], seconds)[0]
     if woken in ready:
         os.read(woken, 4096)
-    os.close(end)
-    return end in ready
+    return child.end in ready
 
 
 def _guard(child):
     """Have a process kill the child when we are dead. The child has asked the kernel for
     that, but the kernel forgets it when a process changes its user id, as su does."""
-    ends = os.pidfd_open(os.getpid()), os.pidfd_open(child.pid)
+    child.guarded = True
+    ours = os.pidfd_open(os.getpid())
     if os.fork() == 0:
         try:
             # What is sent to our process group, or to all of a service, is not for it.
             os.setsid()
             signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-            for number, end in enumerate(ends):
-                os.dup2(end, number)
-            os.closerange(
-                2, 2**31 - 1
-            )  # whoever reads a pipe of ours need not wait for it
+            os.dup2(ours, 0)
+            os.dup2(child.end, 1)
+            # Nothing else stays open: who reads a pipe of ours need not wait for it.
+            os.closerange(2, 2**31 - 1)
             if select.select([0, 1], [], [])[0] == [0]:
                 signal.pidfd_send_signal(1, signal.SIGKILL)
         finally:
             os._exit(0)
-    for end in ends:
-        os.close(end)
+    os.close(ours)
 
 
 def complain(text):
@@ -383,14 +383,13 @@ def _connect_terminal(terminal, child, woken):
     resize()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     os.set_blocking(terminal, False)
-    end = os.pidfd_open(child.pid)  # readable when the child has ended
     typed = b""  # what the child's terminal has no room for yet
     try:
         # Every key, Ctrl-C too, is for the child's terminal to interpret; what has been
         # typed ahead is kept.
         tty.setraw(0, termios.TCSADRAIN)
         while True:
-            sources = [terminal, end, woken]
+            sources = [terminal, child.end, woken]
             sources += [0] if len(typed) <= 65536 else []
             ready = select.select(sources, [terminal] if typed else [], [])[0]
             if woken in ready:
@@ -402,7 +401,7 @@ def _connect_terminal(terminal, child, woken):
                     break
                 # EIO here: it is the user's that is gone. main() ends the child.
                 _write_all(1, said)
-            elif end in ready:  # and all that it said has been read
+            elif child.end in ready:  # and all that it said has been read
                 break
             if 0 in ready:
                 data = os.read(0, 65536)
@@ -421,7 +420,6 @@ def _connect_terminal(terminal, child, woken):
             pass  # the terminal is gone
         signal.signal(signal.SIGWINCH, signal.SIG_DFL)
         os.close(terminal)
-        os.close(end)
 
 
 def _write_all(descriptor, data):

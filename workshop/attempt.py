@@ -15,11 +15,11 @@ from workshop.command import FAILED, Failure, Parser, console
 
 def step_of(word, arguments, *options):
     """The command line `workshop WORD [N]`: (its options, the room of step N). N is the next
-    step if there is none."""
+    step if there is none. options: (name, what add_argument() is to know of it)."""
     parser = Parser(prog=f"workshop {word}")
     parser.add_argument("number", nargs="?", metavar="N", help="a step, such as 3")
-    for option, text in options:
-        parser.add_argument(option, action="store_true", help=text)
+    for option, about in options:
+        parser.add_argument(option, **about)
     parsed = parser.parse_args(arguments)
     number = parsed.number or learner.next_step(learner.load())
     try:
@@ -100,8 +100,9 @@ def solve(arguments):
     """`workshop solve N [--write]`: what is between the learner's runtime and the reference;
     with --write the reference takes its place. Before step N has passed, it has to be asked
     for twice."""
-    write = ("--write", "put the reference in the place of your file")
-    options, room = step_of("solve", arguments, write)
+    text = "put the reference in the place of your file"
+    write = {"action": "store_true", "help": text}
+    options, room = step_of("solve", arguments, ("--write", write))
     number = room.name[:2]
     with learner.remembering() as progress:
         told = number in progress["passed"] or number in progress["asked"]

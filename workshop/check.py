@@ -4,6 +4,7 @@ First step N's facts, then, when they hold, those of all steps before. Each is c
 a fence. Exit status 0: all hold, 1: not so, 2: wrong usage.
 """
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -17,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from workshop import fence, learner, look, report
-from workshop.command import FAILED, MISUSED, Failure, Parser, console
+from workshop.attempt import step_of
+from workshop.command import FAILED, MISUSED, Failure, console
 from workshop.fence import PROJECT, RUNTIME
 
 import linux  # found through fence
@@ -27,19 +29,10 @@ JUNIT = "last.xml"
 
 def main(arguments):
     """Checks, and prints what holds. Returns the exit status."""
-    parser = Parser(prog="workshop check")
-    parser.add_argument("number", nargs="?", metavar="N", help="a step, such as 3")
-    parser.add_argument(
-        "--alone", action="store_true", help="without the steps before it"
-    )
-    parser.add_argument("--only", metavar="WORD", help="facts with this in their name")
-    options = parser.parse_args(arguments)
-    try:
-        number = learner.room(options.number).name[:2] if options.number else None
-    except Failure as error:
-        parser.error(str(error))
-    number = number or learner.next_step(learner.load())
-    return check(number, options.only, options.alone)
+    alone = {"action": "store_true", "help": "without the steps before it"}
+    only = {"metavar": "WORD", "help": "facts with this in their name"}
+    options, room = step_of("check", arguments, ("--alone", alone), ("--only", only))
+    return check(room.name[:2], options.only, options.alone)
 
 
 def check(number, only=None, alone=False):
@@ -81,9 +74,7 @@ def remember(number, facts, source, junit):
     learner.write(learner.STATE / "last.json", json.dumps(last, indent=1).encode())
     learner.write(learner.STATE / JUNIT, junit)
     if all(fact["holds"] for fact in facts):
-        counts = {fact["step"]: 0 for fact in facts}
-        for fact in facts:
-            counts[fact["step"]] += 1
+        counts = collections.Counter(fact["step"] for fact in facts)
         learner.record(number, counts, source)
 
 
@@ -193,9 +184,9 @@ def explain(fact, findings, out):
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(overflow="fold")
-    for word, key in ("expected", "expected"), ("happened", "happened"):
-        if fact.get(key):
-            rows.add_row(f"    {word}", Text(plain(fact[key])))
+    for word in "expected", "happened":
+        if fact.get(word):
+            rows.add_row(f"    {word}", Text(plain(fact[word])))
     if fact.get("command"):
         rows.add_row("    command", Text(plain(fact["command"])))
         said = plain(fact["said"])
@@ -204,7 +195,7 @@ def explain(fact, findings, out):
     if fact.get("assertion"):
         rows.add_row("    the test", Text(f"{fact['where']}  {fact['assertion']}"))
     if fact.get("why"):
-        rows.add_row("    why", Text(" ".join(fact["why"].split())))
+        rows.add_row("    why", Text(fact["why"]))
     number = int(fact["step"])
     hint = findings[0] if findings else f"`workshop hint {number}` has one."
     rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))

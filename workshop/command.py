@@ -1,7 +1,11 @@
-"""What the guide's commands have in common: a command line, and errors in one line."""
+"""What the guide's commands have in common: a command line, keys that count at once, and
+errors in one line."""
 
 import argparse
+import contextlib
 import sys
+import termios
+import tty
 
 from rich.console import Console
 
@@ -49,3 +53,17 @@ def printable(text):
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
+
+
+@contextlib.contextmanager
+def keys_one_by_one():
+    """A terminal that hands over each key at once, in the block."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(0)
+    tty.setcbreak(0)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)

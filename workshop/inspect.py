@@ -20,9 +20,7 @@ import shlex
 import socket
 import subprocess
 import sys
-import termios
 import textwrap
-import tty
 from collections import namedtuple
 from itertools import zip_longest
 from pathlib import Path
@@ -34,7 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workshop import containers, images
-from workshop.command import Failure, Parser, printable
+from workshop.command import Failure, Parser, keys_one_by_one, printable
 
 KINDS = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"]  # of namespaces
 CGROUPS = "/sys/fs/cgroup"
@@ -96,20 +94,19 @@ def main(arguments):
 
 def watch(container, console):
     """Shows the picture anew every second, until the container ends or somebody types q."""
-    before = termios.tcgetattr(0)
     hint = " (q leaves)"
     picture = drawing(look(container), hint)
     try:
-        tty.setcbreak(0)  # a key counts at once
-        with Live(picture, console=console, auto_refresh=False) as live:
+        with (
+            keys_one_by_one(),
+            Live(picture, console=console, auto_refresh=False) as live,
+        ):
             while _key(REFRESH) not in "qQ\x04":
                 live.update(drawing(look(container), hint), refresh=True)
     except KeyboardInterrupt:
         pass
     except Ended as error:
         console.print(Text(f"{error}. This was the last picture."))
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def _key(seconds):

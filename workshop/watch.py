@@ -7,28 +7,26 @@ watches a folder that is shared with another machine is told of nothing by inoti
 import contextlib
 import select
 import sys
-import termios
 import time
-import tty
 
 from workshop import check, learner
 from workshop.attempt import step_of
-from workshop.command import Failure, console, printable
+from workshop.command import Failure, console, keys_one_by_one, printable
 
 PAUSE = 0.25  # seconds
 
 
 def main(arguments):
     """Returns the exit status, 0, when it is told to end."""
-    options, _ = step_of("watch", arguments)
+    options, room = step_of("watch", arguments)
     out = console()
     with keys_one_by_one(), contextlib.suppress(KeyboardInterrupt):
         seen = None
         while True:
             seen = content()
-            number = learner.next_step(learner.load())
-            if options.number:
-                number = learner.room(options.number).name[:2]
+            number = room.name[:2]
+            if not options.number:  # it moves on when a step has passed
+                number = learner.next_step(learner.load())
             out.rule(f"step {number}, {time.strftime('%H:%M:%S')}")
             try:
                 check.check(number)
@@ -68,17 +66,3 @@ def wait(seen):
             time.sleep(PAUSE / 2)  # an editor may still be writing
             if content() == now:
                 return True
-
-
-@contextlib.contextmanager
-def keys_one_by_one():
-    """A terminal that hands over each key at once, in the block."""
-    if not sys.stdin.isatty():
-        yield
-        return
-    before = termios.tcgetattr(0)
-    tty.setcbreak(0)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)

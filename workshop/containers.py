@@ -4,7 +4,7 @@ import os
 from collections import namedtuple
 from pathlib import Path
 
-from workshop import images
+from workshop import images, proc
 from workshop.command import Failure
 
 CONTAINERS = images.STATE / "containers"
@@ -27,7 +27,7 @@ def find(word):
     """The Container whose runtime or first process has this pid. Failure: there is none."""
     if not (word.isascii() and word.isdigit()):
         raise Failure(f"{word!r} is not a pid, the runtime's or the container's")
-    for runtime in (int(word), _parent(word)):
+    for runtime in (int(word), proc.parent(word)):
         upper = CONTAINERS / str(runtime) / "upper"
         if upper.is_dir() and is_runtime(runtime):
             pid = first_process(runtime)
@@ -39,26 +39,13 @@ def find(word):
 def first_process(runtime):
     """The pid of a runtime's container: its child in another pid namespace; None: it has
     ended, or not yet begun."""
-    try:
-        words = Path(f"/proc/{runtime}/task/{runtime}/children").read_text().split()
-    except OSError:
-        return None
-    for pid in words:
+    for pid in proc.children(runtime):
         try:
-            if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
-                return int(pid)
+            if proc.namespace("pid", pid) != proc.namespace("pid"):
+                return pid
         except OSError:
             continue  # has ended just now
     return None
-
-
-def _parent(pid):
-    """The pid of a process's parent, 0 if there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(text.rpartition(")")[2].split()[1])
 
 
 def _image(runtime):

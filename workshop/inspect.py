@@ -31,7 +31,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from workshop import containers, images
+from workshop import containers, images, proc
 from workshop.command import Failure, Parser, keys_one_by_one, printable
 
 KINDS = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"]  # of namespaces
@@ -56,10 +56,6 @@ Container = namedtuple("Container", "runtime pid command")
 # inside: its pid in the innermost pid namespace; uid: as the host has it; both of the host
 # are ours, see pid_namespaces(7) and user_namespaces(7).
 Process = namedtuple("Process", "pid parent inside uid command")
-
-# A line of mountinfo, proc_pid_mountinfo(5). device: the number of the filesystem; root: what
-# of it is shown there.
-Mount = namedtuple("Mount", "device root target options kind source data")
 
 # What the picture is made of: name of a row, whether the container has this for its own, and
 # the lines of the host's side and of the container's.
@@ -149,9 +145,9 @@ def running():
     """The Containers of all container.py that run."""
     found = []
     for runtime in sorted(_pids()):
-        words = _words(runtime)
+        words = proc.words(runtime)
         # A child that has not become its command yet has the words of its parent.
-        if _is_runtime(words) and words != _words(_parent(runtime)):
+        if _is_runtime(words) and words != proc.words(proc.parent(runtime)):
             pid = _first_process(runtime)
             found += [Container(runtime, pid, words)] if pid else []
     return found
@@ -169,8 +165,7 @@ def _first_process(runtime):
     that end soon."""
     if pid := containers.first_process(runtime):
         return pid
-    children = _read(f"/proc/{runtime}/task/{runtime}/children").split()
-    return int(children[0]) if children else None
+    return next(iter(proc.children(runtime)), None)
 
 
 def _with_pid(pid, found):
@@ -182,8 +177,8 @@ def _with_pid(pid, found):
         for container in found:
             if above == container.pid or pid == container.runtime:
                 return container
-        above = _parent(above)
-    return Container(_parent(pid), pid, _words(pid))
+        above = proc.parent(above)
+    return Container(proc.parent(pid), pid, proc.words(pid))
 
 
 def host_name(container):
@@ -230,7 +225,7 @@ def _look(container):
             [f"{total} processes, of these:", *_listed(family, _outside)],
             [_count(len(family), "process"), *_listed(family, _inside(pid))],
         ),
-        "mnt": ([_count(len(mounts("self")), "mount")], mounts_inside(pid)),
+        "mnt": ([_count(len(proc.mounts("self")), "mount")], mounts_inside(pid)),
         "net": (_some(network), _some(its_network)),
         "user": (users(os.getpid()), users(pid)),
         "cgroup": ([], []),
@@ -238,7 +233,7 @@ def _look(container):
     }
     groups = []
     for kind, (host, inside) in sides.items():
-        ours, theirs = namespace(kind), namespace(kind, pid)
+        ours, theirs = proc.namespace(kind), proc.namespace(kind, pid)
         if ours == theirs:
             inside = ["shared with the host", *(inside[1:] if kind == "pid" else [])]
         host = [f"{ours:<11} {host[0] if host else ''}", *host[1:]]
@@ -256,11 +251,6 @@ def _told(container):
     while _is_runtime(words[1:]):
         words = words[1:]
     return shlex.join(words)
-
-
-def namespace(kind, pid="self"):
-    """The number of a process's namespace: the inode of /proc/PID/ns/KIND. namespaces(7)"""
-    return int(os.readlink(f"/proc/{pid}/ns/{kind}").partition("[")[2][:-1])
 
 
 def surroundings(pid):
@@ -303,7 +293,7 @@ def _other_end(index):
     words about a veth(4), and about the bridge that it is plugged into."""
     with contextlib.suppress(OSError):
         device = Path("/sys/class/net", socket.if_indextoname(index))
-        if _read(device / "iflink") != _read(device / "ifindex"):
+        if proc.read(device / "iflink") != proc.read(device / "ifindex"):
             bridge = device / "master"
             words = ["to", device.name]
             return words + (["in", bridge.readlink().name] if bridge.exists() else [])
@@ -315,28 +305,28 @@ def processes(first):
     family, and those that somebody has sent into its pid namespace."""
     known, all_pids = {}, sorted(_pids())
     for pid in all_pids:
-        lines = _read(f"/proc/{pid}/status").splitlines()
+        lines = proc.read(f"/proc/{pid}/status").splitlines()
         status = {
             key: value.split() for key, _, value in (x.partition(":") for x in lines)
         }
         if "NSpid" in status:
-            words = shlex.join(_words(pid)) or f"[{' '.join(status['Name'])}]"
+            words = shlex.join(proc.words(pid)) or f"[{' '.join(status['Name'])}]"
             inside, uid = int(status["NSpid"][-1]), int(status["Uid"][1])
             known[pid] = Process(pid, int(status["PPid"][0]), inside, uid, words)
     family = set()
-    its_own = namespace("pid", first) != namespace("pid")
+    its_own = proc.namespace("pid", first) != proc.namespace("pid")
     for pid in known:
         above = pid
         while above in known and above != first and above not in family:
             above = known[above].parent
-        if above in known or (its_own and _is_in(pid, namespace("pid", first))):
+        if above in known or (its_own and _is_in(pid, proc.namespace("pid", first))):
             family.add(pid)
     return [known[pid] for pid in sorted(family)], len(all_pids)
 
 
 def _is_in(pid, pid_namespace):
     try:
-        return namespace("pid", pid) == pid_namespace
+        return proc.namespace("pid", pid) == pid_namespace
     except OSError:
         return False
 
@@ -365,25 +355,10 @@ def _inside(pid):
     return line
 
 
-def mounts(pid):
-    """The Mounts in the table of a process, as far as it can reach them."""
-    found = []
-    for line in _read(f"/proc/{pid}/mountinfo").splitlines():
-        fields, _, rest = line.partition(" - ")
-        words = [_unescape(word) for word in [*fields.split()[2:6], *rest.split(" ")]]
-        found.append(Mount(*words))
-    return found
-
-
-def _unescape(word):
-    """A word of mountinfo, where a space is \\040."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
-
-
 def mounts_inside(pid):
     """Lines about a container's mounts: how many, and those that the host does not have, by
     type of filesystem."""
-    table, known = mounts(pid), {mount[:4] for mount in mounts("self")}
+    table, known = proc.mounts(pid), {mount[:4] for mount in proc.mounts("self")}
     its_own = [mount for mount in table if mount[:4] not in known]
     lines = [_count(len(table), "mount")]
     if os.readlink(f"/proc/{pid}/root") != "/":
@@ -426,12 +401,12 @@ def _mapped(name, line):
 
 def _map(path):
     """The lines of a uid_map or gid_map: (id inside, id outside, how many)."""
-    return [tuple(map(int, line.split())) for line in _read(path).splitlines()]
+    return [tuple(map(int, line.split())) for line in proc.read(path).splitlines()]
 
 
 def clocks(pid):
     """Lines about how a process's clocks are set apart. time_namespaces(7)"""
-    words = _read(f"/proc/{pid}/timens_offsets").split()
+    words = proc.read(f"/proc/{pid}/timens_offsets").split()
     clocks = zip(words[::3], words[1::3], strict=True)
     return [
         f"{clock} {int(seconds):+} s" for clock, seconds in clocks if seconds != "0"
@@ -443,8 +418,8 @@ def clocks(pid):
 
 def limits(container):
     """The Group about a container's cgroup: limits and use. cgroups(7)"""
-    ours, theirs = cgroup(container.runtime), cgroup(container.pid)
-    memory = dict(line.split()[:2] for line in _read("/proc/meminfo").splitlines())
+    ours, theirs = proc.cgroup(container.runtime), proc.cgroup(container.pid)
+    memory = dict(line.split()[:2] for line in proc.read("/proc/meminfo").splitlines())
     total, free = (int(memory[f"Mem{word}:"]) << 10 for word in ("Total", "Available"))
     host = [ours, f"{_bytes(total - free)} of {_bytes(total)} memory"]
     host += [f"{os.cpu_count()} CPUs"]
@@ -466,25 +441,19 @@ def limits(container):
     return Group("limits", True, host, inside)
 
 
-def cgroup(pid):
-    """The path of a process's cgroup, as we see it, of version 2."""
-    found = re.search(r"^0::(.*)$", _read(f"/proc/{pid}/cgroup"), re.MULTILINE)
-    return found[1] if found else ""
-
-
 def tightest(path, what):
     """(use, limit, events) of memory or pids in a cgroup: of the one, from there up to the
     root, whose limit is the lowest. use is None where it is not counted, limit where there
     is none."""
     found = []
     for directory in _up(path):
-        limit = _read(directory / f"{what}.max").strip()
+        limit = proc.read(directory / f"{what}.max").strip()
         if limit.isdigit():
             found.append((int(limit), directory))
     limit, directory = min(found, default=(None, Path(CGROUPS + path)))
-    use = _read(directory / f"{what}.current").strip()
+    use = proc.read(directory / f"{what}.current").strip()
     events = dict(
-        line.split() for line in _read(directory / f"{what}.events").splitlines()
+        line.split() for line in proc.read(directory / f"{what}.events").splitlines()
     )
     return int(use) if use else None, limit, events
 
@@ -492,12 +461,12 @@ def tightest(path, what):
 def processor_time(path):
     """A line about how much processor time a cgroup may use, and has used; "" where it is
     not counted."""
-    words = dict(x.split() for x in _read(f"{CGROUPS}{path}/cpu.stat").splitlines())
+    words = dict(x.split() for x in proc.read(f"{CGROUPS}{path}/cpu.stat").splitlines())
     if "usage_usec" not in words:
         return ""
     shares = []
     for directory in _up(path):
-        quota, _, period = _read(directory / "cpu.max").strip().partition(" ")
+        quota, _, period = proc.read(directory / "cpu.max").strip().partition(" ")
         if quota.isdigit():
             shares.append(int(quota) / int(period))
     allowed = f"{min(shares):g}" if shares else "all"
@@ -514,7 +483,8 @@ def _up(path):
 
 def layers(container):
     """The Group about what a container's files lie on."""
-    host = [f"{m.kind} on {m.source}" for m in mounts("self") if m.target == "/"][-1:]
+    ours = [mount for mount in proc.mounts("self") if mount.target == "/"]
+    host = [f"{mount.kind} on {mount.source}" for mount in ours[-1:]]
     pid = container.pid
     with contextlib.suppress(Failure):
         overlay = containers.find(str(pid))
@@ -524,8 +494,9 @@ def layers(container):
     directory = os.readlink(f"/proc/{pid}/root")  # read, and not followed
     if directory != "/":
         return Group("layers", True, host, [f"none: chroot to {directory}"])
-    roots = [mount for mount in mounts(pid) if mount.target == "/"]
-    if namespace("mnt", pid) == namespace("mnt") or not roots or roots[-1].root == "/":
+    roots = [mount for mount in proc.mounts(pid) if mount.target == "/"]
+    is_shared = proc.namespace("mnt", pid) == proc.namespace("mnt")
+    if is_shared or not roots or roots[-1].root == "/":
         return Group("layers", False, host, ["shared with the host"])
     mapped = "idmapped" in roots[-1].options.split(",")
     inside = ["none: what it writes is written to", roots[-1].root]
@@ -645,26 +616,6 @@ def listing():
 
 def _pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _read(path):
-    """A file's text; "" if it is not there, or its process has just ended."""
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _words(pid):
-    """The command line of a process."""
-    text = _read(f"/proc/{pid}/cmdline").removesuffix("\0")
-    return text.split("\0") if text else []
-
-
-def _parent(pid):
-    """The pid of a process's parent; 0: it has none, or has ended."""
-    found = re.search(r"^PPid:\t(\d+)$", _read(f"/proc/{pid}/status"), re.MULTILINE)
-    return int(found[1]) if found else 0
 
 
 def _count(number, thing):

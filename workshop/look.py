@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from workshop import fence
+from workshop import fence, proc
 from workshop.fence import PROJECT, RUNTIME
 
 # (the step that adds it, its name in /proc/PID/ns, the flag).
@@ -49,22 +49,11 @@ class Seen:
     def __init__(self, runtime, pid):
         self.runtime, self.pid = runtime, pid
         self.proc = Path(f"/proc/{pid}")
-        lines = (self.proc / "mountinfo").read_text().splitlines()
-        self.mounts = [Mount(line) for line in lines]
+        self.mounts = proc.mounts(pid)
 
     def mounted(self, target):
         """The topmost mount on target, or None."""
         return next((m for m in reversed(self.mounts) if m.target == target), None)
-
-
-class Mount:
-    """A line of /proc/PID/mountinfo, proc_pid_mountinfo(5)."""
-
-    def __init__(self, line):
-        first, _, last = line.partition(" - ")
-        words = first.split()
-        self.target, self.options, self.tags = words[4], words[5].split(","), words[6:]
-        self.type, self.source, self.data = last.split(" ", 2)
 
 
 def findings(number, bench, seconds):
@@ -107,14 +96,11 @@ def isolation(bench, seconds):
             kind for _, kind, _ in NAMESPACES if seen and not is_shared(seen, kind)
         ]
         return {
-            kind: [numbered("self", kind), numbered(seen.pid, kind)] for kind in kinds
+            kind: [proc.namespace(kind), proc.namespace(kind, seen.pid)]
+            for kind in kinds
         }
 
     return fence.run(compare, bench, seconds + 20)[0] or {}
-
-
-def numbered(pid, kind):
-    return re.search(r"\d+", os.readlink(f"/proc/{pid}/ns/{kind}"))[0]
 
 
 def start(usage, seconds):
@@ -139,8 +125,8 @@ def start(usage, seconds):
     end, pid, child = time.monotonic() + seconds, None, None
     while pid is None and process.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
-        for child in children(process.pid):
-            if cmdline(child)[:1] == ["sleep"]:
+        for child in proc.children(process.pid):
+            if proc.words(child)[:1] == ["sleep"]:
                 pid = child
     if process.poll() is not None:
         os.lseek(errors, 0, os.SEEK_SET)
@@ -200,8 +186,7 @@ def namespaces(seen, number):
 
 def is_shared(seen, kind):
     """Whether a container has its runtime's namespace."""
-    inside, outside = (f"/proc/{p}/ns/{kind}" for p in (seen.pid, seen.runtime))
-    return os.readlink(inside) == os.readlink(outside)
+    return proc.namespace(kind, seen.pid) == proc.namespace(kind, seen.runtime)
 
 
 def host_name(seen, number):
@@ -236,11 +221,11 @@ def mount_table(seen, number):
         )
     for target, kind in MOUNTS.items():
         mount = seen.mounted(target)
-        if mount is None or mount.type != kind:
+        if mount is None or mount.kind != kind:
             yield f"nothing of type {kind} is mounted on {target} inside."
-        elif target != "/sys" and "nosuid" not in mount.options:
+        elif target != "/sys" and "nosuid" not in mount.options.split(","):
             yield f"{target} is mounted without linux.MS_NOSUID."
-        elif target == "/sys" and "ro" not in mount.options:
+        elif target == "/sys" and "ro" not in mount.options.split(","):
             yield "/sys can be written to: it is to be mounted with linux.MS_RDONLY."
     for option, target in ("mode=755", "/dev"), ("ptmxmode=666", "/dev/pts"):
         mount = seen.mounted(target)
@@ -309,7 +294,7 @@ def cgroup(seen, number):
         if number == "06":
             yield "this machine has no cgroup v2: step 06 needs it. `workshop doctor` tells more."
         return
-    place = (seen.proc / "cgroup").read_text().strip().partition("::")[2]
+    place = proc.cgroup(seen.pid)
     expected = f"/workshop/{seen.runtime}"
     if place != expected:
         yield (
@@ -331,8 +316,8 @@ def cgroup(seen, number):
 
 def layers(seen, number):
     root = seen.mounted("/")
-    if root.type != "overlay":
-        yield f"its root is of type {root.type}, not overlay: is the stack mounted on /mnt?"
+    if root.kind != "overlay":
+        yield f"its root is of type {root.kind}, not overlay: is the stack mounted on /mnt?"
         return
     options = dict(word.partition("=")[::2] for word in root.data.split(","))
     if "upperdir" not in options:
@@ -348,18 +333,3 @@ def nsenter(pid, *words):
     """What a command prints in a namespace of the container's."""
     command = ["nsenter", "--target", str(pid), *words]
     return subprocess.run(command, capture_output=True, text=True).stdout
-
-
-def children(pid):
-    try:
-        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [int(word) for word in words]
-
-
-def cmdline(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
-        return []

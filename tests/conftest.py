@@ -3,10 +3,12 @@
 
 import os
 import pathlib
+import random
 import re
+import signal
 
 import pytest
-from runtime import STEPS, Runtime, nothing_left_behind, shell
+from runtime import STEPS, Runtime, nothing_left_behind, processes_with, shell
 
 NUMBER = re.compile(r"test_(\d\d)_")
 
@@ -68,6 +70,15 @@ def image(tmp_path):
     """A root filesystem of the test's own: a copy of busybox's."""
     shell(f"cp -a /var/lib/workshop/rootfs/busybox {tmp_path}/root")
     return tmp_path / "root"
+
+
+@pytest.fixture
+def seconds():
+    """A time to sleep that no other process sleeps; whoever does is ended afterwards."""
+    text = f"1000.{random.randint(10**6, 10**7)}"
+    yield text
+    for pid in processes_with(text):
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

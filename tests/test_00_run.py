@@ -123,6 +123,23 @@ def test_command_dies_with_its_runtime(runtime):
     runtime.sweep()
 
 
+def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, seconds):
+    """prctl(2): a change of user cancels PR_SET_PDEATHSIG; so the runtime is guarded by
+    one more process."""
+    command = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", seconds]
+    argv = runtime.argv(*command, image="debian")
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    try:
+        sleeps = f"pgrep -fx 'sleep {seconds}'"
+        assert eventually(lambda: shell(sleeps, check=False).out), argv
+        time.sleep(0.3)  # it is the death of one that has run for a while that matters
+    finally:
+        process.kill()
+        process.wait(10)
+    assert eventually(lambda: not processes_with(seconds)), argv
+    runtime.sweep()
+
+
 def test_no_descriptor_but_stdio_is_inherited(runtime):
     """close_range(2): an open file is a way out of every container. process.execute
     closes all but three."""

@@ -5,7 +5,6 @@ import random
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 from runtime import eventually, namespace, processes_with, shell
@@ -18,15 +17,6 @@ def victim():
     yield process
     process.kill()
     process.wait()
-
-
-@pytest.fixture
-def seconds():
-    """A time to sleep that no other process sleeps; whoever does is ended afterwards."""
-    text = f"1000.{random.randint(10**6, 10**7)}"
-    yield text
-    for pid in processes_with(text):
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_command_is_pid_1(runtime):
@@ -53,24 +43,6 @@ def test_one_process_has_two_pids(runtime):
             str(box.pid),
             "1",
         ]
-
-
-def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, seconds):
-    """prctl(2): a change of user cancels PR_SET_PDEATHSIG; so the runtime is guarded by
-    one more process."""
-    # The kernel forgets PR_SET_PDEATHSIG when a process changes its user id: prctl(2).
-    command = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", seconds]
-    argv = runtime.argv(*command, image="debian")
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
-    try:
-        sleeps = f"pgrep -fx 'sleep {seconds}'"
-        assert eventually(lambda: shell(sleeps, check=False).out), argv
-        time.sleep(0.3)  # it is the death of one that has run for a while that matters
-    finally:
-        process.kill()
-        process.wait(10)
-    assert eventually(lambda: not processes_with(seconds)), argv
-    runtime.sweep()
 
 
 def test_namespace_is_new(runtime):

@@ -138,7 +138,8 @@ class Running:
     """A container whose shell waits for lines; .pid is its first process on the host."""
 
     def __init__(self, runtime, script, popen, options):
-        self.argv = runtime.argv("sh", "-c", f"{script}\nexec sh", **options)
+        words = ("sh", "-c", f"{script}\nexec sh") if script else ("sh",)
+        self.argv = runtime.argv(*words, **options)
         self.process = subprocess.Popen(
             self.argv,
             stdin=subprocess.PIPE,
@@ -152,8 +153,9 @@ class Running:
         """Run a line in the container. Returns what it prints, stderr too, and for a status
         other than 0 a last line with it."""
         mark = f"--{time.monotonic_ns()}--"
-        self.process.stdin.write(f"{line}\necho {mark} $?\n".encode())
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as is told below
+            self.process.stdin.write(f"{line}\necho {mark} $?\n".encode())
+            self.process.stdin.flush()
         pattern = re.compile(rf"(.*?){mark} (\d+)\n", re.DOTALL)
         end = time.monotonic() + LIMIT
         while not (match := pattern.match(self.seen)):
@@ -161,7 +163,13 @@ class Running:
                 [self.process.stdout], [], [], end - time.monotonic()
             )[0]
             got = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-            assert got, f"{shlex.join(self.argv)}: no answer to {line!r}: {self.seen!r}"
+            if not got:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(1)
+                said = self.seen or f"no answer to {line!r}"
+                raise AssertionError(
+                    Result(self.argv, self.process.returncode, said, "")
+                )
             self.seen += got.decode(errors="replace")
         self.seen = self.seen[match.end() :]
         return match[1] + ("" if match[2] == "0" else f"status {match[2]}\n")

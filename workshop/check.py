@@ -25,6 +25,7 @@ from workshop.fence import PROJECT, RUNTIME
 import linux  # found through fence
 
 JUNIT = "last.xml"
+SHEBANG = "#!/usr/bin/python3 -S"
 
 
 def main(arguments):
@@ -86,6 +87,13 @@ def ready():
     source, name = learner.source(), learner.shown()
     if not os.access(learner.CONTAINER, os.X_OK):
         raise Failure(f"{name} cannot be executed: chmod +x {learner.CONTAINER}")
+    first = source.partition(b"\n")[0]
+    if first.endswith(b"\r"):
+        # To the kernel the \r is a part of the interpreter's name.
+        raise Failure(
+            f"{name} has the line ends of Windows (CRLF), with which Linux does not start it: "
+            f"sed -i 's/\\r$//' {learner.CONTAINER}, and have your editor write LF"
+        )
     try:
         compile(source, name, "exec")
     except SyntaxError as error:
@@ -94,6 +102,11 @@ def ready():
         raise Failure(f"{where}: {error.msg}{f': {line}' if line else ''}") from None
     except ValueError as error:  # null bytes
         raise Failure(f"{name}: {error}") from None
+    if not first.startswith(b"#!"):
+        raise Failure(
+            f"the first line of {name} names no interpreter: "
+            f"it should be {SHEBANG}, with nothing before it"
+        )
     return source
 
 
@@ -112,10 +125,10 @@ def first_run(bench):
             what = "ended all that was around it"
         raise Failure(f"`{name} --help` {what}, and was ended")
     if told["status"] != 0 or not told["out"].startswith("usage: "):
-        lines = (told["err"].strip() or told["out"].strip()).splitlines()
-        last = lines[-1][:200] if lines else "it says nothing"
+        said = told["err"].strip() or told["out"].strip() or "it says nothing"
         raise Failure(
-            f"`{name} --help` should print its usage; status {told['status']}: {last}"
+            f"`{name} --help` should print its usage; status {told['status']}"
+            f"{look.where_raised(said)}: {said.splitlines()[-1][:200]}"
         )
     return time.monotonic() - begin
 
@@ -184,14 +197,14 @@ def explain(fact, findings, out):
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(overflow="fold")
-    for word in "expected", "happened":
-        if fact.get(word):
-            rows.add_row(f"    {word}", Text(plain(fact[word])))
     if fact.get("command"):
         rows.add_row("    command", Text(plain(fact["command"])))
         said = plain(fact["said"])
         status = f"status {fact['status']}" + (f": {said}" if said else "")
         rows.add_row("    it said", Text(status))
+    for word in "expected", "happened":
+        if fact.get(word):
+            rows.add_row(f"    {word}", Text(plain(fact[word])))
     if fact.get("assertion"):
         rows.add_row("    the test", Text(f"{fact['where']}  {fact['assertion']}"))
     if fact.get("why"):

@@ -152,7 +152,7 @@ class Listener:
             raise Failed
 
 
-TOLD = pytest.StashKey()
+TOLD, LAST = pytest.StashKey(), pytest.StashKey()
 
 
 def pytest_assertrepr_compare(config, op, left, right):
@@ -174,21 +174,23 @@ def pytest_runtest_call(item):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     yield
-    if call.excinfo is None or TOLD in item.stash:
-        return
     from runtime import Result
 
-    entries = [e for e in call.excinfo.traceback if e.path == item.path]
-    entry = entries[-1] if entries else call.excinfo.traceback[-1]
-    told = {"where": f"{entry.path.name}:{entry.lineno + 1}"}
-    told["assertion"] = " ".join(str(entry.statement).split())
+    if call.when == "call":
+        item.stash[LAST] = Result.last  # what follows puts the host back
+    if call.excinfo is None or TOLD in item.stash:
+        return
+    told = {}
+    if entries := [e for e in call.excinfo.traceback if e.path == item.path]:
+        told["where"] = f"{item.path.name}:{entries[-1].lineno + 1}"
+        told["assertion"] = " ".join(str(entries[-1].statement).split())
     if call.excinfo.errisinstance(AssertionError) and _compared:
         told |= in_words(*_compared[0])
     else:
         lines = str(call.excinfo.value).strip().splitlines() or [call.excinfo.typename]
         if not lines[0].startswith("command:"):  # a Result, which is told below
             told["happened"] = lines[0].removeprefix("AssertionError: ")
-    if last := Result.last:
+    if last := item.stash.get(LAST, None):
         told |= {"command": " ".join(map(str, last.argv)), "status": last.status}
         told["said"] = (last.err.strip() or last.out.strip())[-600:]
     item.stash[TOLD] = told

@@ -158,8 +158,12 @@ def workbench(source):
     (bench / "steps").symlink_to(PROJECT / "steps")
     (bench / "my/container.py").write_bytes(source)
     (bench / "my/container.py").chmod(0o755)
-    if (STATE / "rootfs/busybox").is_dir():  # debian's is too large to copy
-        subprocess.run(["cp", "-a", STATE / "rootfs/busybox", bench], check=True)
+    # busybox is a copy; debian's is too large for that, and only a mount point here.
+    for root in STATE.glob("rootfs/*"):
+        (bench / "rootfs" / root.name).mkdir(parents=True)
+    if (STATE / "rootfs/busybox").is_dir():
+        copy = ["cp", "-a", STATE / "rootfs/busybox", bench / "rootfs"]
+        subprocess.run(copy, check=True)
     try:
         yield bench
     finally:
@@ -315,8 +319,13 @@ def _build(scratch, bench, limited):
     for source in "containers", "layers", "images":
         os.makedirs(STATE / source, 0o755, exist_ok=True)
         _show(scratch / source, STATE / source)
-    if (bench / "busybox").is_dir():
-        _show(bench / "busybox", STATE / "rootfs/busybox")
+    # debian becomes a mount point here. busybox stays a plain directory, as both are without
+    # a fence: pivot_root(2) refuses one that was not mounted first.
+    for root in STATE.glob("rootfs/*"):
+        if root.name != "busybox":
+            _show(root, bench / "rootfs" / root.name)
+    if (bench / "rootfs").is_dir():
+        _show(bench / "rootfs", STATE / "rootfs")
     _show(scratch / "tmp", "/tmp")
     _show(scratch / "var", "/var/tmp")
     linux.mount("fence", SCRATCH, "tmpfs")  # nobody sees the others

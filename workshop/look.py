@@ -2,6 +2,7 @@
 fence, and compares what the kernel says of that command with what a step should have made of it.
 """
 
+import collections
 import os
 import re
 import stat
@@ -39,8 +40,10 @@ LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": "0", "pids.max": "32"}
 LIMITS |= {"cpu.max": "50000 100000"}
 
 
-# With a mount table apart: it may ruin its own, but not that of who looks.
-APART = ["unshare", "--mount", "sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"]
+# With a mount table apart: it may ruin its own, but not that of who looks. And with a group
+# that is to be dropped.
+APART = ["setpriv", "--groups=6", "unshare", "--mount"]
+APART += ["sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"]
 
 
 class Seen:
@@ -68,14 +71,14 @@ def findings(number, bench, seconds):
 
 def look(number, seconds):
     """Behind the fence: the sentences."""
-    usage = fence.watched([str(RUNTIME), "--help"], seconds)["out"]
+    usage, name = fence.watched([str(RUNTIME), "--help"], seconds)["out"], os.uname()[1]
     missing = [w for step, w in WORDS if step <= number and w.split()[0] not in usage]
     if missing:
         return [f"{missing[0]} is not in USAGE, from which the command line is read."]
     seen, why_not = start(usage, seconds)
     if seen is None:
         return [why_not]
-    told = []
+    told = list(host(seen, name))
     rules = [namespaces, host_name, mount_table, network, users, cgroup, layers]
     for step, rule in zip(
         ["00", "01", "03", "04", "05", "06", "07"], rules, strict=True
@@ -138,32 +141,40 @@ def start(usage, seconds):
     return Seen(process.pid, pid), None
 
 
+NO_ROOT = (
+    "the kernel refuses what child does: it is not root of its map yet. os.setgid(0) and "
+    "os.setuid(0) come before, after process.await_parent()."
+)
 REFUSED = {  # what the kernel refuses on the way, and what is most often behind it
     "pivot_root: ": (
-        "The new root has to be a mount point, and / must not be shared any more: is / made "
-        "private first, and the image mounted on /mnt?"
+        "the kernel refuses pivot_root: the new root has to be a mount point, and neither it "
+        "nor / may be shared any more. Is / made private first, with MS_REC as well, and the "
+        "image mounted on /mnt?"
     ),
     "mount_setattr: Invalid argument": (
-        "Is the user namespace's uid_map written before linux.idmapped asks for it?"
+        "the kernel refuses mount_setattr: is the user namespace's uid_map written before "
+        "linux.idmapped asks for it?"
     ),
-    "RTNETLINK answers: Operation not permitted": (
-        "A child that is not root of its map yet, may do nothing: os.setgid(0) and "
-        "os.setuid(0) come before."
-    ),
+    "RTNETLINK answers: Operation not permitted": NO_ROOT,
+    "Value too large for defined data type": NO_ROOT,
 }
 
 
 def why_it_ended(status, said):
     if "Traceback" in said:
-        lines = re.findall(r'container\.py", line (\d+)', said)
-        where = f", line {lines[-1]}" if lines else ""
-        return f"your runtime raises{where}: {said.splitlines()[-1]}"
-    last = said.splitlines()[-1].removeprefix("container.py: ") if said else ""
+        return f"your runtime raises{where_raised(said)}: {said.splitlines()[-1]}"
     for refusal, why in REFUSED.items():
         if refusal in said:
-            return f"it says: {last}. {why}"
+            return why
+    last = said.splitlines()[-1].removeprefix("container.py: ") if said else ""
     told = f"it says: {last}" if last else "it says nothing"
     return f"your runtime ends before the command runs (status {status}); {told}"
+
+
+def where_raised(said):
+    """Of a traceback: the last line of the learner's that is in it, as ", line 12"."""
+    lines = re.findall(r'container\.py", line (\d+)', said)
+    return f", line {lines[-1]}" if lines else ""
 
 
 def why_it_waits(child):
@@ -175,12 +186,39 @@ def why_it_waits(child):
     )
 
 
+def host(seen, name):
+    """What it has done to the host, which was called name."""
+    if os.uname().nodename != name and not is_shared(seen, "uts"):
+        yield (
+            "it has renamed the host: linux.sethostname changes the namespace of who calls it. "
+            "That has to be child, not parent."
+        )
+    before, now = (
+        collections.Counter(mount.target for mount in proc.mounts(pid))
+        for pid in ("self", seen.runtime)
+    )
+    if before != now and not is_shared(seen, "mnt"):
+        place, what = (
+            next(iter(now - before), None),
+            "shows as well what child mounts on",
+        )
+        if place is None:
+            place, what = next(iter(before - now)), "has lost what was mounted on"
+        yield (
+            f"the host {what} {place}: before it changes any mount, child has to make / "
+            "private, with MS_REC and MS_PRIVATE."
+        )
+
+
 def namespaces(seen, number):
     for step, kind, flag in NAMESPACES:
         if step <= number and is_shared(seen, kind):
-            yield (
+            told = (
                 f"your container's {kind} namespace is the host's: is {flag} among the "
-                "flags that process.start gets?"
+            )
+            told += "flags that process.start gets?"
+            yield told + (
+                " A `=` in place of `|=` loses others." if number > "01" else ""
             )
 
 
@@ -275,7 +313,7 @@ def users(seen, number):
         ids = set(re.search(rf"^{line}:\s+(.*)$", status, re.MULTILINE)[1].split())
         if ids != {"100000"}:
             yield f"it is not root of its map ({line} {' '.join(ids)}): {call} in child."
-    if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE) and os.getgroups():
+    if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE):
         yield "it has kept the caller's groups: os.setgroups([]) in child."
     owner = os.stat(seen.proc / "root/bin").st_uid
     if owner != 100000:

@@ -419,6 +419,15 @@ def test_inspect_shows_a_box_beside_the_host(notebook):
     assert "UsageError: no container" in notebook.cell("%inspect nowhere").err
 
 
+def test_diff_of_a_step_is_folded(notebook):
+    shown = notebook.cell("%diff 2").shown[0]
+    assert "\n+NAMESPACES |= linux.CLONE_NEWPID" in shown["text/plain"]
+    page = shown["text/html"]
+    assert page.count("<details") == 1 and "2 lines more, 1 fewer" in page
+    assert "CLONE_NEWPID" not in page.partition("</summary>")[0]
+    assert "UsageError: there is no step 9" in notebook.cell("%diff 9").err
+
+
 def test_no_process_and_no_descriptor_is_left_of_ended_boxes(notebook):
     def ours():  # the kernel's own sockets come and go
         links = [

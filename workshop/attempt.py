@@ -3,7 +3,9 @@
 Whatever they replace, a snapshot of it is kept first: nothing that was typed is lost.
 """
 
+import collections
 import difflib
+import html
 import re
 
 from rich.markdown import Markdown
@@ -73,27 +75,68 @@ def hints_of(room):
 def diff(arguments):
     """`workshop diff N`: what step N changes in the runtime of the step before."""
     _, room = step_of("diff", arguments)
-    index = learner.STEPS.index(room.name)
-    before = learner.STEPS[index - 1] if index else None
-    path = learner.PROJECT / "steps"
-    old = (path / before / "container.py").read_text() if before else ""
-    new = (room / "container.py").read_text()
-    show_diff(
-        old, new, f"steps/{before}" if before else "nothing", f"steps/{room.name}"
-    )
+    console().print(Diff.of_step(room))
     return 0
 
 
-def show_diff(old, new, old_name, new_name):
-    """Prints the difference of two texts, in colour."""
-    lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), old_name, new_name, n=2, lineterm=""
-    )
-    styles = {"---": "bold", "+++": "bold", "@": "cyan", "+": "green", "-": "red"}
-    out = console()
-    for line in lines:
-        style = next((s for start, s in styles.items() if line.startswith(start)), "")
-        out.print(Text(line, style))
+class Diff:
+    """The difference of two texts: in colour for a terminal, folded for a notebook."""
+
+    def __init__(self, old, new, old_name, new_name):
+        lines = old.splitlines(), new.splitlines()
+        self.lines = list(
+            difflib.unified_diff(*lines, old_name, new_name, n=2, lineterm="")
+        )
+        self.name = new_name
+
+    @classmethod
+    def of_step(cls, room):
+        """What a step, given its room, changes in the runtime of the step before."""
+        index = learner.STEPS.index(room.name)
+        before = learner.STEPS[index - 1] if index else None
+        path = learner.PROJECT / "steps"
+        old = (path / before / "container.py").read_text() if before else ""
+        new = (room / "container.py").read_text()
+        return cls(
+            old, new, f"steps/{before}" if before else "nothing", f"steps/{room.name}"
+        )
+
+    def __repr__(self):
+        return "\n".join(self.lines)
+
+    def __rich__(self):
+        return Text("\n").join(Text(line, STYLES[kind(line)]) for line in self.lines)
+
+    def _repr_html_(self):
+        rows = "\n".join(
+            f'<span class="{kind(line)}">{html.escape(line)}</span>'
+            for line in self.lines
+        )
+        kinds = collections.Counter(map(kind, self.lines))
+        return (
+            f"{STYLE}<details class='workshop-diff'><summary>What {self.name} changes: "
+            f"{kinds['added']} lines more, {kinds['removed']} fewer. Try first, then unfold."
+            f"</summary><pre>{rows}</pre></details>"
+        )
+
+
+STYLES = {"file": "bold", "place": "cyan", "added": "green", "removed": "red"}
+STYLES |= {"same": ""}
+STYLE = """
+<style>
+.workshop-diff summary { cursor: pointer; }
+.workshop-diff .file { font-weight: bold; }
+.workshop-diff .place { color: var(--jp-info-color0, #07a); }
+.workshop-diff .added { color: var(--jp-success-color0, #1b5e20); }
+.workshop-diff .removed { color: var(--jp-error-color0, #b71c1c); }
+</style>
+"""
+
+
+def kind(line):
+    """What a line of a unified diff is, a key of STYLES."""
+    starts = {"---": "file", "+++": "file", "@": "place", "+": "added", "-": "removed"}
+    return next((k for start, k in starts.items() if line.startswith(start)), "same")
 
 
 def solve(arguments):
@@ -124,7 +167,8 @@ def solve(arguments):
         print(f"{name} is the reference of step {number}, to the letter.")
         return 0
     old = mine.decode(errors="replace")
-    show_diff(old, reference.decode(), name, f"steps/{room.name}/container.py")
+    path = f"steps/{room.name}/container.py"
+    console().print(Diff(old, reference.decode(), name, path))
     print()
     if options.write:
         learner.replace(reference)

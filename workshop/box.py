@@ -38,7 +38,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path += [str(PROJECT / "steps")]  # so that cells can `import linux`, too
 import linux
 
-from workshop import inspect
+from workshop import attempt, inspect, learner
 from workshop.command import Failure
 
 NAMESPACES = {
@@ -476,6 +476,14 @@ class BoxMagics(Magics):
                 told = ["%%box", word]
                 word = inspect.Container(box._keeper, box.pid, told)
             return inspect.picture(word)
+        except Failure as error:
+            raise UsageError(str(error)) from None
+
+    @line_magic("diff")
+    def diff(self, line):
+        """%diff N: what step N changes in the runtime of the step before, folded."""
+        try:
+            return attempt.Diff.of_step(learner.room(line.strip()))
         except Failure as error:
             raise UsageError(str(error)) from None
 

@@ -159,20 +159,20 @@ def _check_value(option, kind, value):
         digits, factor = value, 1
         if value[-1:].upper() in ("K", "M", "G"):
             digits, factor = value[:-1], 1024 ** (" KMG".index(value[-1].upper()))
-        if not (digits.isascii() and digits.isdigit() and int(digits) * factor > 0):
+        if not (_is_whole(digits) and float(digits) > 0):
             sys.exit(
                 f"{option} takes a number of bytes such as 64M or 1G, not {value!r}"
             )
-        if int(digits) * factor > machine:
+        if float(digits) * factor > machine:
             sys.exit(
                 f"{option} {value} is more than this machine has: {machine >> 20}M"
             )
     if kind == "COUNT":
         with open("/proc/sys/kernel/pid_max") as file:
             machine = int(file.read())
-        if not (value.isascii() and value.isdigit() and int(value) > 0):
+        if not (_is_whole(value) and float(value) > 0):
             sys.exit(f"{option} takes a whole number above 0, not {value!r}")
-        if int(value) > machine:
+        if float(value) > machine:
             sys.exit(f"{option} {value} is more than this machine has: {machine}")
     if kind == "CPUS":
         machine = os.cpu_count()
@@ -184,6 +184,11 @@ def _check_value(option, kind, value):
             sys.exit(f"{option} takes a number from 0.01 on such as 0.5, not {value!r}")
         if number > machine:
             sys.exit(f"{option} {value} is more than this machine has: {machine}")
+
+
+def _is_whole(word):
+    """Whether a word is a whole number; int() refuses thousands of digits, float() does not."""
+    return word.isascii() and word.isdigit()
 
 
 def defer(function, *arguments):
@@ -221,7 +226,8 @@ def _sweep(remove, path):
 def remove_tree(path):
     """Remove a directory and all that is in it. SystemExit: something is mounted there,
     perhaps a part of the host, which must not be removed with it."""
-    mounts = [line.split()[1] for line in read("/proc/self/mounts").splitlines()]
+    # Of what split() and splitlines() take for ends, the kernel escapes only the usual ones.
+    mounts = [line.split(" ")[1] for line in read("/proc/self/mounts").split("\n")[:-1]]
     if any(f"{mount}/".startswith(f"{path}/") for mount in mounts):
         raise SystemExit(f"{path} stays: something is mounted there, see findmnt")
     if os.geteuid() != 0:  # who needs permission to enter even what is their own
@@ -330,6 +336,7 @@ def _guard(child):
 
 def complain(text):
     """Tell the user something in one line on stderr."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     try:
         print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr, flush=True)
     except OSError:
@@ -554,7 +561,7 @@ def run(command, *arguments, input="", hint=""):
 
 def read(path):
     """Returns the text of a file; bytes that are no text are kept as os.fsdecode does."""
-    with open(path, errors="surrogateescape") as file:
+    with open(path, errors="surrogateescape", newline="") as file:
         return file.read()
 
 

@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         """Says what is wrong with the command line. Never returns."""
         usage = " ".join(self.format_usage().split())
-        self.exit(MISUSED, f"{self.prog}: {message}; {usage}\n")
+        self.exit(MISUSED, f"{self.prog}: {printable(message)}; {usage}\n")
 
 
 def call(function, arguments):

@@ -47,8 +47,8 @@ def main(arguments):
 def commit(container, name, below):
     """Makes a layer of the container's upper directory and an image of it and below.
     Returns the layer. Failure: the container has ended, or the name is taken meanwhile."""
-    if any(len(str(layer).split()) != 1 for layer in below):
-        raise Failure(f"{container.image}: a list of layers has no room for blanks")
+    if any(len(str(layer).splitlines()) != 1 for layer in below):
+        raise Failure(f"{container.image}: a list of layers has no room for line ends")
     with shared_layers():
         for leftover in clean.half_made():
             clean.remove_tree(leftover)
@@ -62,7 +62,8 @@ def commit(container, name, below):
             # copied is whole only if that has not begun.
             if containers.first_process(container.runtime) != container.pid:
                 raise Failure(f"the container {container.pid} has ended meanwhile")
-            listing.write_text("".join(f"{path}\n" for path in [layer, *below]))
+            lines = "".join(f"{path}\n" for path in [layer, *below])
+            listing.write_text(lines, errors="surrogateescape")
             copy.rename(layer)
             try:
                 os.link(listing, images.IMAGES / name)  # unless there is one

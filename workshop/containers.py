@@ -27,12 +27,12 @@ def find(word):
     """The Container whose runtime or first process has this pid. Failure: there is none."""
     if not (word.isascii() and word.isdigit()):
         raise Failure(f"{word!r} is not a pid, the runtime's or the container's")
-    for runtime in (int(word), proc.parent(word)):
-        upper = CONTAINERS / str(runtime) / "upper"
-        if upper.is_dir() and is_runtime(runtime):
+    for runtime in (word, str(proc.parent(word))):
+        upper = CONTAINERS / runtime / "upper"
+        if os.path.isdir(upper) and is_runtime(runtime):
             pid = first_process(runtime)
-            if pid is not None and int(word) in (runtime, pid):
-                return Container(runtime, pid, _image(runtime), upper)
+            if pid is not None and word in (runtime, str(pid)):
+                return Container(int(runtime), pid, _image(runtime), upper)
     raise Failure(f"no container of step 07 has the pid {word}")
 
 

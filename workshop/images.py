@@ -48,7 +48,8 @@ def layers_of(image):
         return [Path(os.path.realpath(image))]
     check_name(image)
     try:
-        return [Path(word) for word in (IMAGES / image).read_text().split()]
+        text = (IMAGES / image).read_text(errors="surrogateescape")
+        return [Path(line) for line in text.splitlines()]
     except FileNotFoundError:
         known = ", ".join(names()) or "none"
         raise Failure(f"there is no image {image}; there are: {known}") from None

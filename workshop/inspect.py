@@ -131,7 +131,7 @@ def find(word=None):
             raise Failure("no container runs; start one in another terminal")
         return found[0] if len(found) == 1 else None
     if word.isascii() and word.isdigit():
-        return _with_pid(int(word), found)
+        return _with_pid(word, found)
     named = [container for container in found if host_name(container) == word]
     if len(named) == 1:
         return named[0]
@@ -172,7 +172,7 @@ def _with_pid(pid, found):
     """The one of found that a process belongs to; else just this process."""
     if not os.path.exists(f"/proc/{pid}"):
         raise Failure(f"no process has the pid {pid}")
-    above = pid
+    above = pid = int(pid)
     while above:  # the nearest one: a container can be inside another
         for container in found:
             if above == container.pid or pid == container.runtime:
@@ -259,15 +259,15 @@ def surroundings(pid):
     parts = re.split(r"^--\n", _ask(QUESTIONS, pid), maxsplit=3, flags=re.MULTILINE)
     queues, addresses, routes, name = parts
     network = []
-    for line in addresses.splitlines():
-        device, state, *words = line.split()
+    for line in addresses.split("\n")[:-1]:
+        device, state, *words = filter(None, line.split(" "))
         device, _, peer = device.partition("@if")
         words = [w for w in words if not w.startswith("fe80:") and w != "::1/128"]
         words += ["is down"] if state == "DOWN" else []
         if peer.isdigit() and pid is not None:
             words += _other_end(int(peer))
         network.append(" ".join([device, *words]))
-    network += [route.partition(" proto ")[0] for route in routes.splitlines()]
+    network += [route.partition(" proto ")[0] for route in routes.split("\n")[:-1]]
     return name.removesuffix("\n"), int(queues) - 1, network
 
 
@@ -305,7 +305,7 @@ def processes(first):
     family, and those that somebody has sent into its pid namespace."""
     known, all_pids = {}, sorted(_pids())
     for pid in all_pids:
-        lines = proc.read(f"/proc/{pid}/status").splitlines()
+        lines = proc.read(f"/proc/{pid}/status").split("\n")
         status = {
             key: value.split() for key, _, value in (x.partition(":") for x in lines)
         }

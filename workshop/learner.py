@@ -40,7 +40,7 @@ def shown(path=None):
 def room(number):
     """A step's room, given its number as it is typed. Failure: there is none."""
     for name in STEPS:
-        if number.isdigit() and int(name[:2]) == int(number):
+        if number.isascii() and number.isdigit() and number.zfill(2) == name[:2]:
             return PROJECT / "steps" / name
     raise Failure(f"there is no step {number}: they are 0 to {len(STEPS) - 1}")
 
@@ -93,16 +93,9 @@ def load():
         return json.loads(json.dumps(EMPTY))
     try:
         progress = json.loads(data)
-        if progress["version"] != EMPTY["version"]:
-            raise ValueError
-        for key, value in EMPTY.items():
-            if value is not None and not isinstance(progress[key], type(value)):
-                raise TypeError
-        if not all(isinstance(p["facts"], int) for p in progress["passed"].values()):
-            raise TypeError
-        if not all(isinstance(n, int) for n in progress["hints"].values()):
-            raise TypeError
-        return {key: progress.get(key, value) for key, value in EMPTY.items()}
+        progress = {key: progress.get(key, value) for key, value in EMPTY.items()}
+        check_progress(progress)
+        return progress
     except (ValueError, KeyError, TypeError, AttributeError):
         aside = unused("progress-unreadable", ".json")
         PROGRESS.rename(aside)
@@ -112,6 +105,25 @@ def load():
             file=sys.stderr,
         )
         return json.loads(json.dumps(EMPTY))
+
+
+def check_progress(progress):
+    """ValueError, KeyError, TypeError or AttributeError unless this is what EMPTY tells of."""
+    if progress["version"] != EMPTY["version"]:
+        raise ValueError(progress["version"])
+    steps = [*progress["passed"], *progress["hints"], *progress["asked"]]
+    if not {name[:2] for name in STEPS}.issuperset(steps):
+        raise ValueError(steps)
+    for passed in progress["passed"].values():
+        datetime.datetime.fromisoformat(passed["when"])
+    counts = [passed["facts"] for passed in progress["passed"].values()]
+    for count in [*counts, *progress["hints"].values()]:
+        if not isinstance(count, int) or count < 0:
+            raise TypeError(count)
+    if not isinstance(progress["asked"], list):
+        raise TypeError(progress["asked"])
+    if not all(isinstance(progress[key], str | None) for key in ("at", "name")):
+        raise TypeError(progress)
 
 
 @contextlib.contextmanager

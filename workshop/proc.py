@@ -3,7 +3,6 @@
 import os
 import re
 from collections import namedtuple
-from pathlib import Path
 
 # A line of mountinfo, proc_pid_mountinfo(5). device: the number of the filesystem; root: what
 # of it is shown there; tags: how it is shared.
@@ -13,7 +12,8 @@ Mount = namedtuple("Mount", "device root target options kind source data tags")
 def read(path):
     """A file's text; "" if it is not there, or its process has just ended."""
     try:
-        return Path(path).read_text(errors="replace")
+        with open(path, errors="replace", newline="") as file:
+            return file.read()
     except OSError:
         return ""
 
@@ -49,9 +49,10 @@ def cgroup(pid):
 def mounts(pid):
     """The Mounts in the table of a process, as far as it can reach them."""
     found = []
-    for line in read(f"/proc/{pid}/mountinfo").splitlines():
+    # Of what splitlines() and split() take for ends, the kernel escapes only the usual ones.
+    for line in read(f"/proc/{pid}/mountinfo").split("\n")[:-1]:
         fields, _, rest = line.partition(" - ")
-        _, _, *fields = map(_unescape, fields.split())
+        _, _, *fields = map(_unescape, fields.split(" "))
         found.append(Mount(*fields[:4], *map(_unescape, rest.split(" ")), fields[4:]))
     return found
 

@@ -62,7 +62,8 @@ def last_check():
     """What the last check has found. Failure: there is none, or it cannot be read."""
     path = learner.STATE / "last.json"
     try:
-        last = json.loads(path.read_text())
+        last = json.loads(path.read_bytes())
+        check_findings(last)
         return {key: last[key] for key in ("when", "step", "facts", "sha256")}
     except FileNotFoundError:
         raise Failure("nothing has been checked yet: `workshop check`") from None
@@ -70,6 +71,22 @@ def last_check():
         raise Failure(
             f"{learner.shown(path)} cannot be read: `workshop check` makes it anew"
         ) from None
+
+
+def check_findings(last):
+    """KeyError, TypeError or ValueError unless these are the findings of a check."""
+    datetime.datetime.fromisoformat(last["when"])
+    texts = [last["step"], last["sha256"]]
+    if not last["facts"]:
+        raise ValueError("no facts")
+    for fact in last["facts"]:
+        texts += [fact["step"], fact["name"], fact["why"]]
+        if fact["step"] not in {name[:2] for name in learner.STEPS}:
+            raise ValueError(fact["step"])
+        if not isinstance(fact["holds"], bool):
+            raise TypeError(fact["holds"])
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(texts)
 
 
 def summary(last):

@@ -184,12 +184,13 @@ def open_tree(path):
     """Returns a descriptor of a new mount that shows path and is attached nowhere yet:
     the first half of a bind mount. open_tree(2), Linux 5.2.
 
-    EPERM: needs CAP_SYS_ADMIN over the mount namespace. ENOENT: no such path.
+    EPERM: needs CAP_SYS_ADMIN over the mount namespace. EACCES, ENOENT: no way to path.
     """
     tree = _libc.syscall(
         _OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC, 0, 0
     )
-    return _check(tree, "open_tree", path)
+    hint = "who starts a container has to be able to read its image"
+    return _check(tree, "open_tree", path, hints={errno.EACCES: hint})
 
 
 def move_mount(tree, target):
@@ -231,7 +232,8 @@ def idmapped(path, pid):
     number = ctypes.get_errno()
     os.close(namespace)
     ctypes.set_errno(number)
-    hint = "this filesystem has no idmapped mounts: keep images on ext4"
+    hint = "there is no uid_map and gid_map yet, or this filesystem has no idmapped mounts:"
+    hint += " keep images on ext4"
     _check(result, "mount_setattr", path, hints={errno.EINVAL: hint})
     return tree
 

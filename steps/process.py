@@ -84,7 +84,8 @@ def main(parent, usage):
     try:
         status = parent(parse(sys.argv[1:], usage))
     except (OSError, SystemExit) as error:
-        status = _report(error)
+        # What has ended the child is the cause, and ours that we have found it dead.
+        status = _report((_running and _last_words(_running)) or error)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     except BaseException:  # a mistake in container.py: whoever wrote it needs it all
@@ -286,7 +287,7 @@ def wait(child, descriptors=()):
         elif message == _TERMINAL:
             _connect_terminal(terminal[0], child, woken)
         else:
-            failure = Failure(os.fsdecode(message[1:]), message[0])
+            failure = _failure(message)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     # A short command shall not wait for a guard; one at a terminal has it already.
     if not child.guarded and not _ends_within(0.05, child, woken):
@@ -357,13 +358,46 @@ def _report(error):
 def _line(error):
     """An OSError in one line: what failed, on what, and what to do about it."""
     line = error.strerror or str(error)
+    if error.filename is None and ": " not in line:  # then at least where
+        line = _place(error) + line
     line += "".join(
         f": {f!r}" for f in (error.filename, error.filename2) if f is not None
     )
     notes = list(getattr(error, "__notes__", ()))
-    if isinstance(error, PermissionError) and not notes and os.geteuid() != 0:
+    # The child is nobody for a while, whoever has started it.
+    if isinstance(error, PermissionError) and not (
+        notes or _channel or not os.geteuid()
+    ):
         notes = ["try again with sudo"]
     return "; ".join([line, *notes])
+
+
+def _place(error):
+    """Where in container.py an exception comes from, as "line 12: "; or nothing."""
+    place, frame = "", error.__traceback__
+    while frame:
+        if frame.tb_frame.f_code.co_filename == sys.argv[0]:
+            place = f"line {frame.tb_lineno}: "
+        frame = frame.tb_next
+    return place
+
+
+def _failure(message):
+    """What a child has told of: its error as a line, and its status."""
+    return Failure(os.fsdecode(message[1:]), message[0])
+
+
+def _last_words(child):
+    """The Failure that a child has told of, if it has ended; else None."""
+    if select.select([child.end], [], [], 0)[0]:
+        child.channel.setblocking(False)
+        try:
+            while message := _receive(child.channel)[0]:
+                if message not in (_WAITING, _TERMINAL):
+                    return _failure(message)
+        except BlockingIOError:
+            pass
+    return None
 
 
 def _in_background():

@@ -4,6 +4,7 @@ import os
 import pathlib
 import random
 import re
+import sys
 
 import pytest
 from runtime import Runtime, children, eventually, namespace, shell
@@ -27,6 +28,24 @@ def user(tmp_path):
 
     by_user.image = home / "root"
     return by_user
+
+
+# Runs a container.py whose parent takes its time, once the child is there.
+SLOWLY = """
+import os, sys, time
+path = sys.argv[1]
+del sys.argv[0]
+sys.path[0] = os.path.dirname(path)
+sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+import process
+start = process.start
+def slowly(*words, **more):
+    child = start(*words, **more)
+    time.sleep(0.5)
+    return child
+process.start = slowly
+exec(compile(open(path).read(), path, "exec"))
+"""
 
 
 def on_disk(path, image):
@@ -58,6 +77,14 @@ def test_map_is_as_promised(runtime):
                 box.ask(f"cat /proc/self/{name}").split(),
             ]
             assert lines == [["0", "100000", "65536"]] * 2
+
+
+def test_child_waits_for_its_map_however_long_that_takes(runtime):
+    """user_namespaces(7): before the map is written, setuid(2) says EINVAL, and no program
+    keeps a capability. So child waits for parent: process.await_parent()."""
+    slow = Runtime(runtime.path, [sys.executable, "-S", "-c", SLOWLY])
+    found = slow.ok("id -u; cat /proc/self/uid_map").split()
+    assert found == ["0", "0", "100000", "65536"]
 
 
 def test_namespace_is_new_and_owns_the_others(runtime):
@@ -139,8 +166,8 @@ def test_device_file_cannot_be_made(runtime):
 def test_disk_cannot_be_mounted(runtime):
     """user_namespaces(7): in a user namespace only harmless filesystems can be mounted,
     such as tmpfs and proc."""
-    result = runtime.run("mkdir /tmp/x; mount -t ext4 /dev/zero /tmp/x")
-    assert result.status != 0, result
+    result = runtime.run("mkdir /tmp/x; mount -t ext4 /dev/zero /tmp/x; echo inside")
+    assert result.out == "inside\n", result
     assert re.search("permission denied|Operation not permitted", result.err), result
     runtime.ok("mkdir /tmp/x; mount -t tmpfs x /tmp/x")  # what is harmless is allowed
 
@@ -148,7 +175,8 @@ def test_disk_cannot_be_mounted(runtime):
 def test_clock_of_the_host_cannot_be_set(runtime):
     """capabilities(7): CAP_SYS_TIME counts in the first user namespace: the clock is
     not in any other."""
-    result = runtime.run('date -s "$(date "+%Y-%m-%d %H:%M:%S")"')
+    result = runtime.run('echo inside; date -s "$(date "+%Y-%m-%d %H:%M:%S")"')
+    assert result.out.startswith("inside\n"), result
     assert "Operation not permitted" in result.err, result
 
 
@@ -156,8 +184,8 @@ def test_kernel_of_the_host_cannot_be_told_anything(runtime):
     """capabilities(7): to the kernel's files in /proc, root inside is the user
     100000."""
     for path, value in (("sysrq-trigger", "h"), ("sys/kernel/core_pattern", "core")):
-        result = runtime.run(f"echo {value} >/proc/{path}")
-        assert result.status != 0, result
+        result = runtime.run(f"echo inside; echo {value} >/proc/{path}")
+        assert result.status != 0 and result.out == "inside\n", result
         assert re.search("Permission denied|Read-only", result.err), result
 
 
@@ -228,6 +256,7 @@ def test_ordinary_user_leaves_nothing_behind(runtime, user):
 def test_image_on_another_filesystem_is_told_in_one_line(runtime):
     """mount_setattr(2): EINVAL, if the kernel cannot map the owners of a filesystem:
     proc will do for a root filesystem here."""
+    runtime.ok("true", "argument")
     result = runtime.run("true", "argument", image="/proc/self")
     assert result.status == 125 and len(result.err.splitlines()) == 1, result
     assert "no idmapped mounts" in result.err, result

@@ -311,6 +311,20 @@ HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
     ("05", "    os.setuid(0)\n", "", "os.setuid"),
     ("05", "    os.setgid(0)\n", "", "not root of its map"),
     ("05", "os.setgroups([])", "pass", "caller's groups"),
+    ("05", "os.setuid(0)", "os.setuid(100000)", "numbers are those inside"),
+    ("05", "NAMESPACES |= linux.CLONE_NEWUSER", "", "is CLONE_NEWUSER among"),
+    (
+        "05",
+        'linux.move_mount(trees[0], "/mnt")',
+        'linux.mount(args.image, "/mnt", None, linux.MS_BIND)',
+        "parent opens the image",
+    ),
+    (
+        "05",
+        "    trees = [linux.idmapped(args.image, container.pid)] if BY_ROOT else []\n",
+        "    trees = []\n",
+        "who is nobody inside",
+    ),
     (
         "07",
         '"overlay", 0, f"{options},userxattr")',

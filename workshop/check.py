@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -202,6 +203,9 @@ def explain(fact, findings, out):
         said = plain(fact["said"])
         status = f"status {fact['status']}" + (f": {said}" if said else "")
         rows.add_row("    it said", Text(status))
+        if place := re.search(r"^container\.py: line (\d+): ", said):
+            line = learner.source().splitlines()[int(place[1]) - 1]
+            rows.add_row(f"    line {place[1]}", Text(plain(line.strip().decode())))
     for word in "expected", "happened":
         if fact.get(word):
             rows.add_row(f"    {word}", Text(plain(fact[word])))
@@ -210,7 +214,14 @@ def explain(fact, findings, out):
     if fact.get("why"):
         rows.add_row("    why", Text(fact["why"]))
     number = int(fact["step"])
-    hint = findings[0] if findings else f"`workshop hint {number}` has one."
+    refused = look.why_refused(fact.get("said", ""))
+    if (
+        fact.get("status") == 125
+        and findings[0:1]
+        and findings[0].startswith(look.ENDS)
+    ):
+        findings = []  # it said so above
+    hint = refused or (findings or [f"`workshop hint {number}` has one."])[0]
     rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
     more = f"`workshop hint {number}`, or this fact alone: `workshop check {number} --only "
     rows.add_row("    more", Text(f"{more}'{fact['name']}'`"))

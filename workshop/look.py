@@ -46,6 +46,9 @@ APART = ["setpriv", "--groups=6", "unshare", "--mount"]
 APART += ["sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"]
 
 
+ENDS = "your runtime ends before the command runs"
+
+
 class Seen:
     """A container that sleeps: the runtime's pid, its own, its mounts."""
 
@@ -142,18 +145,35 @@ def start(usage, seconds):
 
 
 NO_ROOT = (
-    "the kernel refuses what child does: it is not root of its map yet. os.setgid(0) and "
-    "os.setuid(0) come before, after process.await_parent()."
+    "the kernel refuses what child does, since it is not root of its map: os.setgid(0) and "
+    "os.setuid(0) come right after process.await_parent(), before anything that needs root."
 )
-REFUSED = {  # what the kernel refuses on the way, and what is most often behind it
+REFUSED = {  # what the kernel refuses on the way, as a pattern: what is most often behind it
     "pivot_root: ": (
         "the kernel refuses pivot_root: the new root has to be a mount point, and neither it "
         "nor / may be shared any more. Is / made private first, with MS_REC as well, and the "
         "image mounted on /mnt?"
     ),
     "mount_setattr: Invalid argument": (
-        "the kernel refuses mount_setattr: is the user namespace's uid_map written before "
-        "linux.idmapped asks for it?"
+        "the kernel refuses mount_setattr: are the user namespace's uid_map and gid_map written "
+        "before linux.idmapped asks for them?"
+    ),
+    "not permitted: '/proc/.*/gid_map': '0 [1-9]": (
+        "an ordinary user may write a gid_map only after deny in /proc/PID/setgroups."
+    ),
+    "not permitted: '/proc/.*/[ug]id_map'": (
+        "the kernel refuses the map: is CLONE_NEWUSER among the flags? And is it parent who "
+        "writes it, once? The child has no say over the host's ids."
+    ),
+    "(mount|open_tree): Permission denied: '/var/lib/workshop": (
+        "the child is user 100000 by now, who may not enter /var/lib/workshop: parent opens the "
+        "image, with linux.idmapped, and hands it over, with process.wait(container, trees). "
+        "process.await_parent() returns it."
+    ),
+    r"line \d+: (Operation not permitted|Invalid argument)": (
+        "until its map is written, child is nobody and can become nobody else: os.setgid(0) and "
+        "os.setuid(0) come after process.await_parent(), and os.setgroups([]) before these, but "
+        "only if BY_ROOT. The numbers are those inside."
     ),
     "RTNETLINK answers: Operation not permitted": NO_ROOT,
     "Value too large for defined data type": NO_ROOT,
@@ -163,12 +183,16 @@ REFUSED = {  # what the kernel refuses on the way, and what is most often behind
 def why_it_ended(status, said):
     if "Traceback" in said:
         return f"your runtime raises{where_raised(said)}: {said.splitlines()[-1]}"
-    for refusal, why in REFUSED.items():
-        if refusal in said:
-            return why
+    if why := why_refused(said):
+        return why
     last = said.splitlines()[-1].removeprefix("container.py: ") if said else ""
     told = f"it says: {last}" if last else "it says nothing"
-    return f"your runtime ends before the command runs (status {status}); {told}"
+    return f"{ENDS} (status {status}); {told}"
+
+
+def why_refused(said):
+    """What is most often behind a refusal of the kernel's that a runtime has told of; or None."""
+    return next((why for what, why in REFUSED.items() if re.search(what, said)), None)
 
 
 def where_raised(said):
@@ -314,7 +338,10 @@ def users(seen, number):
         if ids != {"100000"}:
             yield f"it is not root of its map ({line} {' '.join(ids)}): {call} in child."
     if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE):
-        yield "it has kept the caller's groups: os.setgroups([]) in child."
+        yield (
+            "it has kept the caller's groups: os.setgroups([]) in child, where os.getuid() is "
+            "65534 for a while, whoever has started it."
+        )
     owner = os.stat(seen.proc / "root/bin").st_uid
     if owner != 100000:
         yield (

@@ -1,0 +1,258 @@
+"""What goes wrong around a runtime, and at every one of its lines: the host is as before, or
+the next run or `workshop clean` makes it so, and whoever waits is told in one line."""
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from runtime import (
+    LIMIT,
+    PROJECT,
+    STEPS,
+    Runtime,
+    Terminal,
+    eventually,
+    host_state,
+    nothing_left_behind,
+    processes_with,
+    shell,
+)
+
+LAST = STEPS[-1]
+NETWORK = PROJECT / "steps/network.sh"
+V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
+in_the_vm = pytest.mark.skipif(
+    not V2,
+    reason="limits need cgroup v2, and settings of the whole machine are changed",
+)
+
+# Runs a container.py under a debugger's eyes: sys.settrace(). Each line of container.py and
+# process.py that is about to run is written to a file; at the one that is asked for, the
+# process is killed, parent or child.
+STEPPER = """
+import ctypes, os, signal, sys
+path, log, target = sys.argv[1:4]
+del sys.argv[:1], sys.argv[1:3]
+sys.path[0] = os.path.dirname(path)
+first, log = os.getpid(), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+def trace(frame, event, argument):
+    file = os.path.basename(frame.f_code.co_filename)
+    if file not in ("container.py", "process.py"):
+        return None
+    if event == "line":
+        who = {first: "parent", 1: "child"}.get(os.getpid(), "guard")
+        place = f"{who} {file} {frame.f_lineno}"
+        if place == target:
+            os.kill(os.getpid(), signal.SIGKILL)
+            ctypes.string_at(0)  # PID 1 is immune, but not to a fault: pid_namespaces(7)
+        try:
+            os.write(log, f"{place}\\n".encode())
+        except OSError:
+            pass  # closed, just before the command
+    return trace
+code = compile(open(path).read(), path, "exec")
+sys.settrace(trace)
+exec(code)
+"""
+
+
+def stepped(target, log, *words):
+    """Run the last step with these words, and kill it where it comes to target. Returns the
+    exit status."""
+    command = [sys.executable, "-S", "-c", STEPPER, LAST, log, target, *words]
+    done = subprocess.run(command, capture_output=True, timeout=LIMIT)
+    return done.returncode
+
+
+# The parent was killed; the child was, and the parent tells; or it stumbled over that.
+DEAD = (-signal.SIGKILL, 128 + signal.SIGSEGV, 125)
+
+
+@pytest.fixture
+def network():
+    shell(f"{NETWORK} on")
+    yield
+    shell(f"{NETWORK} off")
+
+
+@pytest.mark.parametrize("cleaner", ["the next run", "workshop clean"])
+def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
+    network, tmp_path, cleaner
+):
+    """kill(2): SIGKILL cannot be handled. What the kernel does not take away with the last
+    process, whoever comes next does: directories and cgroups named after dead pids."""
+    # Long enough for a guard, and a number that no other process sleeps.
+    log, mark = tmp_path / "log", f"0.1{random.randint(10**6, 10**7)}"
+    words = ["run", "--net", "bridge", *(["--memory", "64M", "--pids", "32"] * V2)]
+    words += ["busybox", "sleep", mark]
+    assert stepped("", log, *words) == 0
+    # Each line once, where it is first come to; half of them for each who cleans.
+    places = list(dict.fromkeys(log.read_text().splitlines()))
+    assert sum("parent container.py" in place for place in places) > 40, places
+    assert sum("child container.py" in place for place in places) > 25, places
+    before = host_state()
+    for place in places[cleaner == "workshop clean" :: 2]:
+        status = stepped(place, log, *words)
+        # The guard is for the parent's death alone: its own changes nothing.
+        assert status in ((0,) if place.startswith("guard") else DEAD), (place, status)
+        assert eventually(lambda: not processes_with(mark)), place
+        left = eventually(lambda: kept_apart(host_state()) == kept_apart(before))
+        assert left, (place, host_state(), before)
+        log.unlink()
+    if cleaner == "the next run":
+        Runtime(LAST).sweep()
+    else:
+        command = [sys.executable, "-P", "-m", "workshop", "clean"]
+        subprocess.run(
+            command, check=True, env=os.environ | {"PYTHONPATH": str(PROJECT)}
+        )
+        shell(f"{NETWORK} on")
+    assert eventually(lambda: host_state() == before), (host_state(), before)
+
+
+def kept_apart(state):
+    """A host's state, without what the kernel does not take away by itself."""
+    return {k: v for k, v in state.items() if k not in ("cgroups", "containers")}
+
+
+def told(result):
+    """Whether a run has ended well, or has said why not: in a line, and in one more if it
+    could not clean up either."""
+    lines = result.err.splitlines()
+    good = all(line.startswith("container.py: ") for line in lines)
+    return result.status == 0 or (result.status == 125 and good and 0 < len(lines) <= 2)
+
+
+def sweep():
+    """What a starved run could not clean up, the next one does."""
+    Runtime(LAST).sweep()
+
+
+@pytest.mark.parametrize("inodes", range(1, 9))
+def test_full_disk_is_told_in_one_line(inodes):
+    """mkdir(2), open(2): ENOSPC, at one place after the other. tmpfs(5): nr_inodes."""
+    mount = f"mount -t tmpfs -o nr_inodes={inodes} full /var/lib/workshop/containers"
+    full = ["unshare", "--mount", "sh", "-ec", f'{mount}; exec "$@"', "sh"]
+    with nothing_left_behind():
+        result = Runtime(LAST, full).run("touch /x && rm /x")
+    if inodes == 1:
+        assert "No space left on device" in result.err and result.status == 125, result
+    # Where overlayfs cannot make what it needs in work, it can be read, and not written to.
+    refused = "No space left on device" in result.err or "Read-only" in result.err
+    assert told(result) or refused, result
+
+
+@pytest.mark.parametrize("descriptors", range(4, 20))
+def test_lack_of_descriptors_is_told_in_one_line(descriptors):
+    """getrlimit(2): RLIMIT_NOFILE, the highest descriptor and one more; EMFILE."""
+    few = ["prlimit", f"--nofile={descriptors}"]
+    with nothing_left_behind():
+        result = Runtime(LAST, few).run("true", "argument")
+        if result.status:
+            sweep()
+    # With less than that there is no interpreter yet to tell anything.
+    assert told(result) or descriptors < 6, result
+
+
+@in_the_vm
+@pytest.mark.parametrize("pids", range(1, 9))
+def test_lack_of_processes_is_told_in_one_line(pids):
+    """cgroups(7): at pids.max of a cgroup, fork(2) says EAGAIN."""
+    group = pathlib.Path(f"/sys/fs/cgroup/few-{os.getpid()}")
+    shell(f"echo +pids >/sys/fs/cgroup/cgroup.subtree_control; mkdir {group}")
+    (group / "pids.max").write_text(str(pids))
+    few = ["sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh"]
+    try:
+        with nothing_left_behind():
+            result = Runtime(LAST, few).run("true", "argument")
+            if result.status:
+                sweep()
+    finally:
+        assert eventually(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+    assert told(result), result
+    assert result.status == 125 or pids > 1, result
+
+
+@in_the_vm
+def test_lack_of_terminals_is_told_in_one_line():
+    """pty(7): /proc/sys/kernel/pty/max is for all terminals of the machine: openpty(3) says
+    ENOSPC."""
+    most = pathlib.Path("/proc/sys/kernel/pty/max")
+    before = most.read_text()
+    run = " ".join(Runtime(LAST).argv("true", "argument"))
+    with nothing_left_behind():
+        terminal = Terminal(["sh", "-c", f"read go; exec {run}"])
+        try:
+            most.write_text("0")
+            terminal.type("\n")
+            terminal.wait_for(r"container.py: [^\n]*No space left on device\r\n$")
+            assert terminal.status() == 125
+        finally:
+            most.write_text(before)
+            terminal.close()
+
+
+@in_the_vm
+def test_a_clock_that_jumps_disturbs_nobody():
+    """clock_settime(2): CLOCK_REALTIME can be set, CLOCK_MONOTONIC cannot."""
+    with nothing_left_behind(), Runtime(LAST).running() as box:
+        begin, monotonic = time.time(), time.monotonic()
+        try:
+            for when in ("1990-01-01", "2037-12-31"):
+                shell(f"date --set {when}")
+                assert box.ask("echo $$") == "1\n"
+                assert Runtime(LAST).run("exit 7").status == 7
+        finally:
+            time.clock_settime(
+                time.CLOCK_REALTIME, begin + time.monotonic() - monotonic
+            )
+        assert box.ask("echo $$") == "1\n"
+
+
+@in_the_vm
+def test_watch_needs_no_inotify(tmp_path):
+    """inotify(7): sees nothing of what happens in a shared folder on the other machine. So
+    watch looks at the file itself, and works where there is no inotify at all."""
+    most = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
+    before = most.read_text()
+    (tmp_path / "container.py").write_text("(\n")
+    (tmp_path / "container.py").chmod(0o755)
+    command = ["/usr/bin/env", f"WORKSHOP_MY={tmp_path}", f"PYTHONPATH={PROJECT}"]
+    most.write_text("0")
+    try:
+        terminal = Terminal([*command, sys.executable, "-m", "workshop", "watch", "0"])
+        try:
+            terminal.wait_for("line 1: .*never closed")
+            (tmp_path / "container.py").write_text("\n)\n")
+            terminal.wait_for("line 2: unmatched")
+            terminal.type("q")
+            assert terminal.status() == 0
+        finally:
+            terminal.close()
+    finally:
+        most.write_text(before)
+
+
+def test_what_ended_the_child_is_told_and_not_what_came_of_it(tmp_path):
+    """The parent finds a dead child where it wants to lay a cable, or write a map."""
+    script = tmp_path / "container.py"
+    script.write_text(
+        "#!/usr/bin/python3 -S\n"
+        f"import sys, time; sys.path.append({str(PROJECT / 'steps')!r})\n"
+        "import process\n"
+        "def child(args): raise SystemExit('the cause')\n"
+        "def parent(args):\n"
+        "    process.start(child, args)\n"
+        "    time.sleep(0.5)\n"
+        "    raise SystemExit('what came of it')\n"
+        "process.main(parent, 'run COMMAND...')\n"
+    )
+    script.chmod(0o755)
+    result = Runtime(script).run("run", "true", raw=True)
+    assert (result.status, result.err) == (125, "container.py: the cause\n"), result

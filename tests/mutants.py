@@ -1,5 +1,10 @@
 """Steps with one thing broken: (step, what is taken out, what is put in, the fact that has
-to notice)."""
+to notice). A line of the last step that an earlier one has brought, may be broken there."""
+
+# Lines of the last step that can be altered without any difference, and why.
+NO_DIFFERENCE = {
+    'if __name__ == "__main__":': "nobody imports a container.py",
+}
 
 MUTANTS = [
     # 01_uts
@@ -407,5 +412,276 @@ MUTANTS = [
         '"overlay", 0, f"{options},userxattr")',
         '"overlay", 0, options)',
         "test_whiteouts_and_opaque_directories_of_a_layer_count",
+    ),
+    # 07_overlay, the lines that steps before it have brought
+    (
+        "07_overlay",
+        "import os\nimport sys\n",
+        "import sys\n",
+        "test_root_is_an_overlay",
+    ),
+    ("07_overlay", "import os\nimport sys\n", "import os\n", "test_root_is_an_overlay"),
+    (
+        "07_overlay",
+        'sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]\n',
+        "",
+        "test_root_is_an_overlay",
+    ),
+    ("07_overlay", "import linux\n", "", "test_root_is_an_overlay"),
+    ("07_overlay", "import process\n", "", "test_root_is_an_overlay"),
+    (
+        "07_overlay",
+        'USAGE = "run [--hostname NAME] [--net bridge|none]"',
+        'USAGE = "run [--net bridge|none]"',
+        "test_host_name_is_the_one_asked_for",
+    ),
+    (
+        "07_overlay",
+        'USAGE = "run [--hostname NAME] [--net bridge|none]"',
+        'USAGE = "run [--hostname NAME] [--net KIND]"',
+        "test_unknown_kind_of_network_is_refused",
+    ),
+    (
+        "07_overlay",
+        'USAGE += " [--memory SIZE] [--pids COUNT] [--cpus CPUS] IMAGE COMMAND..."',
+        'USAGE += " [--memory N] [--pids N] [--cpus N] IMAGE COMMAND..."',
+        "test_bad_limit_is_refused_and_nothing_is_made",
+    ),
+    (
+        "07_overlay",
+        "BY_ROOT = os.geteuid() == 0",
+        "BY_ROOT = True",
+        "test_ordinary_user_is_root_inside_and_themself_outside",
+    ),
+    (
+        "07_overlay",
+        "BY_ROOT = os.geteuid() == 0",
+        "BY_ROOT = False",
+        "test_map_is_as_promised",
+    ),
+    (
+        "07_overlay",
+        'STATE = "/var/lib/workshop" if BY_ROOT',
+        'STATE = "/var/tmp" if BY_ROOT',
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        'CGROUPS = "/sys/fs/cgroup/workshop"',
+        'CGROUPS = "/sys/fs/cgroup"',
+        "test_container_is_born_in_its_cgroup",
+    ),
+    (
+        "07_overlay",
+        "    layers = [args.image]\n",
+        "    layers = []\n",
+        "test_image_may_be_a_path",
+    ),
+    (
+        "07_overlay",
+        '    if "/" not in args.image:\n',
+        "    if True:\n",
+        "test_image_may_be_a_path",
+    ),
+    ("07_overlay", '    os.mkdir(f"{box}/upper")\n', "", "test_root_is_an_overlay"),
+    ("07_overlay", '    os.mkdir(f"{box}/work")\n', "", "test_root_is_an_overlay"),
+    (
+        "07_overlay",
+        "    args.paths = [box, *layers]\n",
+        "    args.paths = [*layers, box]\n",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        'args.net or ("bridge" if BY_ROOT else "none")',
+        'args.net or "bridge"',
+        "test_ordinary_user_has_loopback_only_and_no_second_id",
+    ),
+    (
+        "07_overlay",
+        'args.net or ("bridge" if BY_ROOT else "none")',
+        'args.net or "none"',
+        "test_network_is_the_bridges_unless_asked_otherwise",
+    ),
+    (
+        "07_overlay",
+        "    cgroup = limit(args) if args.memory or args.pids or args.cpus else None\n",
+        "    cgroup = limit(args)\n",
+        "test_without_a_limit_no_cgroup_is_made",
+    ),
+    (
+        "07_overlay",
+        "if args.memory or args.pids or args.cpus else",
+        "if args.memory else",
+        "test_process_over_the_count_is_refused",
+    ),
+    (
+        "07_overlay",
+        "if args.memory or args.pids or args.cpus else",
+        "if args.memory or args.pids else",
+        "test_half_a_cpu_is_half_a_second_each_second",
+    ),
+    (
+        "07_overlay",
+        '    if args.net != "none":\n        connect(container.pid)\n',
+        "    connect(container.pid)\n",
+        "test_without_a_network_there_is_loopback_only",
+    ),
+    (
+        "07_overlay",
+        "    status = process.wait(container, trees)\n",
+        "    status = process.wait(container)\n",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        '    if args.memory and "oom_kill 0" not in process.read(f"{cgroup}/memory.events"):\n',
+        "    if args.memory:\n",
+        "test_memory_that_fits_is_had",
+    ),
+    (
+        "07_overlay",
+        '    if args.memory and "oom_kill 0" not in process.read(f"{cgroup}/memory.events"):\n',
+        "    if False:\n",
+        "test_memory_hog_is_killed_at_its_limit",
+    ),
+    (
+        "07_overlay",
+        "    return status\n",
+        "    return 0\n",
+        "test_exit_status_is_the_commands",
+    ),
+    (
+        "07_overlay",
+        "    if BY_ROOT:\n        os.setgroups",
+        "    if True:\n        os.setgroups",
+        "test_ordinary_user_is_root_inside_and_themself_outside",
+    ),
+    (
+        "07_overlay",
+        '    if args.net != "none":\n        # network.sh',
+        "    if True:\n        # network.sh",
+        "test_without_a_network_there_is_loopback_only",
+    ),
+    ("07_overlay", '    enter_root("/mnt")\n', "", "test_root_is_an_overlay"),
+    (
+        "07_overlay",
+        "    process.execute(args.command)\n",
+        "",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        "        os.makedirs(target, exist_ok=True)\n",
+        "",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        '    for device in "full", "null",',
+        '    for device in "null",',
+        "test_dev_has_the_usual_devices_and_no_disk",
+    ),
+    (
+        "07_overlay",
+        '        open(f"/dev/{device}", "x").close()\n',
+        "",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        '    for name, target in (link.split("=") for link in LINKS.split()):\n',
+        '    for name, target in (link.split("=") for link in LINKS.split()[1:]):\n',
+        "test_dev_fd_and_its_kin_lead_to_the_open_files",
+    ),
+    (
+        "07_overlay",
+        '        os.symlink(target, f"/dev/{name}")\n',
+        "        pass\n",
+        "test_dev_fd_and_its_kin_lead_to_the_open_files",
+    ),
+    (
+        "07_overlay",
+        "up master workshop0 type",
+        "up type",
+        "test_host_is_reached_over_the_bridge",
+    ),
+    (
+        "07_overlay",
+        'peer name eth0 netns {pid}"',
+        'peer name eth1 netns {pid}"',
+        "test_host_is_reached_over_the_bridge",
+    ),
+    (
+        "07_overlay",
+        '    setup = f"link set eth0 up\\naddress',
+        '    setup = f"address',
+        "test_host_is_reached_over_the_bridge",
+    ),
+    (
+        "07_overlay",
+        '("uid_map", os.getuid()), ("gid_map", os.getgid())',
+        '("uid_map", os.getuid()), ("uid_map", os.getuid())',
+        "test_map_is_as_promised",
+    ),
+    (
+        "07_overlay",
+        'ids = "0 100000 65536" if BY_ROOT else f"0 {own} 1"',
+        'ids = "0 100000 65536"',
+        "test_ordinary_user_is_root_inside_and_themself_outside",
+    ),
+    (
+        "07_overlay",
+        '    controllers, hint = "+cpu +memory +pids"',
+        '    controllers, hint = "+cpu +memory"',
+        "test_process_over_the_count_is_refused",
+    ),
+    (
+        "07_overlay",
+        '"limits need root and cgroup v2"',
+        '""',
+        "test_limits_without_cgroup_v2_are_refused_in_one_line",
+    ),
+    (
+        "07_overlay",
+        '    quota = f"{float(args.cpus or 0) * 100000:.0f} 100000"\n',
+        '    quota = f"{float(args.cpus or 0) * 200000:.0f} 100000"\n',
+        "test_half_a_cpu_is_half_a_second_each_second",
+    ),
+    (
+        "07_overlay",
+        '        process.write(f"{cgroup}/{file}", value or "max")\n',
+        "        pass\n",
+        "test_process_over_the_count_is_refused",
+    ),
+    (
+        "07_overlay",
+        "    return cgroup\n",
+        "    return None\n",
+        "test_container_is_born_in_its_cgroup",
+    ),
+    (
+        "07_overlay",
+        "    for tree in trees:\n",
+        "    for tree in trees[1:]:\n",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        '    box, *layers = [f"/proc/self/fd/{tree}" for tree in trees]\n',
+        '    box, *layers = [f"/proc/self/fd/{tree}" for tree in trees[:2]]\n',
+        "test_app_finds_its_interpreter_in_the_layer_below",
+    ),
+    (
+        "07_overlay",
+        "    process.main(parent, USAGE)\n",
+        "    pass\n",
+        "test_root_is_an_overlay",
+    ),
+    (
+        "07_overlay",
+        "    for file, value in limits.items():\n",
+        "    for file, value in ():\n",
+        "test_process_over_the_count_is_refused",
     ),
 ]

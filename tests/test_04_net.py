@@ -172,6 +172,13 @@ def test_address_is_100_64_plus_the_pid(runtime, network):
         assert f"veth{box.pid}" in os.listdir("/sys/class/net/workshop0/brif")
 
 
+def test_network_is_the_bridges_unless_asked_otherwise(runtime, network):
+    """ip-route(8): by default, what is for nobody near goes to the gateway, the bridge."""
+    assert "default via 100.64.0.1 " in runtime.ok("ip route", net=None)
+    assert "100.64.0.1" not in runtime.ok("ip route", net="none")
+    assert "default via 100.64.0.1 " not in shell("ip route").out
+
+
 def test_host_is_reached_over_the_bridge(runtime, network):
     """veth(4): the host's end is a port of the bridge workshop0, which has 100.64.0.1:
     bridge(8)."""

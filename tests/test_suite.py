@@ -13,7 +13,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from mutants import MUTANTS
+from mutants import MUTANTS, NO_DIFFERENCE
 from runtime import PROJECT, STEPS
 
 NAMES = [step.parent.name for step in STEPS]
@@ -149,6 +149,24 @@ def test_every_line_that_isolates_has_a_mutant():
             if wanted.search(line) and line.strip() not in mutated
         ]
     assert missing == []
+
+
+def test_every_line_of_the_last_step_has_a_mutant_or_a_reason():
+    source = STEPS[-1].read_text()
+    covered = set()
+    for _, old, _, _ in MUTANTS:
+        if source.count(old) == 1:
+            first = source[: source.index(old)].count("\n") + 1
+            covered |= set(range(first, first + len(old.splitlines())))
+    lines = source.splitlines()
+    missing = [
+        lines[node.lineno - 1].strip()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.stmt) and not isinstance(node, ast.FunctionDef)
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        if node.lineno not in covered
+    ]
+    assert set(missing) == set(NO_DIFFERENCE)
 
 
 def code_lines(path):

@@ -82,7 +82,7 @@ def network():
 
 @pytest.mark.parametrize("cleaner", ["the next run", "workshop clean"])
 def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
-    network, tmp_path, cleaner
+    network, tmp_path, cleaner, record_property
 ):
     """kill(2): SIGKILL cannot be handled. What the kernel does not take away with the last
     process, whoever comes next does: directories and cgroups named after dead pids."""
@@ -95,8 +95,9 @@ def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
     places = list(dict.fromkeys(log.read_text().splitlines()))
     assert sum("parent container.py" in place for place in places) > 40, places
     assert sum("child container.py" in place for place in places) > 25, places
-    before = host_state()
-    for place in places[cleaner == "workshop clean" :: 2]:
+    before, places = host_state(), places[cleaner == "workshop clean" :: 2]
+    record_property("killed at lines", len(places))
+    for place in places:
         status = stepped(place, log, *words)
         # The guard is for the parent's death alone: its own changes nothing.
         assert status in ((0,) if place.startswith("guard") else DEAD), (place, status)

@@ -17,7 +17,8 @@ packages() {
 		iproute2 iputils-ping nftables procps psmisc util-linux e2fsprogs acl \
 		strace less nano vim-tiny tmux bash-completion rsync curl ncurses-bin \
 		man-db manpages manpages-dev \
-		busybox-static mmdebstrap crun runc bubblewrap stress-ng
+		busybox-static mmdebstrap crun runc bubblewrap stress-ng \
+		podman netavark systemd-container
 	# shellcheck disable=SC2016 # dpkg-query's own variables
 	dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>&1 | grep -qv '^installed$' || return 0
 	say 'Debian packages'

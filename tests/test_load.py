@@ -1,0 +1,115 @@
+"""Many containers, one after the other and at once: none fails, and the host has afterwards what
+it had before. More of them: --runs 2000 --at-once 200."""
+
+import concurrent.futures
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+from runtime import PROJECT, STEPS, Runtime, eventually, nothing_left_behind, shell
+
+NETWORK = PROJECT / "steps/network.sh"
+V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
+LIMITS = {"memory": "64M", "pids": 32, "cpus": 1} if V2 else {}
+MB = 1 << 20
+
+
+@pytest.fixture
+def network():
+    shell(f"{NETWORK} on")
+    yield
+    shell(f"{NETWORK} off")
+
+
+def exact():
+    """What the host has, of which nothing may be left: {what: how many}."""
+    groups = pathlib.Path("/sys/fs/cgroup/cgroup.stat")
+    states = shell("ps -e -o stat=").out
+    return {
+        "mounts": len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()),
+        "links": len(list(pathlib.Path("/sys/class/net").iterdir())),
+        "namespaces": len(shell("lsns --noheadings --output NS").lines),
+        "cgroups": int(groups.read_text().split()[1]) if V2 else 0,
+        "zombies": states.count("Z"),
+        "containers": len(shell("ls /var/lib/workshop/containers", check=False).lines),
+    }
+
+
+def about():
+    """What others use as well: (bytes of memory that can be had, open files)."""
+    memory = pathlib.Path("/proc/meminfo").read_text()
+    files = pathlib.Path("/proc/sys/fs/file-nr").read_text()
+    available = int(re.search(r"MemAvailable:\s+(\d+)", memory)[1]) << 10
+    return available, int(files.split()[0])
+
+
+@pytest.fixture
+def unchanged(network, record_property):
+    """The host's resources are after the test what they were before."""
+    Runtime(STEPS[-1]).ok("true", "argument", net="bridge", **LIMITS)  # a first one
+    before, (memory, files) = exact(), about()
+    yield
+    assert eventually(lambda: exact() == before, 30), (exact(), before)
+    # 64 MB and 300 files: others of the machine's come and go.
+    assert eventually(lambda: about()[0] > memory - 64 * MB, 30), (about(), memory)
+    assert eventually(lambda: about()[1] < files + 300, 30), (about(), files)
+    for name, count in before.items():
+        record_property(name, count)
+
+
+def test_many_runs_one_after_another(unchanged, request, record_property):
+    runs = request.config.getoption("--runs")
+    runtime = Runtime(STEPS[-1])
+    for number in range(runs):
+        done = runtime.run("true", "argument", net="bridge", **LIMITS)
+        assert (done.status, done.err) == (0, ""), (number, done)
+    record_property("runs", runs)
+
+
+def test_many_at_once(unchanged, request, record_property):
+    """All of them are alive before the first one ends: they wait for a line."""
+    count = request.config.getoption("--at-once")
+    argv = Runtime(STEPS[-1]).argv(
+        *("sh", "-c", "echo alive; read go; exit 7"), net="bridge", **LIMITS
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    boxes = [subprocess.Popen(argv, **pipes) for _ in range(count)]
+    try:
+        assert [box.stdout.readline() for box in boxes] == ["alive\n"] * count
+        for box in boxes:
+            box.stdin.write("go\n")
+            box.stdin.close()
+        assert [box.wait(60) for box in boxes] == [7] * count
+    finally:
+        for box in boxes:
+            box.kill()
+            box.wait()
+            box.stdout.close()
+    record_property("at once", count)
+
+
+def test_runtimes_of_several_learners_do_not_disturb_each_other(tmp_path):
+    """Two learners', one of them at step 05, and the reference, all at the same time."""
+    runtimes = {"reference": Runtime(STEPS[-1])}
+    for name, step in ("one", STEPS[-1]), ("other", STEPS[5]):
+        (tmp_path / name).mkdir()
+        (tmp_path / "steps").exists() or (tmp_path / "steps").symlink_to(
+            PROJECT / "steps"
+        )
+        shutil.copy(step, tmp_path / name)
+        runtimes[name] = Runtime(tmp_path / name / "container.py")
+
+    def run(name, number):
+        script = (
+            f"hostname; echo {name} >/tmp/mine; sleep 0.2; cat /tmp/mine; exit {number}"
+        )
+        return name, number, runtimes[name].run(script, hostname=f"{name}-{number}")
+
+    with nothing_left_behind(), concurrent.futures.ThreadPoolExecutor(6) as pool:
+        work = [pool.submit(run, name, n) for n in range(6) for name in runtimes]
+        for done in concurrent.futures.as_completed(work):
+            name, number, result = done.result()
+            assert result.status == number, result
+            assert result.lines == [f"{name}-{number}", name], result

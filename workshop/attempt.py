@@ -4,6 +4,7 @@ Whatever they replace, a snapshot of it is kept first: nothing that was typed is
 """
 
 import collections
+import datetime
 import difflib
 import html
 import re
@@ -204,11 +205,16 @@ def undo(arguments):
         if not 0 <= to < len(names):
             where = "newest" if forward else "oldest"
             raise Failure(f"this is the {where} snapshot that there is")
-        data = (learner.STATE / "snapshots" / names[to]).read_bytes()
+        snapshot = learner.STATE / "snapshots" / names[to]
+        data, taken = snapshot.read_bytes(), snapshot.stat().st_mtime
         learner.make_folder(learner.MY)
         learner.write(learner.CONTAINER, data, 0o755)
         progress["at"] = names[to]
-    print(f"{learner.shown()} is as in snapshot {to + 1} of {len(names)}.")
+    when = datetime.datetime.fromtimestamp(taken)
+    print(
+        f"{learner.shown()} is as it was at {when:%H:%M:%S} on {when:%-d %B}, "
+        f"snapshot {to + 1} of {len(names)}."
+    )
     if not forward:
         print(
             "`workshop undo` goes back further, `workshop undo --redo` forward again."

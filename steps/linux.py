@@ -9,8 +9,9 @@ import ctypes
 import errno
 import os
 
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # the one number that differs by machine
-_OPEN_TREE, _MOVE_MOUNT, _CLONE3, _MOUNT_SETATTR = 428, 429, 435, 442
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # numbers that differ by machine
+_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_OPEN_TREE, _MOVE_MOUNT, _CLONE3, _OPENAT2, _MOUNT_SETATTR = 428, 429, 435, 437, 442
 
 CLONE_NEWNS = 0x00020000  # the mount table: mount_namespaces(7)
 CLONE_NEWCGROUP = 0x02000000  # what /proc/self/cgroup calls "/": cgroup_namespaces(7)
@@ -35,7 +36,11 @@ _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 0x1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOUNT_ATTR_NODEV = 0x4
 _MOUNT_ATTR_IDMAP = 0x100000
+_RESOLVE_NO_SYMLINKS = 0x4
+_STATX_MNT_ID = 0x1000
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 _SIGCHLD = 17
 
 if os.uname().machine not in _PIVOT_ROOT:
@@ -51,6 +56,13 @@ _libc.mount.argtypes = [_text, _text, _text, _number, _text]
 _libc.umount2.argtypes = [_text, ctypes.c_int]
 _libc.sethostname.argtypes = [_text, ctypes.c_size_t]
 _libc.prctl.argtypes = [ctypes.c_int] + [_number] * 4
+_libc.statx.argtypes = [
+    ctypes.c_int,
+    _text,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_void_p,
+]
 _libc.syscall.argtypes = [ctypes.c_long] + [ctypes.c_void_p] * 5
 _libc.syscall.restype = ctypes.c_long
 
@@ -72,6 +84,12 @@ class _MountAttr(ctypes.Structure):
         (name, ctypes.c_uint64)
         for name in ("attr_set", "attr_clr", "propagation", "userns_fd")
     ]
+
+
+class _OpenHow(ctypes.Structure):
+    """struct open_how of openat2(2)."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
 
 
 def clone(flags, cgroup=None):
@@ -134,24 +152,50 @@ def mount(source, target, filesystemtype, mountflags=0, data=None):
     data: the filesystem's own options, comma separated.
     EINVAL: the filesystem does not know an option. ENODEV: the kernel does not know the type.
     ENOENT, ENOTDIR: source or target is missing, or is no directory.
+    ELOOP: target, or a directory on the way to it, is a symbolic link. mount(2) alone would
+    follow it: in somebody else's image it may lead anywhere. openat2(2).
     """
     given = [
         None if x is None else os.fsencode(x) for x in (source, target, filesystemtype)
     ]
     details = f"type {filesystemtype}" if filesystemtype else ""
     details += f", options {data}" if data else ""
-    _check(
-        _libc.mount(*given, mountflags, None if data is None else os.fsencode(data)),
-        "mount",
-        source or target,
-        target if source else None,
-        note=details,
-        hints={
-            errno.EPERM: "mounting needs root: try again with sudo",
-            errno.ENOENT: "both have to exist, a directory to be mounted on as well",
-            errno.ENOTDIR: "a directory goes on a directory, a file on a file",
-        },
-    )
+
+    def check(result):
+        return _check(
+            result,
+            "mount",
+            source or target,
+            target if source else None,
+            note=details,
+            hints={
+                errno.EPERM: "mounting needs root: try again with sudo",
+                errno.ENOENT: "both have to exist, a directory to be mounted on as well",
+                errno.ENOTDIR: "a directory goes on a directory, a file on a file",
+                errno.ELOOP: "a link is not followed to where something is mounted",
+            },
+        )
+
+    before = check(_mount_at(given[1]))
+    check(_libc.mount(*given, mountflags, None if data is None else os.fsencode(data)))
+    # By now target leads into the new mount, unless somebody made it a link meanwhile.
+    if source is not None and check(_mount_at(given[1])) == before:
+        ctypes.set_errno(errno.ELOOP)
+        check(-1)
+
+
+def _mount_at(path):
+    """Returns the number of the mount that path leads to without any link; -1: errno says
+    why it does not. openat2(2), statx(2)."""
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    size = ctypes.sizeof(how)
+    place = _libc.syscall(_OPENAT2, _AT_FDCWD, path, ctypes.byref(how), size, 0)
+    if place == -1:
+        return -1
+    status = ctypes.create_string_buffer(256)
+    result = _libc.statx(place, b"", _AT_EMPTY_PATH, _STATX_MNT_ID, status)
+    os.close(place)
+    return result or int.from_bytes(status[144:152], "little")
 
 
 def umount(target, flags=0):
@@ -218,13 +262,15 @@ def move_mount(tree, target):
 def idmapped(path, pid):
     """Returns open_tree(path), private, with the owners that the user namespace of process
     pid has for their numbers: what is 0's on disk is root's inside. Nothing changes on disk.
+    Device files in it cannot be opened: their owner inside has not made them.
     mount_setattr(2) with MOUNT_ATTR_IDMAP, Linux 5.12 (ext4), 6.3 (tmpfs).
 
     EINVAL: the filesystem cannot do this, or the namespace has no map yet. EPERM: needs root.
     """
     tree = open_tree(path)
     namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    wanted = _MountAttr(_MOUNT_ATTR_IDMAP, 0, MS_PRIVATE, namespace)
+    flags = _MOUNT_ATTR_IDMAP | _MOUNT_ATTR_NODEV
+    wanted = _MountAttr(flags, 0, MS_PRIVATE, namespace)
     size = ctypes.sizeof(wanted)
     result = _libc.syscall(
         _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), size
@@ -245,6 +291,16 @@ def prctl(option, argument):
     It is lost when the user or group id changes.
     """
     _check(_libc.prctl(option, argument, 0, 0, 0), "prctl")
+
+
+def join_session_keyring():
+    """Leave the caller's session keyring, with the keys in it, for a new and empty one.
+    keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING, session-keyring(7).
+
+    ENOSYS: a kernel without keys. EDQUOT: too many keys of this user: /proc/key-users.
+    """
+    number = _KEYCTL[os.uname().machine]
+    _check(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0), "keyctl")
 
 
 def _check(result, call, path=None, path2=None, note="", hints=None):

@@ -478,6 +478,7 @@ def _begin(channel, function, arguments):
     status = OWN_ERROR
     try:
         os.setsid()  # no share in the user's terminal: what it may have of it, it is handed
+        _leave_keys()
         _die_with_parent()
         for number in FORWARDED:
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -496,6 +497,16 @@ def _begin(channel, function, arguments):
         channel.send(bytes([status]) + os.fsencode(line)[:60000])
     finally:
         os._exit(status)
+
+
+def _leave_keys():
+    """The keys of the user's session, session-keyring(7), are not the child's."""
+    try:
+        linux.join_session_keyring()
+    except OSError as error:
+        # No keys in this kernel, or none for us: then there are none for the child either.
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
 
 
 def _die_with_parent():

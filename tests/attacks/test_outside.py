@@ -1,0 +1,354 @@
+"""The attacks of catalogue.py that begin outside: with how the container is started, with a
+hostile image, or with a neighbour. Each test has its attack's name."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import stat
+import threading
+
+import pytest
+from table import ATTACKS
+from runtime import PROJECT, STEPS, Runtime, Terminal, nothing_left_behind, shell
+from targets import (
+    command,
+    missing,
+    rename_exchange,
+    runtime_of,
+    runtime_without,
+    secret,
+    session_with,
+    unique,
+)
+
+# setpriv(1) keeps its capabilities up to its own execve(2): hence env.
+NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups env"
+WHO = ["root", "user"]
+
+pytestmark = pytest.mark.usefixtures("host_as_before")
+
+
+@pytest.fixture
+def host_as_before():
+    with nothing_left_behind():
+        yield
+
+
+@pytest.fixture
+def copy(image):
+    """An image of the test's own with the files of image: links to them, in directories of
+    its own."""
+    path = pathlib.Path("/var/tmp", unique("copy"))
+    shell(f"cp -al {image} {path}")
+    yield path
+    shell(f"rm -rf --one-file-system {path}")
+
+
+@pytest.fixture
+def busybox():
+    """An image of the test's own, a small one."""
+    path = pathlib.Path("/var/tmp", unique("image"))
+    shell(f"cp -a /var/lib/workshop/rootfs/busybox {path}")
+    yield path
+    shell(f"rm -rf --one-file-system {path}")
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_leaked_descriptor(who, image):
+    """close_range(2): the caller leaves the host's root open, as runc once did itself
+    (CVE-2024-21626). Without the two lines of process.py it is there inside."""
+    attack, root = ATTACKS["leaked_descriptor"], os.open("/", os.O_RDONLY)
+    options = {"image": image, "popen": {"pass_fds": [root]}}
+    with secret() as (path, reached):
+        words = command(attack, who, path)
+        result = runtime_of(7).run(*words, **options)
+        assert attack.says in result.err and not reached(result.out), result
+        with runtime_without(attack, 7) as careless:
+            result = careless.run(*words, **options)
+            assert reached(result.out), result
+    os.close(root)
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_session_keys(who, image):
+    """session-keyring(7): inherited over fork(2) and execve(2), whatever the user
+    namespace is. keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING leaves it."""
+    attack, name, text = ATTACKS["session_keys"], unique("key"), unique("text")
+    words = command(attack, who, name)
+    result = Runtime(STEPS[-1], session_with(name, text)).run(*words, image=image)
+    assert attack.says in result.err and text not in result.out, result
+    with runtime_without(attack, 7) as careless:
+        careless.prefix = session_with(name, text)
+        result = careless.run(*words, image=image)
+        assert text in result.out, result
+
+
+def started_with_a_copy(step, path):
+    """The Runtime of a step, run by a Python of the test's own."""
+    shutil.copy(os.path.realpath("/usr/bin/python3"), path)
+    return Runtime(STEPS[step], [path, "-S"])
+
+
+def test_runtime_program(image, tmp_path):
+    """execve(2): /proc/self/exe as the command is the runtime's own interpreter, started
+    from the host's disk within the container, and there a handle to it."""
+    attack, program = ATTACKS["runtime_program"], tmp_path / "python3"
+    by = {who: command(attack, who, program="/proc/self/exe") for who in WHO}
+    last, before = (started_with_a_copy(n, program) for n in (7, 4))
+    for who in WHO:
+        result = last.run(*by[who], image=image)
+        assert attack.says in result.err, result
+        assert stat.S_IMODE(program.stat().st_mode) == 0o755
+    result = before.run(*by["root"], image=image)
+    assert "worked" in result.out, result
+    assert stat.S_IMODE(program.stat().st_mode) == 0o4755
+
+
+def host_reads(step, image, who, text, at_a_terminal):
+    """What the caller's shell finds typed at its terminal after a container that was
+    started there."""
+    words = runtime_of(step).argv(
+        *command(ATTACKS["type_into_terminal"], who, text), image=image
+    )
+    pipe = "" if at_a_terminal else "| cat"
+    script = f'"$@" 2>&1 {pipe}; echo over; read -r line; echo "host reads <$line>"'
+    with contextlib.closing(Terminal(["/bin/sh", "-c", script, "sh", *words])) as shell:
+        said = shell.wait_for(r"(?s)(.*)over\r?\n", 60)[1]
+        shell.type("\n")
+        return shell.wait_for("host reads <(.*)>")[1], said
+
+
+def test_type_into_terminal(image):
+    """ioctl_tty(2): TIOCSTI puts a byte where the terminal's next reader finds it; for a
+    terminal that does not control the caller it needs CAP_SYS_ADMIN."""
+    attack, text = ATTACKS["type_into_terminal"], unique("typed")
+    for who in WHO:
+        typed, said = host_reads(7, image, who, text, at_a_terminal=False)
+        assert typed == "" and any(w in said for w in attack.says.split("|")), said
+    # At a terminal it has one of its own to type into, and root in step 04 may.
+    assert host_reads(4, image, "root", text, at_a_terminal=True)[0] == ""
+    assert host_reads(4, image, "root", text, at_a_terminal=False)[0] == text
+
+
+LINKS = ["sys ..", "proc /..", "dev ../../", "tmp /sys/../.."]
+# When /proc is mounted, the second one leads elsewhere: /sys/fs is made on the host.
+LINKS += ["sys /proc/self/cwd/../var/tmp", "etc/resolv.conf /dev/null"]
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_image_of_links(link, busybox):
+    """mount(2) follows links, and while the container is set up the host's tree is at
+    /..: what a link there has put on top of it is what umount2(2) takes away."""
+    attack, made = ATTACKS["image_of_links"], pathlib.Path("/var/tmp/fs/cgroup")
+    name, target = link.split()
+    shell(f"cd {busybox}; mkdir -p proc/self/cwd proc/self/var/tmp; rm -rf {name}")
+    shell(f"ln -s {target} {busybox}/{name}")
+    resolver = name == "etc/resolv.conf"
+    options = {"image": busybox} | ({"net": "bridge"} if resolver else {})
+    network = network_on() if resolver else contextlib.nullcontext()
+    with secret() as (path, reached), network:
+        for step in (4 if resolver else 3, 7):
+            result = runtime_of(step).run(f"cat /..{path}", **options)
+            assert result.status == 125 and attack.says in result.err, result
+            assert len(result.err.splitlines()) == 1 and not made.exists(), result
+        with runtime_without(attack, 7) as careless:
+            result = careless.run(f"cat /..{path}", **options)
+            # A resolv.conf elsewhere does no harm: what is mounted is the runtime's.
+            harm = reached(result.out) or made.exists()
+            assert harm or resolver and result.status != 125, result
+    if made.exists():
+        made.rmdir()
+        made.parent.rmdir()
+
+
+def test_link_swapped_in(busybox):
+    """renameat2(2): a directory and a link change places all the time, as a neighbour can
+    do it who shares the image, in the steps 03 to 06."""
+    attack = ATTACKS["link_swapped_in"]
+    shell(f"ln -s .. {busybox}/link")
+    over = threading.Event()
+
+    def swap():
+        while not over.is_set():
+            rename_exchange(busybox / "tmp", busybox / "link")
+
+    neighbour = threading.Thread(target=swap)
+    neighbour.start()
+    try:
+        with secret() as (path, reached), runtime_without(attack, 5) as careless:
+            script = f"cat /..{path}"
+            for _ in range(8):
+                result = runtime_of(5).run(script, image=busybox)
+                assert not reached(result.out), result
+                assert result.status == 1 or attack.says in result.err, result
+            for _ in range(20):
+                if worked := reached(careless.run(script, image=busybox).out):
+                    break
+            assert worked
+    finally:
+        over.set()
+        neighbour.join()
+
+
+def left(image, box):
+    """Where a file of /open is on the host's disk, while a container runs."""
+    return next(
+        pathlib.Path("/var/lib/workshop/containers").glob(f"{box.process.pid}/upper"),
+        image,
+    )
+
+
+MARK = """
+import os, sys
+if sys.argv[1] == "user":
+    os.setgid(1000), os.setuid(1000)
+path = sys.argv[2]
+if not os.path.exists(path):
+    with open("/usr/bin/python3", "rb") as a, open(path, "wb") as b:
+        b.write(a.read())
+if sys.argv[1] == "root":
+    os.setxattr(path, "security.capability", bytes.fromhex(sys.argv[3]))
+os.chmod(path, 0o4755)
+"""
+CAPABILITIES = "01000002" + "80000000" + 12 * "00"  # CAP_SETUID: capabilities(7)
+
+
+def marked(path):
+    """Whether everybody on the host gets more rights by this program."""
+    caps = "security.capability" in os.listxattr(path)
+    return bool(os.stat(path).st_mode & stat.S_ISUID) or caps
+
+
+def leave_marked(name, image, who, uid):
+    """Mark a program in a container of the last step and of the one before."""
+    command = ["python3", "-IS", "-c", MARK, who, f"/open/{name}", CAPABILITIES]
+    code = "import os; print(os.geteuid())"
+    for step in (7, 6):
+        with runtime_of(step).running(image=image) as box:
+            words = " ".join(f"'{word}'" for word in command)
+            assert box.ask(words) == ""
+            path = left(image, box) / "open" / name
+            assert marked(path) and os.stat(path).st_uid == uid
+            result = shell(f"{NOBODY} {path} -IS -c '{code}'", check=False)
+            if step == 7:
+                assert "Permission denied" in result.err, result
+        if step == 7:
+            assert not path.exists()
+            kept = image / "open" / name
+            assert not kept.exists() or not marked(kept)
+        else:
+            assert result.out == f"{uid}\n", result
+            assert marked(path)
+
+
+@pytest.mark.parametrize(("who", "uid"), [("root", 0), ("user", 1000)])
+def test_program_left_behind(who, uid, copy):
+    """execve(2): a set-user-ID program runs as its owner, for whoever can reach it. On the
+    disk the owner is root if root inside has made it: mount_setattr(2)."""
+    leave_marked("new", copy, who, uid)
+
+
+@pytest.mark.parametrize(("who", "uid"), [("root", 0), ("user", 1000)])
+def test_copy_up(who, uid, copy):
+    """The kernel's filesystems/overlayfs, copy_up: changing the mode of a file of a lower
+    layer changes a copy, and that goes with the container. capabilities(7)."""
+    shell(f"cp {copy}/usr/bin/python3 {copy}/open/old; chown {uid} {copy}/open/old")
+    leave_marked("old", copy, who, uid)
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_processes(who, image):
+    """cgroups(7), pids.max: fork(2) fails with EAGAIN, and the host goes on."""
+    attack = ATTACKS["processes"]
+    missing(attack)
+    result = runtime_of(7).run(*command(attack, who), image=image, pids=32)
+    assert attack.says in result.err, result
+    result = runtime_of(5).run(*command(attack, who), image=image)
+    assert "worked" in result.out, result
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_inodes(who, image):
+    """statvfs(3): an upper layer takes its inodes from the disk that all share. They come
+    back with its end."""
+
+    def free():
+        return os.statvfs("/var/lib/workshop/containers").f_ffree
+
+    with runtime_of(7).running(image=image) as box:
+        before = free()
+        assert "worked" in box.ask(" ".join(command(ATTACKS["inodes"], who)))
+        assert before - free() > 1500
+    assert before - free() < 500
+
+
+@contextlib.contextmanager
+def network_on():
+    """The host's side of the network as it was, afterwards."""
+    script = PROJECT / "steps" / "network.sh"
+    was_on = shell(f"{script} status", check=False).status == 0
+    shell(f"{script} on")
+    try:
+        yield
+    finally:
+        if not was_on:
+            shell(f"{script} off")
+
+
+@pytest.fixture(scope="module")
+def neighbours(image):
+    """Two containers on the bridge: the attacker, and the other with its address."""
+    with (
+        network_on(),
+        runtime_of(7).running(image=image, net="bridge") as one,
+        runtime_of(7).running(image=image, net="bridge") as other,
+    ):
+        address = other.ask("ip -o -4 addr show eth0").split("inet ")[1]
+        yield one, other, address.split("/")[0]
+
+
+@pytest.mark.parametrize("who", ["user", "root"])
+def test_arp_spoofing(who, neighbours):
+    """arp(7): the latest answer counts, whoever gives it. packet(7) needs CAP_NET_RAW, which
+    root inside has."""
+    attacker, other, address = neighbours
+    attack = ATTACKS["arp_spoofing"]
+    mac = attacker.ask("cat /sys/class/net/eth0/address").strip()
+    other.ask("ping -c 1 -W 2 100.64.0.1 >/dev/null")
+    said = attacker.ask(" ".join(command(attack, who, address)))
+    table = other.ask("grep '^100.64.0.1 ' /proc/net/arp")
+    if who == "user":
+        assert attack.says in said and mac not in table, (said, table)
+    else:
+        assert "worked" in said and mac in table, (said, table)
+
+
+SEEN = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind(("", 5353))
+    s.settimeout(30)
+    print("ready", flush=True)
+    print(s.recvfrom(99))
+"""
+
+
+@pytest.mark.parametrize("who", ["user", "root"])
+def test_address_spoofing(who, neighbours):
+    """raw(7): with IPPROTO_RAW the sender writes the header, the source address too."""
+    attacker, other, address = neighbours
+    attack = ATTACKS["address_spoofing"]
+    other.ask(f"python3 -IS -c '{SEEN}' >/tmp/seen & sleep 0.1")
+    for _ in range(100):
+        if "ready" in other.ask("cat /tmp/seen"):
+            break
+    said = attacker.ask(" ".join(command(attack, who, address)))
+    seen = other.ask(
+        "for n in $(seq 5); do grep fake /tmp/seen && break; sleep 0.1; done"
+    )
+    other.ask("kill $! 2>/dev/null; wait $!")
+    if who == "user":
+        assert attack.says in said and "fake" not in seen, (said, seen)
+    else:
+        assert "worked" in said and "('100.64.0.1', 53)" in seen, (said, seen)

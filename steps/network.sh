@@ -60,7 +60,7 @@ on() {
 	if [ -e /run/systemd/resolve/resolv.conf ]; then
 		servers=/run/systemd/resolve/resolv.conf
 	fi
-	grep -v '^nameserver *\(127\.\|::1\)' "$servers" >"$state/dns" || true
+	grep -av '^nameserver[[:blank:]]\{1,\}\(127\.\|::1\)' "$servers" >"$state/dns" || true
 }
 
 off() {

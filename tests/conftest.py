@@ -17,8 +17,6 @@ def pytest_addoption(parser):
     group = parser.getgroup("workshop")
     group.addoption("--runtime", help="check this container.py and no other")
     group.addoption("--step", type=int, help="only the suites up to this step")
-    group.addoption("--runs", type=int, default=60, help="of the load, one by one (60)")
-    group.addoption("--at-once", type=int, default=40, help="of the load (40)")
 
 
 def pytest_configure(config):

@@ -16,7 +16,7 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runtime import LIMIT, PROJECT, STEPS, Runtime
+from runtime import FULL, LIMIT, PROJECT, STEPS, Runtime
 
 sys.path[:0] = [str(PROJECT), str(PROJECT / "steps")]
 import linux
@@ -33,13 +33,15 @@ from workshop import (
 from workshop.command import Failure, printable
 
 MANY = settings(
-    max_examples=150,
+    max_examples=400 if FULL else 50,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-FEW = settings(MANY, max_examples=40)  # where each takes system calls, or a tool
+FEW = settings(
+    MANY, max_examples=100 if FULL else 20
+)  # where each takes system calls, or a tool
 
 WORD = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12)
 NUMBER = st.one_of(
@@ -416,7 +418,7 @@ LINE = st.one_of(
 )
 
 
-@settings(MANY, max_examples=12)
+@settings(MANY, max_examples=30 if FULL else 8)
 @given(st.lists(LINE, max_size=4))
 def test_name_servers_that_a_container_can_reach_are_kept(lines):
     """resolv.conf(5): between the keyword and the address are spaces or tabs."""

@@ -1,5 +1,5 @@
 """Many containers, one after the other and at once: none fails, and the host has afterwards what
-it had before. More of them: --runs 2000 --at-once 200."""
+it had before."""
 
 import concurrent.futures
 import pathlib
@@ -8,12 +8,21 @@ import shutil
 import subprocess
 
 import pytest
-from runtime import PROJECT, STEPS, Runtime, eventually, nothing_left_behind, shell
+from runtime import (
+    FULL,
+    PROJECT,
+    STEPS,
+    Runtime,
+    eventually,
+    nothing_left_behind,
+    shell,
+)
 
 NETWORK = PROJECT / "steps/network.sh"
 V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
 LIMITS = {"memory": "64M", "pids": 32, "cpus": 1} if V2 else {}
 MB = 1 << 20
+RUNS, AT_ONCE = (2000, 200) if FULL else (60, 40)
 
 
 @pytest.fixture
@@ -59,35 +68,33 @@ def unchanged(network, record_property):
         record_property(name, count)
 
 
-def test_many_runs_one_after_another(unchanged, request, record_property):
-    runs = request.config.getoption("--runs")
+def test_many_runs_one_after_another(unchanged, record_property):
     runtime = Runtime(STEPS[-1])
-    for number in range(runs):
+    for number in range(RUNS):
         done = runtime.run("true", "argument", net="bridge", **LIMITS)
         assert (done.status, done.err) == (0, ""), (number, done)
-    record_property("runs", runs)
+    record_property("runs", RUNS)
 
 
-def test_many_at_once(unchanged, request, record_property):
+def test_many_at_once(unchanged, record_property):
     """All of them are alive before the first one ends: they wait for a line."""
-    count = request.config.getoption("--at-once")
     argv = Runtime(STEPS[-1]).argv(
         *("sh", "-c", "echo alive; read go; exit 7"), net="bridge", **LIMITS
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    boxes = [subprocess.Popen(argv, **pipes) for _ in range(count)]
+    boxes = [subprocess.Popen(argv, **pipes) for _ in range(AT_ONCE)]
     try:
-        assert [box.stdout.readline() for box in boxes] == ["alive\n"] * count
+        assert [box.stdout.readline() for box in boxes] == ["alive\n"] * AT_ONCE
         for box in boxes:
             box.stdin.write("go\n")
             box.stdin.close()
-        assert [box.wait(60) for box in boxes] == [7] * count
+        assert [box.wait(60) for box in boxes] == [7] * AT_ONCE
     finally:
         for box in boxes:
             box.kill()
             box.wait()
             box.stdout.close()
-    record_property("at once", count)
+    record_property("at once", AT_ONCE)
 
 
 def test_runtimes_of_several_learners_do_not_disturb_each_other(tmp_path):

@@ -206,8 +206,11 @@ class Terminal:
         go_on, ready = os.pipe()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.read(go_on, 1)
-            os.execv(argv[0], argv)
+            try:
+                os.read(go_on, 1)
+                os.execv(argv[0], argv)
+            finally:
+                os._exit(127)  # and not a second suite
         self.before = termios.tcgetattr(self.fd)  # the terminal that the command finds
         os.write(ready, b"!")
         os.close(go_on)

@@ -191,7 +191,7 @@ def test_lack_of_terminals_is_told_in_one_line():
     before = most.read_text()
     run = " ".join(Runtime(LAST).argv("true", "argument"))
     with nothing_left_behind():
-        terminal = Terminal(["sh", "-c", f"read go; exec {run}"])
+        terminal = Terminal(["/bin/sh", "-c", f"read go; exec {run}"])
         try:
             most.write_text("0")
             terminal.type("\n")

@@ -8,7 +8,7 @@ import re
 import signal
 
 import pytest
-from runtime import STEPS, Runtime, nothing_left_behind, processes_with, shell
+from runtime import PROJECT, STEPS, Runtime, nothing_left_behind, processes_with, shell
 
 NUMBER = re.compile(r"test_(\d\d)_")
 
@@ -70,6 +70,14 @@ def image(tmp_path):
     """A root filesystem of the test's own: a copy of busybox's."""
     shell(f"cp -a /var/lib/workshop/rootfs/busybox {tmp_path}/root")
     return tmp_path / "root"
+
+
+@pytest.fixture
+def network():
+    """The host's side of step 04, on for a test and off afterwards."""
+    shell(f"{PROJECT}/steps/network.sh on")
+    yield
+    shell(f"{PROJECT}/steps/network.sh off")
 
 
 @pytest.fixture

@@ -74,13 +74,6 @@ def stepped(target, log, *words):
 DEAD = (-signal.SIGKILL, 128 + signal.SIGSEGV, 125)
 
 
-@pytest.fixture
-def network():
-    shell(f"{NETWORK} on")
-    yield
-    shell(f"{NETWORK} off")
-
-
 @pytest.mark.parametrize("cleaner", ["the next run", "workshop clean"])
 def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
     network, tmp_path, cleaner, record_property

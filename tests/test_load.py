@@ -18,18 +18,10 @@ from runtime import (
     shell,
 )
 
-NETWORK = PROJECT / "steps/network.sh"
 V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
 LIMITS = {"memory": "64M", "pids": 32, "cpus": 1} if V2 else {}
 MB = 1 << 20
 RUNS, AT_ONCE = (2000, 200) if FULL else (60, 40)
-
-
-@pytest.fixture
-def network():
-    shell(f"{NETWORK} on")
-    yield
-    shell(f"{NETWORK} off")
 
 
 def exact():

@@ -74,9 +74,11 @@ def secret():
     """A file that everybody on the host may read."""
     path, text = pathlib.Path("/var/tmp", unique("secret")), unique("text")
     path.write_text(text)
-    yield str(path), contains(text)
-    assert path.read_text() == text
-    path.unlink()
+    try:
+        yield str(path), contains(text)
+        assert path.read_text() == text
+    finally:
+        path.unlink()
 
 
 def device(kind, number):
@@ -158,8 +160,10 @@ def user_key():
     """A key in the keyring of root, user-keyring(7)."""
     name, text = unique("key"), unique("text")
     key = call("add_key", b"user", name.encode(), text.encode(), len(text), -4)
-    yield name, contains(text)
-    call("keyctl", 9, key, -4)  # KEYCTL_UNLINK
+    try:
+        yield name, contains(text)
+    finally:
+        call("keyctl", 9, key, -4)  # KEYCTL_UNLINK
 
 
 @contextlib.contextmanager
@@ -174,9 +178,11 @@ def listener():
             with contextlib.suppress(OSError):
                 server.accept()[0].send(text.encode())
             os._exit(0)
-        yield name, contains(text)
-        os.kill(greeter, 9)
-        os.waitpid(greeter, 0)
+        try:
+            yield name, contains(text)
+        finally:
+            os.kill(greeter, 9)
+            os.waitpid(greeter, 0)
 
 
 @contextlib.contextmanager
@@ -185,8 +191,10 @@ def link():
     name = f"at{random.randint(10**6, 10**7)}"
     place = pathlib.Path("/sys/class/net", name)
     shell(f"ip link add {name} type bridge")
-    yield name, lambda output: not place.exists()
-    shell(f"ip link delete {name}", check=False)
+    try:
+        yield name, lambda output: not place.exists()
+    finally:
+        shell(f"ip link delete {name}", check=False)
 
 
 @contextlib.contextmanager

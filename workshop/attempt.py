@@ -127,9 +127,11 @@ STYLE = """
 <style>
 .workshop-diff summary { cursor: pointer; }
 .workshop-diff .file { font-weight: bold; }
-.workshop-diff .place { color: var(--jp-info-color0, #07a); }
-.workshop-diff .added { color: var(--jp-success-color0, #1b5e20); }
-.workshop-diff .removed { color: var(--jp-error-color0, #b71c1c); }
+.workshop-diff .place { --hue: var(--jp-info-color1, #0097a7); }
+.workshop-diff .added { --hue: var(--jp-success-color1, #388e3c); }
+.workshop-diff .removed { --hue: var(--jp-error-color1, #d32f2f); }
+.workshop-diff span { /* nearer to the text's colour: read in light and dark */
+  color: color-mix(in srgb, var(--hue, currentcolor) 70%, var(--jp-content-font-color0, #000)); }
 </style>
 """
 

@@ -13,8 +13,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from mutants import MUTANTS, NO_DIFFERENCE
-from runtime import PROJECT, STEPS
+from mutants import EVERY_LINE, MUTANTS, NO_DIFFERENCE
+from runtime import FULL, PROJECT, STEPS
 
 NAMES = [step.parent.name for step in STEPS]
 PAIRS = list(zip(STEPS, STEPS[1:], strict=False))
@@ -106,10 +106,13 @@ def test_break_out_works_before_and_fails_after(before, step):
     assert re.search(KERNEL_SAYS[step.parent.name], results[1].stdout), results[1]
 
 
+CHECKED = MUTANTS + (EVERY_LINE if FULL else [])
+
+
 @pytest.mark.parametrize(
     ("step", "old", "new", "fact"),
-    MUTANTS,
-    ids=[f"{step}-{i}" for i, (step, *_) in enumerate(MUTANTS)],
+    CHECKED,
+    ids=[f"{step}-{i}" for i, (step, *_) in enumerate(CHECKED)],
 )
 def test_mutant_is_caught(step, old, new, fact):
     place = pathlib.Path("/var/tmp/mutant")
@@ -154,7 +157,7 @@ def test_every_line_that_isolates_has_a_mutant():
 def test_every_line_of_the_last_step_has_a_mutant_or_a_reason():
     source = STEPS[-1].read_text()
     covered = set()
-    for _, old, _, _ in MUTANTS:
+    for _, old, _, _ in MUTANTS + EVERY_LINE:
         if source.count(old) == 1:
             first = source[: source.index(old)].count("\n") + 1
             covered |= set(range(first, first + len(old.splitlines())))

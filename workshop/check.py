@@ -204,8 +204,10 @@ def explain(fact, findings, out):
         status = f"status {fact['status']}" + (f": {said}" if said else "")
         rows.add_row("    it said", Text(status))
         if place := re.search(r"^container\.py: line (\d+): ", said):
-            line = learner.source().splitlines()[int(place[1]) - 1]
-            rows.add_row(f"    line {place[1]}", Text(plain(line.strip().decode())))
+            number = int(place[1])
+            line = b"".join(learner.source().splitlines()[number - 1 : number])
+            line = plain(line.strip().decode(errors="replace"))
+            rows.add_row(f"    line {number}", Text(line))
     for word in "expected", "happened":
         if fact.get(word):
             rows.add_row(f"    {word}", Text(plain(fact[word])))
@@ -215,12 +217,8 @@ def explain(fact, findings, out):
         rows.add_row("    why", Text(fact["why"]))
     number = int(fact["step"])
     refused = look.why_refused(fact.get("said", ""))
-    if (
-        fact.get("status") == 125
-        and findings[0:1]
-        and findings[0].startswith(look.ENDS)
-    ):
-        findings = []  # it said so above
+    if fact.get("status") == 125:  # what ended it stands above
+        findings = [text for text in findings if not text.startswith(look.ENDS)]
     hint = refused or (findings or [f"`workshop hint {number}` has one."])[0]
     rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
     more = f"`workshop hint {number}`, or this fact alone: `workshop check {number} --only "

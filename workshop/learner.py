@@ -93,7 +93,7 @@ def load():
         return json.loads(json.dumps(EMPTY))
     try:
         progress = json.loads(data)
-        progress = {key: progress.get(key, value) for key, value in EMPTY.items()}
+        progress = {key: progress.get(key) for key in EMPTY}
         check_progress(progress)
         return progress
     except (ValueError, KeyError, TypeError, AttributeError):

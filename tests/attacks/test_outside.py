@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import stat
+import subprocess
 import threading
 
 import pytest
@@ -188,6 +189,45 @@ def test_link_swapped_in(busybox):
     finally:
         over.set()
         neighbour.join()
+
+
+AT_THE_LAST_MOMENT = """
+import os, sys
+sys.path[:0] = sys.argv[1:2]
+import linux
+
+mount = linux._libc.mount
+def late(*arguments):
+    if sys.argv[2] == "link":
+        os.rename("place", "old")
+        os.symlink("elsewhere", "place")
+    return mount(*arguments)
+linux._libc.mount = late
+linux.mount("tmpfs", "place", "tmpfs")
+print(os.path.ismount("place"))
+"""
+
+
+def test_link_swapped_in_between_the_look_and_the_mount(tmp_path):
+    """The same race, won each time: the link comes when linux.mount has looked already."""
+    for name in "place", "elsewhere":
+        (tmp_path / name).mkdir()
+    words = [
+        "unshare",
+        "--mount",
+        "/usr/bin/python3",
+        "-c",
+        AT_THE_LAST_MOMENT,
+        PROJECT / "steps",
+    ]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 60}
+    for end, status, says in (
+        ("none", 0, "True\n"),
+        ("link", 1, "mount: Too many levels"),
+    ):
+        done = subprocess.run([*words, end], check=False, **options)
+        assert done.returncode == status and says in done.stdout + done.stderr, done
+    assert not os.listdir(tmp_path / "elsewhere")
 
 
 def left(image, box):

@@ -285,12 +285,13 @@ PROGRESS = st.fixed_dictionaries(
 FACT = st.fixed_dictionaries(
     {}, optional={"step": STEP, "name": JSON, "holds": JSON, "why": JSON}
 )
+LAST_FACTS = st.lists(FACT, max_size=3)
 LAST = st.fixed_dictionaries(
     {},
     optional={
         "when": WHEN,
         "step": STEP,
-        "facts": st.one_of(st.lists(FACT, max_size=3), JSON),
+        "facts": st.one_of(LAST_FACTS, JSON),
         "sha256": JSON,
     },
 )
@@ -354,6 +355,34 @@ def test_report_of_a_check_of_any_content_is_written_or_refused(data):
         (my / ".workshop/last.json").write_bytes(data)
         assert (say(["report"]) == 0) == (my / "report/report.html").exists()
         assert sorted(os.listdir(folder)) == ["my"]
+
+
+STEP_REPORT = st.fixed_dictionaries({"facts": st.one_of(LAST_FACTS, JSON)})
+REPORT = st.fixed_dictionaries(
+    {"steps": st.one_of(st.lists(STEP_REPORT, max_size=2), JSON)},
+    optional={
+        "name": st.one_of(NAME, JSON),
+        "passed": st.one_of(st.lists(STEP, max_size=3), JSON),
+        "hints": JSON,
+        "lines": JSON,
+        "when": WHEN,
+        "step": STEP,
+        "sha256": st.one_of(WORD, JSON),
+    },
+)
+
+
+@FEW
+@given(st.one_of(REPORT, REPORT, JSON, st.binary(max_size=40)).map(as_text))
+def test_report_of_any_content_is_a_row_or_left_out(data):
+    """`workshop class`: the teacher's machine reads what 300 people have sent."""
+    with tempfile.TemporaryDirectory() as folder, learner_in(folder):
+        report = pathlib.Path(folder, "report.json")
+        report.write_bytes(data)
+        with told() as (out, err):
+            status = guide.main(["class", folder, "--out", f"{folder}/all"])
+        assert (status == 0) == os.path.exists(f"{folder}/all/class.csv")
+        assert status == 0 or "left out" in err.getvalue()
 
 
 # ---- the guide's command line

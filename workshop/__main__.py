@@ -17,6 +17,7 @@ WORDS = {
     "undo": "attempt.undo",
     "breakout": "breakout",
     "report": "report",
+    "class": "classroom",
     "welcome": "welcome",
     "image": "image",
     "commit": "commit",

@@ -1,5 +1,6 @@
 """`workshop report [--out DIR] [--name NAME]`: what the last check has found, as JUnit XML, as
-JSON, and as a page to read or print; and, when step 07 has passed, a certificate.
+JSON, and as a page to read or print; and, when step 07 has passed, a certificate. The JSON of
+a whole class makes one table: `workshop class`.
 
 The pages are whole by themselves: they load nothing.
 """
@@ -41,9 +42,12 @@ def main(arguments):
     """Writes the files, and says where they are. Returns the exit status."""
     parser = Parser(prog="workshop report")
     parser.add_argument("--out", metavar="DIR", help="where to: my/report by default")
-    parser.add_argument("--name", help="whose the certificate is")
+    parser.add_argument("--name", help="whose it is; it is remembered")
     options = parser.parse_args(arguments)
     last = last_check()
+    if options.name is not None:
+        with learner.remembering() as remembered:
+            remembered["name"] = printable(options.name)
     folder = Path(options.out).absolute() if options.out else learner.MY / "report"
     learner.make_folder(folder)
     results = summary(last)
@@ -54,7 +58,7 @@ def main(arguments):
         f"{learner.shown(folder)}: report.html to read, report.json, report.xml (JUnit)"
     )
     if learner.STEPS[-1][:2] in learner.load()["passed"]:
-        print(f"{learner.shown(certificate(options.name))}: your certificate")
+        print(f"{learner.shown(certificate())}: your certificate")
     return 0
 
 
@@ -91,7 +95,7 @@ def check_findings(last):
 
 def summary(last):
     """What there is to report: the check's findings by step, and the runtime's size."""
-    source = learner.source()
+    source, remembered = learner.source(), learner.load()
     steps = []
     for name in sorted({fact["step"] for fact in last["facts"]}, reverse=True):
         facts = [fact for fact in last["facts"] if fact["step"] == name]
@@ -100,6 +104,9 @@ def summary(last):
         adds = progress.adds(folder)
         steps.append({"name": folder, "adds": adds, "held": held, "facts": facts})
     return {
+        "name": remembered["name"],
+        "passed": sorted(remembered["passed"]),
+        "hints": sum(remembered["hints"].values()),
         "when": last["when"],
         "step": last["step"],
         "runtime": learner.shown(),
@@ -166,18 +173,16 @@ def celebrate(out):
     out.print(Panel(text, border_style="green", expand=False), soft_wrap=False)
 
 
-def certificate(name=None):
+def certificate():
     """Writes the page about the runtime that has passed the last step, whatever has become of
     it since. Returns its path."""
-    passed, last = learner.load()["passed"], learner.STEPS[-1][:2]
+    remembered, last = learner.load(), learner.STEPS[-1][:2]
+    passed = remembered["passed"]
     source = (learner.STATE / f"passed-{last}.py").read_bytes()
-    with learner.remembering() as remembered:
-        remembered["name"] = name or remembered["name"]
-        name = remembered["name"]
     with fence.workbench(source) as bench:
         isolated = look.isolation(bench, 30)
     values = {
-        "name": printable(name or ""),
+        "name": printable(remembered["name"] or ""),
         "when": passed[last]["when"],
         "lines": lines_of_code(source),
         "facts": sum(step["facts"] for step in passed.values()),

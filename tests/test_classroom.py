@@ -1,0 +1,93 @@
+"""`workshop class`: the reports of many as one table."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+import pytest
+from runtime import STEPS
+from test_guide import Learner
+
+FACTS = ["its host name stays inside", "a queue of the host is not seen"]
+REASON = {"why": "", "happened": "<b>nothing</b>"}
+
+
+@pytest.fixture
+def folder():
+    with tempfile.TemporaryDirectory() as name:
+        yield pathlib.Path(name)
+
+
+def report_of(folder, name, held, passed=()):
+    """A real report, of a learner whose last check, of step 01, has found so many facts."""
+    learner = Learner(folder / "my")
+    learner.has(STEPS[1].read_text())
+    facts = [
+        {"step": "01", "name": fact, "holds": number < held, **REASON}
+        for number, fact in enumerate(FACTS)
+    ]
+    when = "2026-01-02T03:04:05+00:00"
+    state = folder / "my/.workshop"
+    state.mkdir()
+    last = {"when": when, "step": "01", "facts": facts, "sha256": ""}
+    (state / "last.json").write_text(json.dumps(last))
+    (state / "last.xml").write_text("<testsuites/>")
+    done = {number: {"when": when, "facts": 2} for number in passed}
+    progress = {"version": 1, "passed": done, "hints": {"01": 3}, "asked": []}
+    (state / "progress.json").write_text(json.dumps(progress))
+    words = ["report", "--out", str(folder)] + (["--name", name] if name else [])
+    said = learner.type(" ".join(words))
+    assert said.returncode == 0, said
+    shutil.rmtree(folder / "my")
+    return learner
+
+
+@pytest.fixture
+def reports(folder):
+    people = [("ada", "Ada", 2, ["00", "01"]), ("bob", "=Bob()", 0, ["00"])]
+    people += [("nameless", None, 1, ["00"])]
+    for place, name, held, passed in people:
+        (folder / place).mkdir()
+        learner = report_of(folder / place, name, held, passed)
+    return learner
+
+
+def test_table_says_who_is_where_and_what_fails_most(folder, reports):
+    done = reports.type(f"class {folder} --out {folder}/all")
+    assert done.returncode == 0 and not done.stderr, done
+    lines = done.stdout.splitlines()
+    order = [line.split()[1] for line in lines if "/2" in line]
+    assert order == ["Ada", "nameless", "=Bob()"], done.stdout
+    most = next(line for line in lines if re.match(r"│ 2 +│ 01 ", line))
+    assert "a queue of" in most, done.stdout
+    rows = list(csv.DictReader(open(folder / "all/class.csv", newline="")))
+    assert [row["name"] for row in rows] == ["Ada", "nameless", "'=Bob()"]
+    assert [row["passed"] for row in rows] == ["00 01", "00", "00"]
+    assert [row["held"] for row in rows] == ["2", "1", "0"]
+    assert rows[0]["stuck"] == "" and rows[2]["stuck"] == f"01 · {FACTS[0]}"
+    assert {row["hints"] for row in rows} == {"3"}
+    page = (folder / "all/class.html").read_text()
+    assert page.count('class="done"') == 4 and FACTS[1] in page
+    assert "http" not in page  # it loads nothing
+
+
+def test_file_that_is_no_report_is_told_and_the_others_are_shown(folder, reports):
+    (folder / "ada/report.json").write_text('{"steps": []}')
+    done = reports.type(f"class {folder}")
+    assert done.returncode == 1 and "=Bob()" in done.stdout, done
+    assert re.fullmatch(
+        r"workshop: left out: .*/ada/report.json is no.*\n", done.stderr
+    )
+
+
+def test_nothing_to_show_is_an_error_in_one_line(folder):
+    learner = Learner(folder / "my")
+    done = learner.type(f"class {folder}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+    done = learner.type(f"class {folder}/none.json")
+    assert done.returncode == 1 and "none.json: No such file" in done.stderr, done
+    assert not os.listdir(folder)

@@ -154,7 +154,9 @@ def interleaved(commands, runs):
             refused[name] = said[-1][:200] if said else f"status {error.returncode}"
     turns = [name for name in times for _ in range(runs)]
     random.shuffle(turns)
-    for name in turns:
+    for number, name in enumerate(turns):
+        if number % (len(turns) // 10 or 1) == 0:
+            print(f"  {number} of {len(turns)}", file=sys.stderr, flush=True)
         times[name].append(once(commands[name]))
     return times, refused
 

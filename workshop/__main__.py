@@ -18,6 +18,7 @@ WORDS = {
     "breakout": "breakout",
     "report": "report",
     "class": "classroom",
+    "demo": "demo",
     "welcome": "welcome",
     "image": "image",
     "commit": "commit",

@@ -1,0 +1,137 @@
+"""`workshop demo`: the live part of a talk, played for real in a terminal of its size."""
+
+import os
+import random
+import re
+import sys
+import time
+
+import pexpect
+import pytest
+from runtime import PROJECT, host_state, shell
+
+sys.path.append(str(PROJECT))
+from workshop import demo
+
+COLUMNS, LINES = 90, 24  # of the stage's terminal
+LIMIT = 120  # seconds for any one thing, also under emulation
+PROMPT = re.compile(rb"  # ")
+
+pytestmark = pytest.mark.usefixtures("host_as_before")
+
+
+@pytest.fixture(scope="module")
+def host_as_before():
+    """But for the bridge, which a talk leaves switched on, as lesson 4 does."""
+    before = host_state()
+    yield
+    shell(f"{PROJECT}/steps/network.sh off")
+    assert host_state() == before
+
+
+def stage(words):
+    """`workshop WORDS` in a terminal, as a pexpect.spawn."""
+    command = [sys.executable, "-P", "-m", "workshop", *words.split()]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "TERM": "xterm-256color"}
+    return pexpect.spawn(
+        command[0],
+        command[1:],
+        env=environment,
+        dimensions=(LINES, COLUMNS),
+        timeout=LIMIT,
+    )
+
+
+@pytest.mark.parametrize("cut", demo.CUTS)
+def test_parts_of_a_cut_take_its_minutes(cut):
+    assert sum(scene["minutes"] for scene in demo.scenes(cut)) == float(cut)
+
+
+@pytest.mark.parametrize("cut", demo.CUTS)
+def test_cut_plays_to_the_end_by_itself_within_its_minutes(cut):
+    begin, talk = time.monotonic(), stage(f"demo --minutes {cut} --auto")
+    said = bytearray()
+    while data := demo.next_of(talk):
+        said += data
+    talk.close()
+    shown = demo.ESCAPES.sub("", said.decode())
+    assert talk.exitstatus == 0, shown[-2000:]
+    # All parts, in their order.
+    titles = [scene["title"] for scene in demo.scenes(cut)]
+    assert re.findall(r"^  \d · (.*?)\n", shown, re.MULTILINE) == titles
+    assert time.monotonic() - begin < 60 * float(cut)
+
+
+def test_commands_need_none_before_them_and_fit_the_screen():
+    """In another order than on stage, a part of them each time."""
+    parts = [scene for scene in demo.scenes("90") if scene["run"]]
+    os.chdir(PROJECT)
+    for scene in random.sample(parts, 12):
+        talk, lines = demo.Talk([scene], "90", auto=True), 3
+        for command, pattern in scene["run"]:
+            said = talk.run(scene, command)
+            assert re.search(pattern, said, re.MULTILINE), f"{command}: {said}"
+            shown = [f"  # {command}", *said.splitlines()]
+            lines += sum(1 + max(len(line) - 1, 0) // COLUMNS for line in shown)
+        assert lines <= LINES, f"{scene['title']}: {lines} lines"
+
+
+def test_keys_go_on_skip_repeat_go_back_jump_and_end():
+    talk = stage("demo --minutes 90 2")
+    talk.expect("Kill a process of the host")
+    talk.expect(PROMPT)
+    talk.send("\r")  # it is typed
+    talk.expect("breakout.py")
+    talk.send(" ")  # it runs
+    talk.expect("BROKEN IN .*process \\d+ ")
+    talk.send("r")  # once more
+    talk.expect("BROKEN IN .*process \\d+ ")
+    talk.send("\x1b[6~")  # Page Down: the next scene
+    talk.expect("Step 2: one flag")
+    talk.send("s")
+    talk.expect("The break-in again")
+    talk.send("b")
+    talk.expect("Step 2: one flag")
+    talk.send("j")
+    talk.expect("to which\\?")
+    talk.send("4\r")
+    talk.expect("But ps still tells")
+    talk.expect(PROMPT)
+    talk.send("q")
+    talk.expect(pexpect.EOF)
+    talk.close()
+    assert talk.exitstatus == demo.ENDED
+    assert not demo.STATE.exists()
+
+
+def test_second_screen_says_what_to_say_and_what_went_wrong():
+    scene = demo.scenes("20", ["02"])[0]
+    notes = stage("demo --notes")
+    notes.expect("No demo is running")
+    talk = stage("demo 2")
+    talk.expect(PROMPT)
+    notes.expect(scene["say"].split(".")[0])
+    notes.expect("then: Step 2: one flag")
+    talk.send("q")
+    talk.expect(pexpect.EOF)
+    wrong = demo.Talk([scene], "20", auto=True)
+    wrong.remember(0, wrong=True)
+    notes.expect("r repeats it")
+    demo.STATE.unlink()
+    notes.send("q")
+    notes.expect(pexpect.EOF)
+    notes.close()
+    assert notes.exitstatus == 0
+
+
+def test_what_does_not_show_what_it_should_is_told():
+    wrong = {"lesson": "00", "title": "x", "minutes": 1, "say": "", "before": None}
+    wrong |= {"after": None, "run": [["echo one", "two"]]}
+    talk = demo.Talk([wrong], "20", auto=True)
+    try:
+        assert talk.play() == 1
+        assert [(command, said.strip()) for command, said in talk.wrong] == [
+            ("echo one", "one")
+        ]
+    finally:
+        demo.STATE.unlink()

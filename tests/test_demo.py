@@ -1,5 +1,7 @@
 """`workshop demo`: the live part of a talk, played for real in a terminal of its size."""
 
+import contextlib
+import json
 import os
 import random
 import re
@@ -8,7 +10,7 @@ import time
 
 import pexpect
 import pytest
-from runtime import PROJECT, host_state, shell
+from runtime import PROJECT, eventually, host_state, shell
 
 sys.path.append(str(PROJECT))
 from workshop import demo
@@ -29,8 +31,17 @@ def host_as_before():
     assert host_state() == before
 
 
-def stage(words):
-    """`workshop WORDS` in a terminal, as a pexpect.spawn."""
+@pytest.fixture
+def stage():
+    """A function: stage("WORDS") is `workshop WORDS` in a terminal, a pexpect.spawn."""
+    open_ones = []
+    yield lambda words: open_ones.append(on_stage(words)) or open_ones[-1]
+    for terminal in open_ones:
+        terminal.close(force=True)
+    demo.STATE.unlink(missing_ok=True)
+
+
+def on_stage(words):
     command = [sys.executable, "-P", "-m", "workshop", *words.split()]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "TERM": "xterm-256color"}
     return pexpect.spawn(
@@ -48,7 +59,7 @@ def test_parts_of_a_cut_take_its_minutes(cut):
 
 
 @pytest.mark.parametrize("cut", demo.CUTS)
-def test_cut_plays_to_the_end_by_itself_within_its_minutes(cut):
+def test_cut_plays_to_the_end_by_itself_within_its_minutes(cut, stage):
     begin, talk = time.monotonic(), stage(f"demo --minutes {cut} --auto")
     said = bytearray()
     while data := demo.next_of(talk):
@@ -62,10 +73,10 @@ def test_cut_plays_to_the_end_by_itself_within_its_minutes(cut):
     assert time.monotonic() - begin < 60 * float(cut)
 
 
-def test_commands_need_none_before_them_and_fit_the_screen():
+def test_commands_need_none_before_them_and_fit_the_screen(monkeypatch):
     """In another order than on stage, a part of them each time."""
     parts = [scene for scene in demo.scenes("90") if scene["run"]]
-    os.chdir(PROJECT)
+    monkeypatch.chdir(PROJECT)
     for scene in random.sample(parts, 12):
         talk, lines = demo.Talk([scene], "90", auto=True), 3
         for command, pattern in scene["run"]:
@@ -76,7 +87,17 @@ def test_commands_need_none_before_them_and_fit_the_screen():
         assert lines <= LINES, f"{scene['title']}: {lines} lines"
 
 
-def test_keys_go_on_skip_repeat_go_back_jump_and_end():
+def wait_until_it_has_run():
+    """What is typed before goes to the command, and not to the talk."""
+
+    def ran():
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(demo.STATE.read_bytes())["ran"]
+
+    assert eventually(ran, LIMIT)
+
+
+def test_keys_go_on_skip_repeat_go_back_jump_and_end(stage):
     talk = stage("demo --minutes 90 2")
     talk.expect("Kill a process of the host")
     talk.expect(PROMPT)
@@ -84,8 +105,11 @@ def test_keys_go_on_skip_repeat_go_back_jump_and_end():
     talk.expect("breakout.py")
     talk.send(" ")  # it runs
     talk.expect("BROKEN IN .*process \\d+ ")
+    wait_until_it_has_run()
+    demo.STATE.unlink()
     talk.send("r")  # once more
     talk.expect("BROKEN IN .*process \\d+ ")
+    wait_until_it_has_run()
     talk.send("\x1b[6~")  # Page Down: the next scene
     talk.expect("Step 2: one flag")
     talk.send("s")
@@ -104,7 +128,7 @@ def test_keys_go_on_skip_repeat_go_back_jump_and_end():
     assert not demo.STATE.exists()
 
 
-def test_second_screen_says_what_to_say_and_what_went_wrong():
+def test_second_screen_says_what_to_say_and_what_went_wrong(stage):
     scene = demo.scenes("20", ["02"])[0]
     notes = stage("demo --notes")
     notes.expect("No demo is running")
@@ -117,7 +141,6 @@ def test_second_screen_says_what_to_say_and_what_went_wrong():
     wrong = demo.Talk([scene], "20", auto=True)
     wrong.remember(0, wrong=True)
     notes.expect("r repeats it")
-    demo.STATE.unlink()
     notes.send("q")
     notes.expect(pexpect.EOF)
     notes.close()

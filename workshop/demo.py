@@ -36,7 +36,7 @@ STATE = Path("/run/workshop-demo.json")  # for --notes: where the talk is
 CUTS = ["20", "45", "90"]  # minutes
 FORWARD = {"\n", "\r", " ", "\x1b[6~", "\x1b[C"}
 BACK = {"b", "\x1b[5~", "\x1b[D"}
-ENDED = 130
+END, ENDED = -1, 130  # instead of a place: to end; the exit status then
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
@@ -112,46 +112,47 @@ class Talk:
         at = 0
         while at < len(self.places):
             at = self.show(at)
-            if at is None:
+            if at == END:
                 return ENDED
         for command, said in self.wrong:
             print(f"workshop demo: {command}\n  has shown: {said[-300:]}")
         return FAILED if self.auto and self.wrong else 0
 
     def show(self, at):
-        """Show a place. Returns the index of the next one; None: it is to end."""
+        """Show a place. Returns the next one, or END."""
         number, index = self.places[at]
         scene = self.parts[number]
         self.remember(at)
         if index == 0:
             self.title(scene)
         if not scene["run"]:
-            return self.choose(at)
+            to = self.choose(at)
+            return at + 1 if to is None else to
         command, pattern = scene["run"][index]
         self.prompt()
         to = self.choose(at)
-        if to != at + 1:
-            return to
-        self.type(command)
-        to = self.choose(at)
-        print()
-        if to != at + 1:
-            return to
-        while True:
+        if to is None:
+            self.type(command)
+            to = self.choose(at)
+            print()
+        while to is None:
             said = self.run(scene, command)
             fine = re.search(pattern, said, re.MULTILINE) is not None
             if not fine:
                 self.wrong.append((command, said))
-            self.remember(at, wrong=not fine)
-            if at + 1 < len(self.places) and self.places[at + 1][1] != 0:
+            self.remember(at, ran=True, wrong=not fine)
+            if (number, index + 1) in self.places:
                 return at + 1  # its prompt waits for a key
             to = self.choose(at, again=True)
-            if to != at:
-                return to
-            self.title(scene)
-            self.prompt()
-            self.type(command)
-            print()
+            if to is None:
+                return at + 1
+            if to == at:  # in a container of its own, as each time
+                to = None
+                self.title(scene)
+                self.prompt()
+                self.type(command)
+                print()
+        return to
 
     def title(self, scene):
         if not self.auto:
@@ -206,32 +207,27 @@ class Talk:
         return ESCAPES.sub("", said.decode(errors="replace"))
 
     def choose(self, at, again=False):
-        """Wait for a key. Returns the place that it leads to; None: it is to end.
+        """Wait for a key. Returns None, to go on; a place, to go there; or END.
         again: this place's command has run, so it is the last one; r repeats it."""
         while not self.auto:
             key = next_key()
             if key in FORWARD:
-                return at + 1
+                return None
             if key in BACK:
                 return self.first_of(at - 1)
             if key == "s":
-                return at + 1 if again else self.after(at)
+                return at + 1
             if key == "r":
                 return at if again else max(at - 1, 0)
             if key == "j":
                 return self.jump(at)
             if key in ("q", "\x03", ""):
-                return None
-        return at + 1
+                return END
+        return None
 
     def first_of(self, at):
         """The first place of the scene at a place."""
         return self.places.index((self.places[max(at, 0)][0], 0))
-
-    def after(self, at):
-        """The first place of the scene after the one at a place."""
-        number = self.places[at][0] + 1
-        return self.places.index((number, 0)) if number < len(self.parts) else at + 1
 
     def jump(self, at):
         """Ask for a scene. Returns its place; the same one if it is none."""
@@ -250,11 +246,12 @@ class Talk:
             return self.places.index((int(digits), 0))
         return self.first_of(at)
 
-    def remember(self, at, wrong=False):
-        """Tell those who look with --notes where the talk is."""
+    def remember(self, at, ran=False, wrong=False):
+        """Tell those who look with --notes where the talk is, whether the command there has
+        run, and whether it has shown something else than it should."""
         number, index = self.places[at]
         state = {"scenes": self.parts, "at": number, "command": index}
-        state |= {"began": self.began, "wrong": wrong, "cut": self.cut}
+        state |= {"began": self.began, "ran": ran, "wrong": wrong}
         learner.write(STATE, json.dumps(state).encode(), 0o600)
 
 
@@ -313,7 +310,8 @@ def note():
     rows.add_row(Text(f"{at + 1}/{len(parts)}  {scene['title']}", "bold yellow"))
     rows.add_row(Text(scene["say"]))
     for number, (command, _) in enumerate(scene["run"]):
-        style = "bold green" if number == state["command"] else "dim"
+        now = number == state["command"] and not state["ran"]
+        style = "bold green" if now else "dim"
         rows.add_row(Text(f"# {command}", style))
     if state["wrong"]:
         rows.add_row(

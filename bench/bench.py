@@ -173,20 +173,23 @@ def cpusets_in_use():
     kernel rewrites its own code when the first such cgroup comes and when the last one goes:
     time that is none of a runtime's, and QEMU's emulation of two processors does not always
     survive it (the kernel meets its own breakpoint, and panics)."""
-    top = pathlib.Path("/sys/fs/cgroup")
-    control, held = top / "cgroup.subtree_control", top / "bench-cpuset"
-    if not control.exists():  # no cgroup v2 here
+    top, held = pathlib.Path("/sys/fs/cgroup"), "bench-cpuset"
+    if not (top / "cgroup.subtree_control").exists():  # no cgroup v2 here
         yield
         return
-    before = control.read_text().split()
-    control.write_text("+cpuset")
-    held.mkdir()
+    # Two floors: from one, systemd takes a controller away that none of its units wants.
+    before = (top / "cgroup.subtree_control").read_text().split()
+    for folder in top, top / held:
+        (top / held).mkdir(exist_ok=True)
+        (folder / "cgroup.subtree_control").write_text("+cpuset")
+    (top / held / "below").mkdir()
     try:
         yield
     finally:
-        held.rmdir()
+        (top / held / "below").rmdir()
+        (top / held).rmdir()
         if "cpuset" not in before:
-            control.write_text("-cpuset")
+            (top / "cgroup.subtree_control").write_text("-cpuset")
 
 
 # ---- how it grows

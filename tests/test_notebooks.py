@@ -11,16 +11,14 @@ What a cell's metadata may say:
 import os
 import pathlib
 import re
-import shutil
-import tempfile
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from runtime import PROJECT, eventually, host_state
 
+from workshop import slides
+
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-LIMIT = 600  # seconds that any one cell may take: a whole check, emulated, on a busy machine
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -60,44 +58,13 @@ def complaints(cell):
             yield f"no {pattern!r} in what it shows"
 
 
-@pytest.fixture
-def learners_folder(monkeypatch):
-    """A folder in my/'s place, beside steps/: the real one is the learner's. Not pytest's
-    tmp_path, which is closed to the ordinary users that some facts are about."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        folder = pathlib.Path(name)
-        (folder / "my").mkdir()
-        (folder / "steps").symlink_to(PROJECT / "steps")
-        monkeypatch.setenv("WORKSHOP_MY", f"{folder}/my")
-        yield folder / "my"
-
-
-def test_executes_and_shows_what_it_promises(notebook, learners_folder):
-    nb = nbformat.read(notebook, 4)
-
-    def play_the_learner(cell, cell_index):
-        if step := cell.metadata.get("learner"):
-            copy = learners_folder / "container.py"
-            assert copy.exists(), f"{cell.id}: nothing there to change yet"
-            shutil.copy(PROJECT / "steps" / step / "container.py", copy)
-        if word := cell.metadata.get("only"):
-            assert "!workshop check" in cell.source.splitlines()[-1], cell.id
-            cell.source += f" --only {word}"
-
-    client = NotebookClient(
-        nb,
-        timeout=LIMIT,
-        kernel_name="python3",
-        allow_errors=True,  # all that is wrong, and not just the first
-        on_cell_execute=play_the_learner,
-        resources={"metadata": {"path": str(notebook.parent)}},
-    )
-    sources = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "code")
+def test_executes_and_shows_what_it_promises(notebook):
+    sources = "\n".join(cell.source for cell in code_cells(notebook))
     temporary = set(re.findall(r"/(?:var/)?tmp/\w[\w.]*", sources))
     before = {path for path in temporary if os.path.exists(path)}
     host = host_state()
-    client.execute()
+    with slides.learners_folder() as my:
+        nb = slides.executed(notebook, my)
     eventually(lambda: host_state() == host, 5)
     assert host_state() == host
     assert {path for path in temporary if os.path.exists(path)} <= before

@@ -19,6 +19,7 @@ WORDS = {
     "report": "report",
     "class": "classroom",
     "demo": "demo",
+    "slides": "slides",
     "welcome": "welcome",
     "image": "image",
     "commit": "commit",

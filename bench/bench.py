@@ -178,7 +178,6 @@ def cpusets_in_use():
         yield
         return
     # Two floors: from one, systemd takes a controller away that none of its units wants.
-    before = (top / "cgroup.subtree_control").read_text().split()
     for folder in top, top / held:
         (top / held).mkdir(exist_ok=True)
         (folder / "cgroup.subtree_control").write_text("+cpuset")
@@ -188,8 +187,6 @@ def cpusets_in_use():
     finally:
         (top / held / "below").rmdir()
         (top / held).rmdir()
-        if "cpuset" not in before:
-            (top / "cgroup.subtree_control").write_text("-cpuset")
 
 
 # ---- how it grows
@@ -499,16 +496,21 @@ def main():
         for part in options.parts or PARTS:
             print(f"measuring: {part}", file=sys.stderr, flush=True)
             found[part] = PARTS[part](options)
+            found = json.loads(json.dumps(found))  # as it is read again
+            if options.out:
+                write(found, options.out)
     finally:
         subprocess.run([NETWORK, "off"], check=True)
-    found = json.loads(json.dumps(found))  # as it is read again
     print("\n".join(page(found)))
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "bench.json").write_text(json.dumps(found))
-        (options.out / "bench.md").write_text("\n".join(page(found)))
-        if "start" in found:
-            (options.out / "bench.svg").write_bytes(picture(found["start"]))
+
+
+def write(found, folder):
+    """After each part: what fails later takes nothing away."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(found))
+    (folder / "bench.md").write_text("\n".join(page(found)))
+    if "start" in found:
+        (folder / "bench.svg").write_bytes(picture(found["start"]))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def main(arguments):
         print(
             f"{path.stem}: {count} slides, {time.monotonic() - begin:.0f} s", flush=True
         )
+    pictures = options.folder / "images"
+    shutil.copytree(PROJECT / "notebooks/images", pictures, dirs_exist_ok=True)
     index = page("slides-index.html", {"lessons": lessons, "today": learner.now()})
     (options.folder / "index.html").write_bytes(index)
     return 0
@@ -127,14 +129,12 @@ def slides(notebook):
 
 
 def as_html(cell):
-    """What JupyterLab would show of a cell, its pictures in it, as HTML."""
+    """What JupyterLab would show of a cell, as HTML."""
     import nbformat
     from nbconvert import HTMLExporter
 
     alone = nbformat.v4.new_notebook(cells=[cell])
-    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    exporter = HTMLExporter(template_name="basic")
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     exporter.exclude_anchor_links = True
-    where = {"metadata": {"path": str(PROJECT / "notebooks")}}
-    html, _ = exporter.from_notebook_node(alone, where)
-    return html
+    return exporter.from_notebook_node(alone)[0]

@@ -141,8 +141,9 @@ def once(command):
 
 
 def interleaved(commands, runs):
-    """Returns ({name: [milliseconds]}, {name: why it does not run})."""
-    times, refused = {}, {}
+    """Returns ({name: [milliseconds]}, {name: why it does not run}, {name: [why a run of it
+    failed]})."""
+    times, refused, failed = {}, {}, {}
     for name, command in commands.items():
         try:
             once(command)  # warm, and a try
@@ -150,21 +151,29 @@ def interleaved(commands, runs):
         except FileNotFoundError as error:
             refused[name] = f"{error.filename} is not installed"
         except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip().splitlines()
-            refused[name] = said[-1][:200] if said else f"status {error.returncode}"
+            refused[name] = complaint(error)
     turns = [name for name in times for _ in range(runs)]
     random.shuffle(turns)
     for number, name in enumerate(turns):
         if number % (len(turns) // 10 or 1) == 0:
             print(f"  {number} of {len(turns)}", file=sys.stderr, flush=True)
-        times[name].append(once(commands[name]))
-    return times, refused
+        try:
+            times[name].append(once(commands[name]))
+        except subprocess.CalledProcessError as error:
+            failed.setdefault(name, []).append(complaint(error))
+    return times, refused, failed
+
+
+def complaint(error):
+    """The last line of what a command said that failed, or its status."""
+    said = error.stderr.decode(errors="replace").strip().splitlines()
+    return said[-1][:200] if said else f"status {error.returncode}"
 
 
 def start(options):
     with tempfile.TemporaryDirectory() as scratch, cpusets_in_use():
-        times, refused = interleaved(contenders(scratch), options.runs)
-    return {"times": times, "refused": refused}
+        times, refused, failed = interleaved(contenders(scratch), options.runs)
+    return {"times": times, "refused": refused, "failed": failed}
 
 
 @contextlib.contextmanager
@@ -371,6 +380,8 @@ def start_page(part):
             verdict = "yes" if ratio <= most else "no"
             lines.append(row(f"{ours} / {theirs}", f"{ratio:.2f}", most, verdict))
     lines += [f"\nNot measured: {n}: {why}" for n, why in part["refused"].items()]
+    for name, told in part["failed"].items():
+        lines.append(f"\nFailed {len(told)} times: {name}: {told[0]}")
     return lines
 
 

@@ -32,7 +32,7 @@ SCRIPT = f"""
 import time
 from jupyter_client.manager import start_new_kernel
 manager, client = start_new_kernel(startup_timeout={LIMIT}, kernel_name={NAME!r})
-print(manager.provisioner.process.pid, flush=True)
+print("connect is", manager.provisioner.process.pid, flush=True)
 time.sleep(600)
 """
 
@@ -123,8 +123,8 @@ def test_notebook_runs_in_the_vm_as_root():
     from nbclient import NotebookClient
 
     cells = [
-        "import os, sys; sys.path.append('..')\n%load_ext workshop.box\nimport linux",
-        "print(os.uname().nodename, os.getuid(), os.getcwd())",
+        "import os, sys\nprint(os.uname().nodename, os.getuid(), os.getcwd())",
+        "sys.path.append('..')\n%load_ext workshop.box\nimport linux",
         "%%box b --ns uts\nlinux.sethostname('inside')\n!hostname",
         "!hostname; lsns -t uts -o COMMAND | grep -c ipykernel",
         "%boxes end",
@@ -135,7 +135,7 @@ def test_notebook_runs_in_the_vm_as_root():
     said = [
         "".join(output.get("text", "") for output in cell.outputs) for cell in nb.cells
     ]
-    assert said[1] == "workshop 0 /workshop/notebooks\n", said
+    assert said[0] == "workshop 0 /workshop/notebooks\n", said
     assert "inside" in said[2] and said[3].split()[0] == "workshop", said
     all_gone()
 
@@ -189,7 +189,9 @@ def test_killed_here_it_is_gone_in_the_vm_as_well():
         with subprocess.Popen(
             [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True
         ) as script:
-            connect = int(script.stdout.readline())
+            begin = "connect is "
+            said = next(line for line in script.stdout if line.startswith(begin))
+            connect = int(said.removeprefix(begin))
             assert in_vm(KERNELS) == "1\n"
             os.kill(script.pid if whom == "script" else connect, signal.SIGKILL)
             all_gone()

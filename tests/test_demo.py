@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("host_as_before")
 @pytest.fixture(scope="module")
 def host_as_before():
     """But for the bridge, which a talk leaves switched on, as lesson 4 does."""
+    shell(f"{PROJECT}/steps/network.sh off")
     before = host_state()
     yield
     shell(f"{PROJECT}/steps/network.sh off")

@@ -317,17 +317,19 @@ def checks(options):
 
 
 def lessons(options):
-    """{lesson: seconds that its cells take, one after the other}."""
+    """{lesson: seconds that its cells take, one after the other; None: it did not end well}."""
     with tempfile.TemporaryDirectory() as scratch:
         report = f"{scratch}/report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["tests/test_notebooks.py", "-k", "executes", f"--junitxml={report}"]
         subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
         cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
-    return {
-        case.get("name").partition("[")[2].rstrip("]"): float(case.get("time"))
-        for case in cases
-    }
+    found = {}
+    for case in cases:
+        held = case.find("failure") is None and case.find("error") is None
+        name = case.get("name").partition("[")[2].rstrip("]")
+        found[name] = float(case.get("time")) if held else None
+    return found
 
 
 # ---- what is told
@@ -421,8 +423,9 @@ def checks_page(part):
 
 def lessons_page(part):
     lines = ["### All cells of a lesson", "", *table("lesson", "s")]
-    lines += [row(name, f"{seconds:.0f}") for name, seconds in part.items()]
-    return [*lines, row("**all**", f"{sum(part.values()):.0f}")]
+    for name, seconds in part.items():
+        lines.append(row(name, f"{seconds:.0f}" if seconds else "it failed"))
+    return [*lines, row("**all**", f"{sum(filter(None, part.values())):.0f}")]
 
 
 def ups_page(part):

@@ -85,7 +85,7 @@ def test_commands_need_none_before_them_and_fit_the_screen(monkeypatch):
     parts = [scene for scene in demo.scenes("90") if scene["run"]]
     monkeypatch.chdir(PROJECT)
     for scene in random.sample(parts, 12):
-        talk, lines = demo.Talk([scene], "90", auto=True), 3
+        talk, lines = demo.Talk([scene], auto=True), 3
         for command, pattern in scene["run"]:
             said = talk.run(scene, command)
             assert re.search(pattern, said, re.MULTILINE), f"{command}: {said}"
@@ -145,7 +145,7 @@ def test_second_screen_says_what_to_say_and_what_went_wrong(stage):
     notes.expect("then: Step 2: one flag")
     talk.send("q")
     talk.expect(pexpect.EOF)
-    wrong = demo.Talk([scene], "20", auto=True)
+    wrong = demo.Talk([scene], auto=True)
     wrong.remember(0, wrong=True)
     notes.expect("r repeats it")
     notes.send("q")
@@ -157,7 +157,7 @@ def test_second_screen_says_what_to_say_and_what_went_wrong(stage):
 def test_what_does_not_show_what_it_should_is_told():
     wrong = {"lesson": "00", "title": "x", "minutes": 1, "say": "", "before": None}
     wrong |= {"after": None, "run": [["echo one", "two"]]}
-    talk = demo.Talk([wrong], "20", auto=True)
+    talk = demo.Talk([wrong], auto=True)
     try:
         assert talk.play() == 1
         assert [(command, said.strip()) for command, said in talk.wrong] == [

@@ -62,7 +62,7 @@ def main(arguments):
     os.chdir(PROJECT)
     with keys_one_by_one():
         try:
-            return Talk(parts, options.minutes, options.auto).play()
+            return Talk(parts, options.auto).play()
         finally:
             STATE.unlink(missing_ok=True)
 
@@ -97,8 +97,8 @@ def outline(parts, cut):
 class Talk:
     """A talk that goes on: its scenes, and the place in them, (scene, command)."""
 
-    def __init__(self, parts, cut, auto):
-        self.parts, self.cut, self.auto = parts, cut, auto
+    def __init__(self, parts, auto):
+        self.parts, self.auto = parts, auto
         self.out, self.began = console(), time.time()
         self.places = [
             (number, command)
@@ -239,7 +239,7 @@ class Talk:
         self.out.print(Text("  to which? ", "bold yellow"), end="")
         sys.stdout.flush()
         digits = ""
-        while (key := next_key()).isdigit():
+        while (key := next_key()).isascii() and key.isdigit():
             digits += key
             print(key, end="", flush=True)
         if digits and int(digits) < len(self.parts):

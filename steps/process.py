@@ -103,7 +103,18 @@ def main(parent, usage):
             pass  # somebody was faster: gone is gone
         except (OSError, SystemExit) as error:
             status = _report(error)
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status):
+    """Exit at once: to take Python apart piece by piece takes 2 ms. Never returns."""
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except OSError as error:  # nobody reads it, or there is no room for it
+        status = _report(error)
+    finally:
+        os._exit(status)
 
 
 def parse(words, usage):
@@ -233,7 +244,24 @@ def remove_tree(path):
         raise SystemExit(f"{path} stays: something is mounted there, see findmnt")
     if os.geteuid() != 0:  # who needs permission to enter even what is their own
         run("chmod -R u+rwX", path)
-    run("rm -rf --one-file-system", path)
+    if not _remove_empty(path):
+        run("rm -rf --one-file-system", path)
+
+
+def _remove_empty(path, floors=3):
+    """Remove directories that hold nothing but one another, so many floors at most: all that
+    most containers leave, and no tool is needed for it. Returns whether path is gone."""
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not (floors and entry.is_dir(follow_symlinks=False)):
+                    return False
+                if not _remove_empty(entry.path, floors - 1):
+                    return False
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
 
 
 # ---- in the parent

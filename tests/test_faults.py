@@ -253,3 +253,24 @@ def test_what_ended_the_child_is_told_and_not_what_came_of_it(tmp_path):
     script.chmod(0o755)
     result = Runtime(script).run("run", "true", raw=True)
     assert (result.status, result.err) == (125, "container.py: the cause\n"), result
+
+
+def test_help_that_cannot_be_written_is_told():
+    """write(2), ENOSPC: what is printed is written before the runtime has gone."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [STEPS[-1], "run", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 125 and "No space left on device\n" in done.stderr, done
+
+
+def test_half_a_line_of_the_parent_is_written():
+    """A learner's print(), to see where it goes wrong."""
+    script = "import sys; sys.path[:0] = sys.argv.pop(1).split(); import process;"
+    script += "process.main(lambda args: print(1, end='') or 0, 'run COMMAND...')"
+    words = ["/usr/bin/python3", "-c", script, PROJECT / "steps", "run", "true"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1", ""), done

@@ -20,6 +20,7 @@ WORDS = {
     "class": "classroom",
     "demo": "demo",
     "slides": "slides",
+    "grade": "grade",
     "welcome": "welcome",
     "image": "image",
     "commit": "commit",

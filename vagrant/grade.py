@@ -56,13 +56,14 @@ def mark(path, upto, minutes):
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     ) as machine:
         _machines.append(machine)
         try:
-            said, _ = machine.communicate(source, timeout=60 * minutes)
-            why = "its machine has stopped"
+            said, told = machine.communicate(source, timeout=60 * minutes)
+            last = (told.decode(errors="replace").strip() or "?").splitlines()[-1]
+            why = f"its machine has stopped: {last}"
         except subprocess.TimeoutExpired:
             said, why = b"", f"it was not done after {minutes} minutes"
         finally:

@@ -28,6 +28,7 @@ ON_THE_HOST = {
     "./lab rehearse": (".ci/run", "./lab rehearse"),
     "./lab demo": (".ci/run", "./lab demo --outline"),
     "./lab kernel": ("tests/lab/kernel.py", '"lab", "kernel", "install"'),
+    "./lab grade": ("tests/lab/grade.py", '"grade", "--out"'),
     "./lab slides": ("tests/lab/slides", '"lab", "slides"'),
     "./lab down": (".ci/run", "./lab down"),
     "./lab destroy": (".ci/run", "./lab destroy"),

@@ -51,7 +51,8 @@ def submissions(paths):
 def mark(path, upto, minutes):
     """The mark of a file, as `workshop grade` tells it in a machine of its own."""
     source = path.read_bytes()
-    command = ["sh", str(LAB), "mark", upto]
+    # It ends when we do, whatever ends us, and its machine with it.
+    command = ["setpriv", "--pdeathsig", "TERM", "sh", str(LAB), "mark", upto]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -158,6 +159,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="machines at the same time")
     parser.add_argument("--minutes", type=float, default=20, help="for each, at most")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found = submissions(options.submissions)
     for path in found.values():
         if not path.is_file():

@@ -52,7 +52,7 @@ def mark(path, upto, minutes):
     """The mark of a file, as `workshop grade` tells it in a machine of its own."""
     source = path.read_bytes()
     # It ends when we do, whatever ends us, and its machine with it.
-    command = ["setpriv", "--pdeathsig", "TERM", "sh", str(LAB), "mark", upto]
+    command = ["setpriv", "--pdeathsig", "KILL", "sh", str(LAB), "mark", upto]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

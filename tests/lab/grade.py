@@ -87,7 +87,7 @@ def everything():
 
 def a_few():
     """Of each kind, for step 1."""
-    step, old, new, fact = MUTANTS[0]
+    step, old, new, fact = MUTANTS[1]
     return {
         "right": (variant(ROOMS[2]), 2),
         f"broken-{fact}": (variant(ROOMS[1], old, new), 1),
@@ -127,10 +127,12 @@ def main():
             passed = len(mark["passed"])
             if name.startswith("hostile") and mark["passed"] == ["00", "01"]:
                 wrong.append(f"{name}: passes")
-            if deserved is not None and passed != deserved:
+            # What is broken may be seen before the fact that is named for it.
+            early = name.startswith("broken") and passed < (deserved or 0)
+            if deserved not in (None, passed) and not early:
                 wrong.append(f"{name}: {passed} steps, not {deserved}: {mark['wrong']}")
             fact = name.partition("test_")[2].replace("_", " ")
-            if fact and deserved == passed and not mark["wrong"]:
+            if fact and not mark["wrong"]:
                 wrong.append(f"{name}: nothing is said of {fact}")
     left = [p.name for p in (PROJECT / ".lab").glob("test.*") if os.listdir(p)]
     if left and "LAB_DIR" not in os.environ:

@@ -212,7 +212,7 @@ services() {
 	# Nothing may slow the start or change the machine behind the learner's back.
 	for unit in apt-daily.timer apt-daily-upgrade.timer man-db.timer e2scrub_all.timer \
 		e2scrub_reap.service dpkg-db-backup.timer fstrim.timer systemd-networkd-wait-online.service \
-		systemd-pcrphase.service; do
+		systemd-pcrphase.service systemd-tmpfiles-clean.timer; do
 		ln -sf /dev/null "/etc/systemd/system/$unit"
 	done
 	systemctl -q enable workshop-setup.service jupyter.service ssh.service

@@ -63,8 +63,8 @@ def mark(path, upto, minutes):
         _machines.append(machine)
         try:
             said, told = machine.communicate(source, timeout=60 * minutes)
-            last = (told.decode(errors="replace").strip() or "?").splitlines()[-1]
-            why = f"its machine has stopped: {last}"
+            complaints = re.findall("^lab: .*", told.decode(errors="replace"), re.M)
+            why = ": ".join(["its machine has stopped", *complaints[:1]])
         except subprocess.TimeoutExpired:
             said, why = b"", f"it was not done after {minutes} minutes"
         finally:

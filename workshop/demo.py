@@ -49,8 +49,7 @@ def main(arguments):
     parser.add_argument("--auto", action="store_true", help="play it by itself")
     parser.add_argument("lessons", nargs="*", metavar="N", help="these lessons only")
     options = parser.parse_args(arguments)
-    lessons = [learner.room(n).name[:2] for n in options.lessons]
-    parts = scenes(options.minutes, lessons)
+    parts = scenes(options.minutes, options.lessons)
     if options.notes:
         return notes()
     if options.outline:
@@ -71,15 +70,13 @@ def scenes(cut, lessons=()):
     """The scenes of a cut, of some lessons or of all, in order: {"lesson", "title", "minutes",
     "say", "run": [(command, pattern)], "before", "after"}."""
     found = []
-    for path in sorted(PROJECT.glob("notebooks/[0-9]*.ipynb")):
-        number = path.name[:2]
-        if lessons and number not in lessons:
-            continue
+    for path in learner.lessons(lessons):
         for cell in json.loads(path.read_text())["cells"]:
             scene = cell["metadata"].get("demo")
             if scene and cut in scene["minutes"]:
                 minutes = scene["minutes"][cut]
-                about = {"lesson": number, "run": [], "before": None, "after": None}
+                about = {"lesson": path.name[:2], "run": []}
+                about |= {"before": None, "after": None}
                 found.append(about | scene | {"minutes": minutes})
     return found
 

@@ -45,6 +45,14 @@ def room(number):
     raise Failure(f"there is no step {number}: they are 0 to {len(STEPS) - 1}")
 
 
+def lessons(numbers=()):
+    """The notebooks of the lessons with these numbers, as they are typed, or of all of them, in
+    order. Failure: there is none of a number."""
+    chosen = {room(number).name[:2] for number in numbers}
+    found = sorted(PROJECT.glob("notebooks/[0-9]*.ipynb"))
+    return [path for path in found if not chosen or path.name[:2] in chosen]
+
+
 def source():
     """The bytes of the learner's runtime. Failure: there is none."""
     try:

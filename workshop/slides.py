@@ -7,6 +7,7 @@ slide (a new one), subslide (below it), fragment (comes when asked for), skip, n
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -28,12 +29,9 @@ def main(arguments):
     parser.add_argument("folder", type=pathlib.Path, metavar="DIR")
     parser.add_argument("lessons", nargs="*", metavar="N", help="these lessons only")
     options = parser.parse_args(arguments)
-    numbers = [learner.room(n).name[:2] for n in options.lessons]
+    chosen, lessons = learner.lessons(options.lessons), []
     options.folder.mkdir(parents=True, exist_ok=True)
-    lessons = []
-    for path in sorted(PROJECT.glob("notebooks/[0-9]*.ipynb")):
-        if numbers and path.name[:2] not in numbers:
-            continue
+    for path in chosen:
         begin = time.monotonic()
         with learners_folder() as my:
             notebook = executed(path, my)
@@ -131,10 +129,17 @@ def slides(notebook):
 def as_html(cell):
     """What JupyterLab would show of a cell, as HTML."""
     import nbformat
-    from nbconvert import HTMLExporter
 
     alone = nbformat.v4.new_notebook(cells=[cell])
-    exporter = HTMLExporter(template_name="basic")
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    exporter.exclude_anchor_links = True
-    return exporter.from_notebook_node(alone)[0]
+    return exporter().from_notebook_node(alone)[0]
+
+
+@functools.cache
+def exporter():
+    """nbconvert's, of cells without anything around them. It reads its templates once."""
+    from nbconvert import HTMLExporter
+
+    bare = HTMLExporter(template_name="basic")
+    bare.exclude_input_prompt = bare.exclude_output_prompt = True
+    bare.exclude_anchor_links = True
+    return bare

@@ -86,10 +86,16 @@ def test_processes_of_the_container_are_processes_of_the_host(runtime, seconds):
         assert eventually(lambda: processes_with(seconds) == [])
 
 
+def of_its_own(seconds):
+    """A command that leaves a process which no terminal's end reaches: setsid(2). The shell
+    waits for the end of its output, and so until it is in its session."""
+    return f": $(setsid sh -c 'exec sleep {seconds} >/dev/null 2>&1' &)"
+
+
 def test_death_of_pid_1_ends_all(runtime, seconds):
     """pid_namespaces(7): when process 1 ends, the kernel kills all others of the
     namespace."""
-    runtime.ok(f"setsid sleep {seconds} >/dev/null 2>&1 & sleep 0.2")
+    runtime.ok(of_its_own(seconds))
     assert eventually(lambda: processes_with(seconds) == [])
 
 
@@ -97,7 +103,7 @@ def test_death_of_the_runtime_ends_all(runtime, seconds):
     """prctl(2): the command dies with its runtime, and as PID 1 takes all others with
     it: pid_namespaces(7)."""
     with runtime.running() as box:
-        box.ask(f"setsid sleep {seconds} >/dev/null 2>&1 &")
+        box.ask(of_its_own(seconds))
         assert eventually(lambda: processes_with(seconds))
         box.kill(signal.SIGKILL)
         assert eventually(lambda: processes_with(seconds) == [])

@@ -247,8 +247,8 @@ def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network):
 @pytest.mark.alone
 def test_many_containers_at_once_have_as_many_addresses(runtime, network):
     """pid_namespaces(7): on the host no two live processes have one pid. (50 on the
-    last step, which is the one that gets used; a few on the others.)"""
-    count = 50 if runtime.path.parent in (STEPS[-1].parent, PROJECT / "my") else 5
+    finished container; a few on the others.)"""
+    count = 50 if runtime.path == STEPS[-1] else 5
     with contextlib.ExitStack() as stack:
         boxes = [
             stack.enter_context(runtime.running(net="bridge")) for _ in range(count)

@@ -1,0 +1,140 @@
+"""A class on one server: JupyterHub, and for each student a VM of the lab's image.
+
+`./lab classroom up` runs it, on loopback. docs/classroom.md says what is where, and how to
+open it to a room. Settings of your own go into .lab/classroom/config.py, which is read last.
+"""
+
+import asyncio
+import os
+import pathlib
+import subprocess
+import sys
+
+from jupyterhub.auth import Authenticator
+from jupyterhub.spawner import LocalProcessSpawner
+
+CLASSROOM = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(CLASSROOM))
+import roster
+
+STATE = pathlib.Path(os.environ["CLASSROOM_STATE"])
+PORT = int(os.environ["CLASSROOM_PORT"])
+STARTED = "the notebook server starts"  # the last line that `lab seat` says of itself
+
+c = get_config()  # noqa: F821
+
+
+class Roster(Authenticator):
+    """Names and passwords of the class: roster.py."""
+
+    async def authenticate(self, handler, data):
+        file, name, password = STATE / "class", data["username"], data["password"]
+        # In a thread: it takes a while by design, and the hub has others to answer to.
+        if await asyncio.to_thread(roster.knows, file, name, password):
+            return {"name": name, "admin": name in roster.teachers(file)}
+        await asyncio.sleep(1)  # so that guessing takes longer than that
+        return None
+
+
+class Seat(LocalProcessSpawner):
+    """A VM for each student. `./lab seat` makes it, runs the notebook server in it, and is the
+    process that the hub looks after; it dies with the hub, and the VM with it."""
+
+    def get_args(self):
+        return [self.user.name, str(self.port)]
+
+    def make_preexec_fn(self, name):
+        # Nobody has a user of this machine: the VM is what separates them.
+        return None
+
+    def user_env(self, env):
+        return env
+
+    def get_env(self):
+        # The address in the VM, to which this machine's port leads.
+        where = f"http://0.0.0.0:8888{self.server.base_url}"
+        return super().get_env() | {"JUPYTERHUB_SERVICE_URL": where}
+
+    @property
+    def log_file(self):
+        return STATE / f"{self.user.name}.log"
+
+    def said(self):
+        """The lines of `./lab seat` so far."""
+        return self.log_file.read_text(errors="replace").splitlines()
+
+    async def start(self):
+        """Returns where the server is, or will be in a moment.
+        RuntimeError when the VM does not get that far."""
+        with self.log_file.open("wb") as log:
+            self.popen_kwargs = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": log,
+                "stderr": subprocess.STDOUT,
+            }
+            address = await super().start()
+        while not any(STARTED in line for line in self.said()):
+            if await self.poll() is not None:
+                error = RuntimeError((self.said() or ["it said nothing"])[-1])
+                error.jupyterhub_message = f"Your VM does not start: {error}"
+                raise error
+            await asyncio.sleep(0.2)
+        return address
+
+    async def progress(self):
+        """What the page shows meanwhile."""
+        shown = 0
+        while True:
+            for line in self.said()[shown:]:
+                shown += 1
+                yield {"progress": min(20 * shown, 90), "message": line}
+            await asyncio.sleep(0.5)
+
+
+c.JupyterHub.authenticator_class = Roster
+c.Authenticator.allow_all = True  # who is in the class
+c.JupyterHub.spawner_class = Seat
+# setpriv(1): the kernel ends these when the hub is gone, however it went.
+with_hub = ["setpriv", "--pdeathsig", "TERM"]
+c.Seat.cmd = [*with_hub, str(CLASSROOM.parent / "lab"), "seat"]
+c.Seat.env_keep = ["PATH", "HOME", "LANG", "LAB_DIR", "LAB_MEMORY", "LAB_CPUS"]
+c.Seat.env_keep += ["XDG_RUNTIME_DIR"]
+c.Seat.default_url = "/lab/tree/notebooks/00_what_is_a_container.ipynb"
+# Seconds: an emulated VM takes a while, and thirty of them take longer.
+c.Seat.start_timeout = c.Seat.http_timeout = 300
+# So many start at once; the others wait for their turn.
+c.JupyterHub.concurrent_spawn_limit = 2 * os.cpu_count()
+
+# Each student's pages are of an origin of their own, or what one student's server sends could
+# act as another who looks at it. So there is a host name for each: NAME.localhost, here.
+c.JupyterHub.bind_url = f"http://127.0.0.1:{PORT}"
+c.JupyterHub.subdomain_host = f"http://localhost:{PORT}"
+c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{PORT + 81}"
+c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{PORT + 1}"
+proxy = STATE / "node_modules/.bin/configurable-http-proxy"
+c.ConfigurableHTTPProxy.command = [*with_hub, str(proxy)]
+c.ConfigurableHTTPProxy.pid_file = str(STATE / "proxy.pid")
+
+c.JupyterHub.db_url = f"sqlite:///{STATE}/hub.sqlite"
+c.JupyterHub.cookie_secret_file = str(STATE / "cookie_secret")
+
+# VMs that nobody uses make room; what is in them is thrown away, the student's folder stays.
+idle = int(os.environ.get("CLASSROOM_IDLE", "3600"))  # seconds, after the page is closed
+c.JupyterHub.last_activity_interval = min(300, idle // 4)
+culler = [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={idle}"]
+c.JupyterHub.services = [{"name": "idle-culler", "command": culler}]
+c.JupyterHub.load_roles = [
+    {
+        "name": "idle-culler",
+        "services": ["idle-culler"],
+        "scopes": [
+            "list:users",
+            "read:users:activity",
+            "read:servers",
+            "delete:servers",
+        ],
+    }
+]
+
+if (STATE / "config.py").exists():
+    load_subconfig(str(STATE / "config.py"))  # noqa: F821

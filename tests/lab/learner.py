@@ -1,0 +1,127 @@
+"""Somebody at a browser, for the tests that look at JupyterLab as its users do."""
+
+import json
+import re
+import time
+
+CELL = 200  # seconds that any one cell may take, a whole check under emulation as well
+PAGE = 120  # seconds for whatever else the page has to do
+
+
+class Learner:
+    """Somebody at a browser, on the JupyterLab of an address, whose files are in a folder of
+    this machine. Who is logged in already needs no token."""
+
+    def __init__(self, page, address, project, token=None):
+        self.page, self.address, self.project, self.token = (
+            page,
+            address,
+            project,
+            token,
+        )
+        self.troubles = []  # of the page itself
+        page.set_default_timeout(PAGE * 1000)
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+
+    def set_theme(self, name):
+        """As Settings, Theme does; it counts for the next page."""
+        plugin = "@jupyterlab/apputils-extension:themes"
+        answer = self.page.request.put(
+            f"{self.address}/api/settings/{plugin}",
+            headers={"Authorization": f"token {self.token}"},
+            data=json.dumps({"raw": json.dumps({"theme": name})}),
+        )
+        assert answer.ok, answer.text()
+
+    def open(self, path):
+        """Opens a file by its address, as one that a lab prints. Returns its panel."""
+        # A workspace of its own: no other tabs, no memory of the last page.
+        workspace = f"workspaces/{time.monotonic_ns()}"
+        query = f"?token={self.token}" if self.token else ""
+        self.page.goto(f"{self.address}/{workspace}/tree/{path}{query}")
+        panel = self.page.locator(".jp-MainAreaWidget:not(.lm-mod-hidden)")
+        if path.endswith(".ipynb"):
+            self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+            # Who is faster than the kernel is asked which kernel it shall be.
+            self.page.locator(".jp-KernelName", has_text="Python 3").wait_for()
+            self.wait_until_idle()
+        else:
+            self.page.wait_for_selector(".jp-FileEditor .cm-content")
+        return panel
+
+    def wait_until_idle(self, seconds=PAGE):
+        self.page.wait_for_selector(
+            ".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=seconds * 1000
+        )
+
+    def choose(self, menu, item):
+        """Menu bar, then an entry of that menu."""
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
+        label = re.compile(f"^{re.escape(item)}$")
+        self.page.locator(".lm-Menu-itemLabel", has_text=label).click()
+
+    def cell(self, number):
+        """The cell of this number in the file, scrolled to."""
+        cell = self.page.locator(f'.jp-Cell[data-windowed-list-index="{number}"]')
+        cell.scroll_into_view_if_needed()
+        return cell
+
+    def run_all(self, cells):
+        """Runs the whole notebook. Each code cell has to get a number within its time."""
+        self.choose("Run", "Run All Cells")
+        self.wait_for_all(cells)
+
+    def wait_for_all(self, cells):
+        for number, cell in enumerate(cells):
+            if cell["cell_type"] == "code":
+                self.wait_for_number(number)
+        self.wait_until_idle()
+
+    def wait_for_number(self, number):
+        prompt = self.cell(number).locator(".jp-InputPrompt")
+        prompt.filter(has_text=re.compile(r"\[\d+\]")).wait_for(timeout=CELL * 1000)
+
+    def run_cell(self, number):
+        """Puts the cursor there and types Shift+Enter."""
+        cell = self.cell(number)
+        cell.locator(".cm-content").click()
+        before = cell.locator(".jp-InputPrompt").inner_text()
+        self.page.keyboard.press("Shift+Enter")
+        prompt = cell.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[\d+\]"))
+        prompt.filter(has_not_text=before).wait_for(timeout=CELL * 1000)
+        self.wait_until_idle()
+
+    def outputs(self, number):
+        """What a cell shows, as text."""
+        return "\n".join(
+            self.cell(number).locator(".jp-OutputArea-output").all_inner_texts()
+        )
+
+    def errors(self, cells):
+        """What is wrong with cells that have run: [id and output], of those that show an error
+        and should not, or the other way round."""
+        wrong = []
+        for number, cell in enumerate(cells):
+            failed = self.cell(number).locator(
+                '[data-mime-type="application/vnd.jupyter.stderr"]'  # tracebacks, too
+            )
+            expected = "raises-exception" in cell["metadata"].get("tags", [])
+            if bool(failed.count()) != expected:
+                wrong.append(f"{cell['id']}: {self.outputs(number)}")
+        return wrong
+
+    def save_notebook(self, name):
+        """As File, Save Notebook does, and waits until the last result is on the disk."""
+        self.choose("File", "Save Notebook")
+        saved = self.project / "notebooks" / name
+        deadline = time.monotonic() + PAGE
+        while '"execution_count": null' in saved.read_text():
+            assert time.monotonic() < deadline, f"{name} is not saved"
+            time.sleep(0.5)
+
+    def type_file(self, text):
+        """In the editor: all new text, and save."""
+        self.page.locator(".jp-FileEditor .cm-content").click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(text)
+        self.page.keyboard.press("Control+S")

@@ -8,7 +8,7 @@ hub_pid() {
 	pid=$(cat "$seats/hub.pid" 2>/dev/null) && grep -qz jupyterhub "/proc/$pid/cmdline" 2>/dev/null
 }
 
-# classroom add [--teacher] NAME… | up [--port PORT] | status | down
+# classroom add [--teacher] NAME… | up [--port PORT] | status | collect FOLDER | down
 classroom() {
 	LAB=qemu choose_way # a machine for each, and gone with it: that is QEMU's
 	mkdir -p "$state/log"
@@ -20,8 +20,9 @@ classroom() {
 	add) exec python3 "$here/classroom/roster.py" "$seats/class" "$@" ;;
 	up) classroom_up "$@" ;;
 	status) classroom_status ;;
+	collect) classroom_collect "$@" ;;
 	down) classroom_down ;;
-	*) die 'what?' './lab classroom add NAME…, up, status or down' ;;
+	*) die 'what?' './lab classroom add NAME…, up, status, collect FOLDER, or down' ;;
 	esac
 }
 
@@ -96,6 +97,20 @@ classroom_status() {
 	occupied | while read -r name pid; do
 		echo "$name: $(awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$pid/status") MB"
 	done
+}
+
+# FOLDER/NAME: each student's runtime and report, as `lab grade` and `workshop class` want them.
+classroom_collect() {
+	[ $# = 1 ] || die 'where to?' './lab classroom collect FOLDER'
+	[ -s "$seats/class" ] || die 'there is nobody in the class'
+	while read -r name _; do
+		for what in container.py report; do
+			[ -e "$seats/$name/project/my/$what" ] || continue
+			mkdir -p "$1/$name"
+			cp -R --no-dereference "$seats/$name/project/my/$what" "$1/$name/"
+			say "$1/$name/$what"
+		done
+	done <"$seats/class"
 }
 
 classroom_down() {

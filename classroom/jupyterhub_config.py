@@ -119,7 +119,9 @@ c.JupyterHub.db_url = f"sqlite:///{STATE}/hub.sqlite"
 c.JupyterHub.cookie_secret_file = str(STATE / "cookie_secret")
 
 # VMs that nobody uses make room; what is in them is thrown away, the student's folder stays.
-idle = int(os.environ.get("CLASSROOM_IDLE", "3600"))  # seconds, after the page is closed
+idle = int(
+    os.environ.get("CLASSROOM_IDLE", "3600")
+)  # seconds, after the page is closed
 c.JupyterHub.last_activity_interval = min(300, idle // 4)
 culler = [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={idle}"]
 c.JupyterHub.services = [{"name": "idle-culler", "command": culler}]

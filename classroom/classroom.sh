@@ -17,7 +17,10 @@ classroom() {
 	word=${1-status}
 	[ $# = 0 ] || shift
 	case $word in
-	add) exec python3 "$here/classroom/roster.py" "$seats/class" "$@" ;;
+	add)
+		need_python
+		exec python3 "$here/classroom/roster.py" "$seats/class" "$@"
+		;;
 	up) classroom_up "$@" ;;
 	status) classroom_status ;;
 	collect) classroom_collect "$@" ;;
@@ -32,6 +35,7 @@ classroom_up() {
 	2,--port) port=$2 ;;
 	*) die 'what?' './lab classroom up [--port PORT]' ;;
 	esac
+	case $port in '' | *[!0-9]*) die "$port is no port" ;; esac
 	[ -s "$seats/class" ] || die 'there is nobody in the class' './lab classroom add NAME… gives each a password.'
 	lock
 	if hub_pid; then

@@ -167,7 +167,7 @@ MUTANTS = [
     ),
     (
         "04_net",
-        '    process.run("ip link set lo up")\n',
+        '    linux.link_up("lo")\n',
         "",
         "test_without_a_network_there_is_loopback_only",
     ),

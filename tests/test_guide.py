@@ -305,7 +305,7 @@ HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
     ("03", '"sysfs", linux.MS_RDONLY)', '"sysfs")', "/sys can be written to"),
     ("03", "kind, linux.MS_NOSUID,", "kind, 0,", "MS_NOSUID"),
     ("03", '    os.chdir("/")\n', "", "working directory"),
-    ("04", '    process.run("ip link set lo up")\n', "", "loopback device is down"),
+    ("04", '    linux.link_up("lo")\n', "", "loopback device is down"),
     ("04", "        connect(container.pid)\n", "        pass\n", "no eth0"),
     ("05", "    map_users(container.pid)\n", "", "uid_map"),
     ("05", "    os.setuid(0)\n", "", "os.setuid"),

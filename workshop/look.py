@@ -309,7 +309,7 @@ def mount_table(seen, number):
 def network(seen, number):
     links = nsenter(seen.pid, "--net", "ip", "-o", "link")
     if not re.search(r": lo: <[^>]*\bUP\b", links):
-        yield "its loopback device is down: `ip link set lo up` in child."
+        yield 'its loopback device is down: linux.link_up("lo") in child.'
     if " eth0@" not in links:
         yield (
             "with --net bridge it has no eth0: does parent call connect, with the pid of the "

@@ -38,7 +38,7 @@ def child(args):
     # Nothing that we mount, or unmount at the end, may reach the host's table.
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
     process.await_parent()
-    process.run("ip link set lo up")
+    linux.link_up("lo")
     linux.sethostname(args.hostname or "container")
     linux.mount(args.image, "/mnt", None, linux.MS_BIND)
     if args.net != "none":

@@ -49,7 +49,7 @@ def child(args):
         os.setgroups([])  # the caller's, such as disk; a user may not drop theirs
     os.setgid(0)
     os.setuid(0)
-    process.run("ip link set lo up")
+    linux.link_up("lo")
     linux.sethostname(args.hostname or "container")
     linux.move_mount(trees[0], "/mnt")
     if args.net != "none":

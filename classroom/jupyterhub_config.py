@@ -19,6 +19,8 @@ import roster
 
 STATE = pathlib.Path(os.environ["CLASSROOM_STATE"])
 PORT = int(os.environ["CLASSROOM_PORT"])
+# So many VMs start at once; the others wait for their turn.
+TURNS = asyncio.Semaphore(2 * os.cpu_count())
 STARTED = "the notebook server starts"  # the last line that `lab seat` says of itself
 
 c = get_config()  # noqa: F821
@@ -31,7 +33,7 @@ class Roster(Authenticator):
         file, name, password = STATE / "class", data["username"], data["password"]
         # In a thread: it takes a while by design, and the hub has others to answer to.
         if await asyncio.to_thread(roster.knows, file, name, password):
-            return {"name": name, "admin": name in roster.teachers(file)}
+            return name
         await asyncio.sleep(1)  # so that guessing takes longer than that
         return None
 
@@ -55,31 +57,45 @@ class Seat(LocalProcessSpawner):
         where = f"http://0.0.0.0:8888{self.server.base_url}"
         return super().get_env() | {"JUPYTERHUB_SERVICE_URL": where}
 
+    def load_state(self, state):
+        """Nothing: no VM outlives its hub, and what has its pid now is somebody else."""
+
     @property
     def log_file(self):
-        return STATE / f"{self.user.name}.log"
+        return STATE / "students" / self.user.name / "log"
 
     def said(self):
         """The lines of `./lab seat` so far."""
-        return self.log_file.read_text(errors="replace").splitlines()
+        try:
+            return self.log_file.read_text(errors="replace").splitlines()
+        except FileNotFoundError:  # it waits for its turn
+            return []
 
     async def start(self):
         """Returns where the server is, or will be in a moment.
         RuntimeError when the VM does not get that far."""
-        with self.log_file.open("wb") as log:
-            self.popen_kwargs = {
-                "stdin": subprocess.DEVNULL,
-                "stdout": log,
-                "stderr": subprocess.STDOUT,
-            }
-            address = await super().start()
-        while not any(STARTED in line for line in self.said()):
-            if await self.poll() is not None:
-                error = RuntimeError((self.said() or ["it said nothing"])[-1])
-                error.jupyterhub_message = f"Your VM does not start: {error}"
-                raise error
-            await asyncio.sleep(0.2)
+        self.log_file.parent.mkdir(exist_ok=True)
+        self.log_file.unlink(missing_ok=True)
+        async with TURNS:
+            with self.log_file.open("wb") as log:
+                self.popen_kwargs = {
+                    "stdin": subprocess.DEVNULL,
+                    "stdout": log,
+                    "stderr": subprocess.STDOUT,
+                }
+                address = await super().start()
+            while not any(STARTED in line for line in self.said()):
+                if await self.poll() is not None:
+                    raise self.failure()
+                await asyncio.sleep(0.2)
         return address
+
+    def failure(self):
+        """What the page shows: the sentence of `lab` about it."""
+        sentences = [line for line in self.said() if line.startswith("lab: ")]
+        error = RuntimeError((sentences or ["lab: it ended without a word"])[-1][5:])
+        error.jupyterhub_message = f"Your VM does not start: {error}"
+        return error
 
     async def progress(self):
         """What the page shows meanwhile."""
@@ -92,7 +108,7 @@ class Seat(LocalProcessSpawner):
 
 
 c.JupyterHub.authenticator_class = Roster
-c.Authenticator.allow_all = True  # who is in the class
+c.Roster.allow_all = True  # who is in the class
 c.JupyterHub.spawner_class = Seat
 # setpriv(1): the kernel ends these when the hub is gone, however it went.
 with_hub = ["setpriv", "--pdeathsig", "TERM"]
@@ -100,10 +116,9 @@ c.Seat.cmd = [*with_hub, str(CLASSROOM.parent / "lab"), "seat"]
 c.Seat.env_keep = ["PATH", "HOME", "LANG", "LAB_DIR", "LAB_MEMORY", "LAB_CPUS"]
 c.Seat.env_keep += ["XDG_RUNTIME_DIR"]
 c.Seat.default_url = "/lab/tree/notebooks/00_what_is_a_container.ipynb"
-# Seconds: an emulated VM takes a while, and thirty of them take longer.
-c.Seat.start_timeout = c.Seat.http_timeout = 300
-# So many start at once; the others wait for their turn.
-c.JupyterHub.concurrent_spawn_limit = 2 * os.cpu_count()
+# Seconds: an emulated VM takes a while, and the last of a class has waited for all others.
+c.Seat.start_timeout, c.Seat.http_timeout = 1800, 300
+c.JupyterHub.concurrent_spawn_limit = 0  # who waits does it on a page that tells of it
 
 # Each student's pages are of an origin of their own, or what one student's server sends could
 # act as another who looks at it. So there is a host name for each: NAME.localhost, here.
@@ -122,20 +137,20 @@ c.JupyterHub.cookie_secret_file = str(STATE / "cookie_secret")
 idle = int(
     os.environ.get("CLASSROOM_IDLE", "3600")
 )  # seconds, after the page is closed
-c.JupyterHub.last_activity_interval = min(300, idle // 4)
-culler = [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={idle}"]
+often = max(10, min(300, idle // 4))
+c.JupyterHub.last_activity_interval = often
+culler = [*with_hub, sys.executable, "-m", "jupyterhub_idle_culler"]
+culler += [f"--timeout={idle}", f"--cull-every={often}"]
 c.JupyterHub.services = [{"name": "idle-culler", "command": culler}]
+watching = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
 c.JupyterHub.load_roles = [
+    {"name": "idle-culler", "services": ["idle-culler"], "scopes": watching},
+    # Not JupyterHub's admin, who may enter every student's server.
     {
-        "name": "idle-culler",
-        "services": ["idle-culler"],
-        "scopes": [
-            "list:users",
-            "read:users:activity",
-            "read:servers",
-            "delete:servers",
-        ],
-    }
+        "name": "teacher",
+        "users": sorted(roster.teachers(STATE / "class")),
+        "scopes": ["admin-ui", *watching],
+    },
 ]
 
 if (STATE / "config.py").exists():

@@ -28,7 +28,8 @@ import xml.etree.ElementTree
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 STEPS = PROJECT / "steps"
-ROOTFS = "/var/lib/workshop/rootfs/busybox"
+STATE = "/var/lib/workshop"  # where there is room, on the file system of the images
+ROOTFS = f"{STATE}/rootfs/busybox"
 OURS = str(STEPS / "07_overlay/container.py")
 NETWORK = str(STEPS / "network.sh")
 LIMITS = ["--memory", "64M", "--pids", "32", "--cpus", "0.5"]
@@ -55,20 +56,22 @@ MB = 1 << 20
 
 def contenders(scratch):
     """{name: command, or a function that starts it and waits}. "ID" in a command becomes a
-    name that no container has."""
+    name that no container has. The others get a root of their own: some leave directories."""
+    root = f"{scratch}/busybox"
+    subprocess.run(["cp", "-a", ROOTFS, root], check=True)
     found = {
         "plain exec": ["/bin/true"],
         "Python alone": ["/usr/bin/python3", "-S", "-c", "import ctypes"],
-        "unshare": ["unshare", "-muipnC", "--fork", "--root", ROOTFS, "/bin/true"],
-        "bwrap": ["bwrap", "--unshare-all", "--bind", ROOTFS, "/", "--proc", "/proc"]
+        "unshare": ["unshare", "-muipnC", "--fork", "--root", root, "/bin/true"],
+        "bwrap": ["bwrap", "--unshare-all", "--bind", root, "/", "--proc", "/proc"]
         + ["--dev", "/dev", "/bin/true"],
         "nspawn": ["env", "SYSTEMD_NSPAWN_CHECK_OS_RELEASE=0", "systemd-nspawn"]
         + ["--quiet", "--register=no", "--keep-unit", "--private-network"]
-        + ["--directory", ROOTFS, "/bin/true"],
+        + ["--directory", root, "/bin/true"],
         "podman": ["podman", "run", "--rm", "--network", "none", "--rootfs"]
-        + [ROOTFS, "/bin/true"],
+        + [root, "/bin/true"],
         "podman, bridge": ["podman", "run", "--rm", "--network", "bridge", "--rootfs"]
-        + [ROOTFS, "/bin/true"],
+        + [root, "/bin/true"],
         "01": [str(STEPS / "01_uts/container.py"), "run", "/bin/true"],
         "03": [str(STEPS / "03_mnt/container.py"), "run", *TRUE],
         "05": [str(STEPS / "05_user/container.py"), *NONE, *TRUE],
@@ -81,18 +84,18 @@ def contenders(scratch):
         for name, limits in ((tool, None), (f"{tool}, limits", OCI_LIMITS)):
             if shutil.which(tool):
                 folder = pathlib.Path(scratch) / name.replace(", ", "-")
-                bundle(folder, tool, limits)
+                bundle(folder, tool, root, limits)
                 found[name] = [tool, "run", "--bundle", str(folder), "ID"]
     return found
 
 
-def bundle(folder, tool, limits):
+def bundle(folder, tool, root, limits):
     """Make an OCI bundle for crun or runc: the tool's own default, with our root and command."""
     folder.mkdir()
     subprocess.run([tool, "spec"], cwd=folder, check=True)
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    config["root"] = {"path": ROOTFS, "readonly": False}
+    config["root"] = {"path": root, "readonly": False}
     config["process"]["args"] = ["/bin/true"]
     config["process"]["terminal"] = False
     if limits:
@@ -172,7 +175,7 @@ def complaint(error):
 
 
 def start(options):
-    with tempfile.TemporaryDirectory() as scratch, cpusets_in_use():
+    with tempfile.TemporaryDirectory(dir=STATE) as scratch, cpusets_in_use():
         times, refused, failed = interleaved(contenders(scratch), options.runs)
     return {"times": times, "refused": refused, "failed": failed}
 
@@ -243,7 +246,7 @@ def available():
 def images(options):
     """{MB of an image: {"copy"|"overlay": [seconds], "copy disk"|"overlay disk": bytes}}."""
     found = {}
-    with tempfile.TemporaryDirectory(dir="/var/lib/workshop") as scratch:
+    with tempfile.TemporaryDirectory(dir=STATE) as scratch:
         os.chmod(scratch, 0o755)
         image, copy = f"{scratch}/image", f"{scratch}/copy"
         subprocess.run(["cp", "-a", ROOTFS, image], check=True)

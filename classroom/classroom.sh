@@ -5,8 +5,8 @@
 hub=$state/classroom
 students=$hub/students # a folder for each: their copy of the project, their VM, its log
 hub_port() { cat "$hub/port"; }
-hub_pid() {
-	pid=$(cat "$hub/pid" 2>/dev/null) && grep -qz jupyterhub "/proc/$pid/cmdline" 2>/dev/null
+hub_pid() { # its command line has this word from the start, while it is still a shell of ours
+	pid=$(cat "$hub/pid" 2>/dev/null) && grep -qz classroom "/proc/$pid/cmdline" 2>/dev/null
 }
 
 # classroom add [--teacher] NAME… | up [--port PORT] | status | collect FOLDER | down

@@ -181,7 +181,7 @@ MUTANTS = [
         "04_net",
         "    process.await_parent()\n",
         "    import time; time.sleep(0)\n",
-        "test_internet_is_reached_through_nat",
+        "test_command_waits_for_its_card_however_long_that_takes",
     ),
     (
         "04_net",

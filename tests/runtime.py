@@ -10,6 +10,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import termios
 import time
 from difflib import ndiff
@@ -261,6 +262,29 @@ def children(pid):
     """The pids of a process's children."""
     text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
+
+
+# Runs a container.py whose parent takes its time, once the child is there.
+SLOWLY = """
+import os, sys, time
+path = sys.argv[1]
+del sys.argv[0]
+sys.path[0] = os.path.dirname(path)
+sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+import process
+start = process.start
+def slowly(*words, **more):
+    child = start(*words, **more)
+    time.sleep(0.5)
+    return child
+process.start = slowly
+exec(compile(open(path).read(), path, "exec"))
+"""
+
+
+def slowed(runtime):
+    """The same runtime, whose parent takes half a second more once its child is there."""
+    return Runtime(runtime.path, [sys.executable, "-S", "-c", SLOWLY])
 
 
 def processes_with(word):

@@ -14,7 +14,7 @@ import sys
 import threading
 
 import pytest
-from runtime import PROJECT, STEPS, eventually, namespace, shell
+from runtime import PROJECT, STEPS, eventually, namespace, shell, slowed
 
 NETWORK = PROJECT / "steps" / "network.sh"
 INTERNET, UPLINK = "192.0.2.2", "192.0.2.1"
@@ -207,6 +207,13 @@ def test_one_port_can_be_taken_in_every_container(runtime):
             box.ask("nc -l -p 80 >/dev/null 2>&1 &")
             assert eventually(lambda box=box: ":0050 " in box.ask("cat /proc/net/tcp*"))
     assert shell("ss -Hltn 'sport = 80'").out == ""
+
+
+def test_command_waits_for_its_card_however_long_that_takes(runtime, network):
+    """execve(2): a program looks at its network when it starts, and not again. So child
+    waits for parent: process.await_parent()."""
+    out = slowed(runtime).ok("ip -o -4 address show eth0", net="bridge")
+    assert " 100." in out, out
 
 
 def test_internet_is_reached_through_nat(runtime, network, internet):

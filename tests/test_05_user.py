@@ -4,10 +4,9 @@ import os
 import pathlib
 import random
 import re
-import sys
 
 import pytest
-from runtime import Runtime, children, eventually, namespace, shell
+from runtime import Runtime, children, eventually, namespace, shell, slowed
 
 ROOTFS = pathlib.Path("/var/lib/workshop/rootfs")
 
@@ -28,24 +27,6 @@ def user(tmp_path):
 
     by_user.image = home / "root"
     return by_user
-
-
-# Runs a container.py whose parent takes its time, once the child is there.
-SLOWLY = """
-import os, sys, time
-path = sys.argv[1]
-del sys.argv[0]
-sys.path[0] = os.path.dirname(path)
-sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
-import process
-start = process.start
-def slowly(*words, **more):
-    child = start(*words, **more)
-    time.sleep(0.5)
-    return child
-process.start = slowly
-exec(compile(open(path).read(), path, "exec"))
-"""
 
 
 def on_disk(path, image):
@@ -82,8 +63,7 @@ def test_map_is_as_promised(runtime):
 def test_child_waits_for_its_map_however_long_that_takes(runtime):
     """user_namespaces(7): before the map is written, setuid(2) says EINVAL, and no program
     keeps a capability. So child waits for parent: process.await_parent()."""
-    slow = Runtime(runtime.path, [sys.executable, "-S", "-c", SLOWLY])
-    found = slow.ok("id -u; cat /proc/self/uid_map").split()
+    found = slowed(runtime).ok("id -u; cat /proc/self/uid_map").split()
     assert found == ["0", "0", "100000", "65536"]
 
 

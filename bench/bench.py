@@ -385,7 +385,7 @@ def start_page(part):
             ratio = medians[ours] / medians[theirs]
             verdict = "yes" if ratio <= most else "no"
             lines.append(row(f"{ours} / {theirs}", f"{ratio:.2f}", most, verdict))
-    if "Python alone" in medians:
+    if {"Python alone", "07"} <= medians.keys():
         python, ours = medians["Python alone"], medians["07"]
         lines.append(
             f"\nOf step 07's {ours:.0f} ms, {python:.0f} are Python's: to start, and to import "

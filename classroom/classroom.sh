@@ -158,8 +158,8 @@ seat() {
 	umask 022 # for the VM's ordinary user; here, no other gets as far as this folder
 	# What the student has written stays; what is ours is ours, and new.
 	mkdir -p "$share/my" "$share/notebooks"
-	(cd "$share" && rm -rf lab pyproject.toml steps tests vagrant workshop)
-	tar -C "$here" -cf - lab pyproject.toml steps tests vagrant workshop | tar -C "$share" -xpf -
+	# shellcheck disable=SC2086 # several names
+	(cd "$share" && rm -rf $ours && tar -C "$here" -cf - $ours | tar -xpf -)
 	tar -C "$here" -cf - notebooks | tar -C "$share" --skip-old-files -xpf -
 	qemu-img create -q -f qcow2 -F raw -b "$image/disk.raw" "$vm/disk.qcow2"
 	echo "$((20000 + $$ % 10000)) $web_port" >"$vm/ports"

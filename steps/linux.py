@@ -9,9 +9,7 @@ was given, and a note (PEP 678) says what most often causes that error.
 import _socket as socket
 import ctypes
 import errno
-import fcntl
 import os
-import struct
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # numbers that differ by machine
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
@@ -69,6 +67,7 @@ _libc.statx.argtypes = [
     ctypes.c_uint,
     ctypes.c_void_p,
 ]
+_libc.ioctl.argtypes = [ctypes.c_int, _number, ctypes.c_void_p]
 _libc.syscall.argtypes = [ctypes.c_long] + [ctypes.c_void_p] * 5
 _libc.syscall.restype = ctypes.c_long
 
@@ -96,6 +95,16 @@ class _OpenHow(ctypes.Structure):
     """struct open_how of openat2(2)."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
+
+
+class _IfReq(ctypes.Structure):
+    """struct ifreq of netdevice(7): a name, and of the union flags, in all of its size."""
+
+    _fields_ = [
+        ("name", ctypes.c_char * 16),
+        ("flags", ctypes.c_short),
+        ("rest", ctypes.c_char * 22),
+    ]
 
 
 def clone(flags, cgroup=None):
@@ -156,16 +165,13 @@ def link_up(name):
 
     ENODEV: there is no such device. EPERM: needs CAP_NET_ADMIN over the network namespace.
     """
+    request = _IfReq(os.fsencode(name)[:16])
     any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    ifreq = struct.Struct("16sh22x")  # 40 bytes: a name, flags, room for more
     try:
-        request = ifreq.pack(os.fsencode(name), 0)
-        request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
-        flags = ifreq.unpack(request)[1] | _IFF_UP
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, ifreq.pack(os.fsencode(name), flags))
-    except OSError as error:
-        ctypes.set_errno(error.errno)
-        _check(-1, "ioctl", name)
+        for number in _SIOCGIFFLAGS, _SIOCSIFFLAGS:
+            result = _libc.ioctl(any_socket.fileno(), number, ctypes.byref(request))
+            _check(result, "ioctl", name)
+            request.flags |= _IFF_UP
     finally:
         any_socket.close()
 

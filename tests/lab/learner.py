@@ -8,6 +8,14 @@ CELL = 200  # seconds that any one cell may take, a whole check under emulation 
 PAGE = 120  # seconds for whatever else the page has to do
 
 
+def fact(holds, name, why=""):
+    """Tell whether something holds, and if not what was seen instead. Returns it as a bool."""
+    print(
+        f"{'ok ' if holds else 'NO '} {name}{'' if holds else f': {why}'}", flush=True
+    )
+    return bool(holds)
+
+
 class Learner:
     """Somebody at a browser, on the JupyterLab of an address, whose files are in a folder of
     this machine. Who is logged in already needs no token."""

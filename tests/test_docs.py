@@ -157,7 +157,7 @@ def test_commands_for_the_host_are_run_by_ci(page):
             assert known or command in NOT_RUN, command
             for script, line in map(ON_THE_HOST.get, known[:1]):
                 assert script == ".ci/run" or re.search(
-                    rf"(^|\s){script}$", ci, re.M
+                    rf"(^|\s){script}( |$)", ci, re.M
                 ), script
                 assert line in (PROJECT / script).read_text(), (command, script)
 

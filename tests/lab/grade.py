@@ -18,6 +18,7 @@ import tempfile
 import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
+STATE = pathlib.Path(os.environ.get("LAB_DIR") or PROJECT / ".lab")
 sys.path.append(str(PROJECT / "tests"))
 from mutants import MUTANTS
 
@@ -97,6 +98,11 @@ def a_few():
     }
 
 
+def machines():
+    """The folders of all VMs of this lab that are made to be thrown away."""
+    return {path.name for path in STATE.glob("test.*") if any(path.glob("*"))}
+
+
 def main():
     parser = argparse.ArgumentParser(description="Submissions of all kinds, graded.")
     parser.add_argument("--all", action="store_true", help="forty, up to step 7")
@@ -104,7 +110,7 @@ def main():
     parser.add_argument("--folder", type=pathlib.Path, help="where the marks are kept")
     options = parser.parse_args()
     chosen, upto = (everything(), "7") if options.all else (a_few(), "1")
-    begin, wrong = time.monotonic(), []
+    begin, wrong, before = time.monotonic(), [], machines()
     with tempfile.TemporaryDirectory() as folder:
         marks = options.folder or pathlib.Path(folder, "marks")
         for name, (source, _) in chosen.items():
@@ -134,8 +140,8 @@ def main():
             fact = name.partition("test_")[2].replace("_", " ")
             if fact and not mark["wrong"]:
                 wrong.append(f"{name}: nothing is said of {fact}")
-    left = [p.name for p in (PROJECT / ".lab").glob("test.*") if os.listdir(p)]
-    if left and "LAB_DIR" not in os.environ:
+    left = sorted(machines() - before)
+    if left:
         wrong.append(f"left behind: {left}")
     for what in wrong:
         print(f"NO  {what}")

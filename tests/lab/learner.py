@@ -80,9 +80,18 @@ class Learner:
         self.wait_for_all(cells)
 
     def wait_for_all(self, cells):
+        from playwright.sync_api import (
+            TimeoutError,
+        )  # there once chromium.prepare() was
+
         for number, cell in enumerate(cells):
             if cell["cell_type"] == "code":
-                self.wait_for_number(number)
+                try:
+                    self.wait_for_number(number)
+                except TimeoutError:  # an error that is not expected ends them all
+                    raise SystemExit(
+                        f"cell {number} has not run: {self.errors(cells)}"
+                    ) from None
         self.wait_until_idle()
 
     def wait_for_number(self, number):

@@ -52,10 +52,10 @@ def main(arguments):
             )
             out.print(line, style="bold yellow")
         else:
-            out.print(f"Step {number}: your container holds.", style="bold green")
+            out.print(f"Step {number}: your container holds.", style="green")
         return 0
     if told["status"] == 0:
-        out.print(f"Step {number}: your container is broken out of.", style="bold red")
+        out.print(f"Step {number}: your container is broken out of.", style="red")
         return FAILED
     raise Failure(f"the attack could not be tried: {last_line(told)}")
 

@@ -189,7 +189,7 @@ def run(number, bench, only, alone, seconds):
 
 def show(fact, out):
     """One line for a fact."""
-    mark = ("✓", "green") if fact["holds"] else ("✗", "bold red")
+    mark = ("✓", "green") if fact["holds"] else ("✗", "red")
     out.print(Text.assemble("  ", mark, " ", fact["name"]))
 
 
@@ -223,7 +223,7 @@ def explain(fact, findings, out):
     rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
     more = f"`workshop hint {number}`, or this fact alone: `workshop check {number} --only "
     rows.add_row("    more", Text(f"{more}'{fact['name']}'`"))
-    out.print(Text.assemble("\n  ", ("✗", "bold red"), " ", (fact["name"], "bold")))
+    out.print(Text.assemble("\n  ", ("✗", "red"), " ", (fact["name"], "bold")))
     out.print(rows, soft_wrap=False)
     out.print()
 
@@ -250,4 +250,5 @@ def say_how_many(number, own, before, wrong, only, out):
     else:
         line = f"Step {number}: its {len(own)} facts hold, "
         line += f"but {len(wrong)} of {before} of the steps before it do not any more."
-    out.print(line, style="bold red" if wrong else "bold green")
+    # Not bold: Jupyter's bold green and red are dark, and its page may be as well.
+    out.print(line, style="red" if wrong else "green")

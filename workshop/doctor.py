@@ -46,7 +46,7 @@ def main(arguments):
     failed = []
     for need in needs():
         why = need.why_not()
-        mark = Text(printable(why), "bold red") if why else Text("ok", "green")
+        mark = Text(printable(why), "red") if why else Text("ok", "green")
         grid.add_row(need.step, Text(need.name), mark)
         if why and need.step not in failed:
             failed.append(need.step)

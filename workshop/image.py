@@ -65,7 +65,7 @@ def list_images():
         f"with a copy for every image it would be {decimal(counted)}"
     )
     for name, why in broken.items():
-        out.print(Text(f"{name} is broken: {printable(why)}", "bold red"))
+        out.print(Text(f"{name} is broken: {printable(why)}", "red"))
     return 1 if broken else 0
 
 

@@ -384,7 +384,7 @@ def test_names_that_a_container_chose_are_escaped():
     with runtime(7).running() as box:
         box.ask(f"hostname \"$(printf '{name}')\"; mkdir \"$(printf '/tmp/{name}')\"")
         box.ask(f"mount -t tmpfs none \"$(printf '/tmp/{name}')\"")
-        box.ask(f"sh -c 'sleep 1006; :' \"$(printf '{name}<b>')\" &")
+        box.ask(f"sh -c 'sleep 1006; :' \"$(printf '<b>{name}')\" &")
         text = run(box.pid).stdout
         page = inspect.picture(box.pid)._repr_html_()
     assert r"a\x1b[31mb\nc" in text

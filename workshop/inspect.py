@@ -422,7 +422,7 @@ def limits(container):
     memory = dict(line.split()[:2] for line in proc.read("/proc/meminfo").splitlines())
     total, free = (int(memory[f"Mem{word}:"]) << 10 for word in ("Total", "Available"))
     host = [ours, f"{_bytes(total - free)} of {_bytes(total)} memory"]
-    host += [f"{os.cpu_count()} CPUs"]
+    host += [f"{os.cpu_count()} CPU{'s' if os.cpu_count() > 1 else ''}"]
     if ours == theirs:
         return Group("limits", False, host, ["shared with the host"])
     inside = [theirs]
@@ -561,6 +561,11 @@ STYLE = """
 """
 
 
+def _cut(line, most=64):
+    """A line that a column of the notebook has room for."""
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 class Page:
     """The picture for a notebook."""
 
@@ -575,7 +580,7 @@ class Page:
 
     def _repr_html_(self):
         def cell(lines):
-            return html.escape("\n".join(printable(line)[:120] for line in lines))
+            return html.escape("\n".join(_cut(printable(line)) for line in lines))
 
         rows = "".join(
             f"<tr><th>{g.name}</th><td>{cell(g.host)}</td>"
@@ -584,7 +589,7 @@ class Page:
         )
         return (
             f'{STYLE}<table class="workshop-inspect">'
-            f"<caption>{cell([self.picture.title])}</caption>"
+            f"<caption>{html.escape(printable(self.picture.title))}</caption>"
             f"<tr><th></th><th>host</th><th>container</th></tr>{rows}</table>"
         )
 

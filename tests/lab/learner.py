@@ -4,7 +4,7 @@ import json
 import re
 import time
 
-CELL = 200  # seconds that any one cell may take, a whole check under emulation as well
+CELL = 400  # seconds that any one cell may take, the check of all steps under emulation as well
 PAGE = 120  # seconds for whatever else the page has to do
 
 

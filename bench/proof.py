@@ -2,7 +2,10 @@
 """Runs the whole suite, under load, and writes the page of all figures: FOLDER/PROOF.md. The
 benchmark's are those in FOLDER/proof, where bench.py has put them. `./lab proof` does both.
 
-    sudo bench/proof.py FOLDER
+    sudo bench/proof.py FOLDER [FILE...]
+
+With files of the suite, such as tests/test_load.py: these anew, what is known of the others
+stays, with its day.
 """
 
 import collections
@@ -26,9 +29,22 @@ GUIDE = "box classroom demo doctor guide images inspect".split()
 COVERAGE = [sys.executable, "-m", "coverage"]
 HEAD = """# The proof
 
-Everything on this page was measured and written by one command, `./lab proof`, on {day}. It
-is a lesson's runtime and not a security boundary: see also [what is open](attacks.md).
+Everything on this page was measured and written by one command, `./lab proof`, the last of it
+on {day}. It is a lesson's runtime and not a security boundary: see also
+[what is open](attacks.md).
 """
+# Files with a section of their own: its heading, and a line on what is in it.
+SECTIONS = {
+    "test_load": ("Under load", "The host has afterwards what it had."),
+    "test_faults": (
+        "Faults",
+        "Killed at every line, starved, with a clock that jumps.",
+    ),
+    "test_hostile_input": (
+        "Hostile input",
+        "Hundreds of inputs each, by hypothesis: read, or refused in one line.",
+    ),
+}
 
 
 class Case:
@@ -41,70 +57,89 @@ class Case:
         self.told = {p.get("name"): p.get("value") for p in element.iter("property")}
 
 
-def run_suite(folder):
-    """Run it, that of the guide with its coverage measured: there it slows down nothing that
-    is about time. Returns (its Cases, the coverage's totals)."""
+def run_suite(folder, files):
+    """Run it, or these files of it; that of the guide with its coverage measured: there it
+    slows down nothing that is about time. Returns (its Cases, the coverage's totals or None
+    if not all of the guide was run)."""
     os.makedirs("/var/tmp/workshop-coverage", exist_ok=True)
-    totals, cases = folder / "proof/coverage.json", []
+    cases = []
     full = os.environ | {"WORKSHOP_FULL": "1"}
     guide = [f"tests/test_{name}.py" for name in GUIDE]
     others = ["tests", *(f"--ignore={path}" for path in guide), f"--deselect={LESSONS}"]
+    if files:
+        guide = [path for path in guide if path in files]
+        others = [path for path in files if path not in guide]
     for start, words in ([sys.executable], others), ([*COVERAGE, "run"], guide):
         report = folder / "suite.xml"
-        words = [
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            f"--junitxml={report}",
-            *words,
-        ]
-        subprocess.run([*start, *words], cwd=PROJECT, env=full, check=False)
-        tree = xml.etree.ElementTree.parse(report)
-        cases += [Case(element) for element in tree.iter("testcase")]
-        report.unlink()
+        options = ["-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        if words:
+            command = [*start, *options, *words]
+            subprocess.run(command, cwd=PROJECT, env=full, check=False)
+            tree = xml.etree.ElementTree.parse(report)
+            cases += [Case(element) for element in tree.iter("testcase")]
+            report.unlink()
+    if len(guide) < len(GUIDE):
+        return cases, None
+    totals = folder / "proof/coverage.json"
     subprocess.run([*COVERAGE, "combine", "-q"], cwd=PROJECT, check=False)
     subprocess.run([*COVERAGE, "json", "-q", "-o", totals], cwd=PROJECT, check=False)
-    files = json.loads(totals.read_text())
+    coverage = json.loads(totals.read_text())["totals"]
     totals.unlink()
-    return cases, files
+    return cases, coverage
 
 
-def suite(cases):
-    lines = ["## The suite", "", *table("file", "facts", "hold", "s")]
+def remember(path, cases, coverage):
+    """Bring what is known of each file up to date, in suite.json. Returns all that is known."""
+    known = json.loads(path.read_text()) if path.exists() else {"files": {}}
     by_file = collections.defaultdict(list)
     for case in cases:
         by_file[case.file].append(case)
-    for file, some in sorted(by_file.items()):
-        seconds = f"{sum(case.seconds for case in some):.0f}"
-        lines.append(row(file, len(some), sum(case.held for case in some), seconds))
-    held = sum(case.held for case in cases)
-    seconds = f"{sum(case.seconds for case in cases):.0f}"
-    return [*lines, row("**all**", len(cases), held, seconds)]
+    for file, some in by_file.items():
+        mutants = [c.held for c in some if c.name.startswith("test_mutant_is_caught")]
+        known["files"][file] = {
+            "when": datetime.date.today().isoformat(),
+            "facts": len(some),
+            "hold": sum(case.held for case in some),
+            "seconds": sum(case.seconds for case in some),
+        }
+        if file in SECTIONS:
+            tests = {case.name: [case.held, case.told] for case in some}
+            known["files"][file]["tests"] = tests
+        if mutants:
+            known["files"][file]["mutants"] = [sum(mutants), len(mutants)]
+    if coverage:
+        known["coverage"] = coverage
+    path.write_text(json.dumps(known, indent=1) + "\n")
+    return known
 
 
-def named(cases, file, heading, text):
+def suite(files):
+    lines = ["## The suite", "", *table("file", "facts", "hold", "s", "on")]
+    for file, t in sorted(files.items()):
+        lines.append(row(file, t["facts"], t["hold"], f"{t['seconds']:.0f}", t["when"]))
+    facts, hold = (sum(t[what] for t in files.values()) for what in ("facts", "hold"))
+    seconds = f"{sum(t['seconds'] for t in files.values()):.0f}"
+    return [*lines, row("**all**", facts, hold, seconds, "")]
+
+
+def named(files, file, heading, text):
     """A section with a line for each test of a file."""
-    lines = [f"## {heading}", "", *text, "", *table("what", "holds", "")]
-    for case in cases:
-        if case.file.endswith(file):
-            what = case.name.removeprefix("test_").replace("_", " ")
-            told = ", ".join(f"{name}: {value}" for name, value in case.told.items())
-            lines.append(row(what, "yes" if case.held else "NO", told))
+    lines = [f"## {heading}", "", text, "", *table("what", "holds", "")]
+    for name, (held, told) in files[file]["tests"].items():
+        what = name.removeprefix("test_").replace("_", " ")
+        told = ", ".join(f"{name}: {value}" for name, value in told.items())
+        lines.append(row(what, "yes" if held else "NO", told))
     return lines
 
 
-def strength(cases, coverage):
-    mutants = [case for case in cases if case.name.startswith("test_mutant_is_caught")]
+def strength(held, total):
     lines = ["## The tests' own strength", ""]
     lines.append(
-        f"Broken copies of the steps: {sum(case.held for case in mutants)} of "
-        f"{len(MUTANTS + EVERY_LINE)} "
+        f"Broken copies of the steps: {held} of {len(MUTANTS + EVERY_LINE)} "
         "are caught by the fact that is named for each in [mutants.py](../tests/mutants.py), "
         "among them one at least for every line of step 07. Without a difference:"
     )
     lines += [""] + [f"- `{line}` {why}." for line, why in NO_DIFFERENCE.items()]
-    total = coverage["totals"]
     lines += [
         "",
         f"Of the guide, the suite has run {total['percent_covered']:.0f} % of the lines and "
@@ -116,40 +151,29 @@ def strength(cases, coverage):
 
 
 def main():
-    if len(sys.argv) != 2 or os.geteuid() != 0:
+    if len(sys.argv) < 2 or os.geteuid() != 0:
         sys.exit(
-            "usage: sudo bench/proof.py FOLDER   (bench.py --out FOLDER/proof first)"
+            "usage: sudo bench/proof.py FOLDER [FILE...]   (bench.py --out FOLDER/proof first)"
         )
-    folder = pathlib.Path(sys.argv[1])
+    folder, chosen = pathlib.Path(sys.argv[1]), sys.argv[2:]
     found = json.loads((folder / "proof/bench.json").read_text())
-    cases, coverage = run_suite(folder)
-    day = f"{datetime.date.today():%-d %B %Y}"
+    path = folder / "proof/suite.json"
+    if not chosen:
+        path.unlink(missing_ok=True)
+    known = remember(path, *run_suite(folder, chosen))
+    files = known["files"]
     parts = [
-        [HEAD.format(day=day)],
+        [HEAD.format(day=f"{datetime.date.today():%-d %B %Y}")],
         ["## How fast, and for how many", ""],
         ["![Start to exit of /bin/true, as bars](proof/bench.svg)", ""],
         page(found),
-        named(
-            cases, "test_load", "Under load", ["The host has afterwards what it had."]
-        ),
-        named(
-            cases,
-            "test_faults",
-            "Faults",
-            ["Killed at every line, starved, with a clock that jumps."],
-        ),
-        named(
-            cases,
-            "test_hostile_input",
-            "Hostile input",
-            ["Hundreds of inputs each, by hypothesis: read, or refused in one line."],
-        ),
-        strength(cases, coverage),
-        suite(cases),
+        *(named(files, file, *words) for file, words in SECTIONS.items()),
+        strength(files["test_suite"]["mutants"][0], known["coverage"]),
+        suite(files),
     ]
     text = "\n".join("\n".join([*part, ""]) for part in parts)
     (folder / "PROOF.md").write_text(text)
-    return 0 if all(case.held for case in cases) else 1
+    return 0 if all(t["hold"] == t["facts"] for t in files.values()) else 1
 
 
 if __name__ == "__main__":

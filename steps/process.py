@@ -634,8 +634,8 @@ def run(command, *arguments, input="", hint=""):
 
 def read(path):
     """Returns the text of a file; bytes that are no text are kept as os.fsdecode does."""
-    with open(path, errors="surrogateescape", newline="") as file:
-        return file.read()
+    with open(path, "rb", buffering=0) as file:
+        return os.fsdecode(file.read())
 
 
 def write(path, text, hint=""):

@@ -30,8 +30,8 @@ GUIDE = "box classroom demo doctor guide images inspect".split()
 COVERAGE = [sys.executable, "-m", "coverage"]
 HEAD = """# The proof
 
-Everything on this page was measured and written by one command, `./lab proof`, the last of it
-on {day}. It is a lesson's runtime and not a security boundary: see also
+Everything on this page was measured and written by `./lab proof`, on the days that it tells,
+the last of it on {day}. It is a lesson's runtime and not a security boundary: see also
 [what is open](attacks.md).
 """
 # Files with a section of their own: its heading, and a line on what is in it.

@@ -196,7 +196,9 @@ def test_containers_reach_each_other(runtime, network):
     ):
         address = address_of(server.pid)
         client.ask(f"ping -c 1 -w 10 {address}")
-        out = client.ask(f"sleep 0.5; nc -w 10 {address} 7777 </dev/null")
+        call = f"nc -w 10 {address} 7777 </dev/null"
+        again = "for n in $(seq 50); do CALL 2>/dev/null && break; sleep 0.1; done"
+        out = client.ask(again.replace("CALL", call))
         assert out == "hello\n"
 
 

@@ -196,9 +196,8 @@ def test_containers_reach_each_other(runtime, network):
     ):
         address = address_of(server.pid)
         client.ask(f"ping -c 1 -w 10 {address}")
-        call = f"nc -w 10 {address} 7777 </dev/null"
-        again = "for n in $(seq 50); do CALL 2>/dev/null && break; sleep 0.1; done"
-        out = client.ask(again.replace("CALL", call))
+        call = f"nc -w 10 {address} 7777 </dev/null 2>/dev/null"
+        out = client.ask(f"for n in $(seq 50); do {call} && break; sleep 0.1; done")
         assert out == "hello\n"
 
 

@@ -80,9 +80,8 @@ class Learner:
         self.wait_for_all(cells)
 
     def wait_for_all(self, cells):
-        from playwright.sync_api import (
-            TimeoutError,
-        )  # there once chromium.prepare() was
+        # There only once chromium.prepare() was.
+        from playwright.sync_api import TimeoutError
 
         for number, cell in enumerate(cells):
             if cell["cell_type"] == "code":

@@ -2,10 +2,10 @@
 """Runs the whole suite, under load, and writes the page of all figures: FOLDER/PROOF.md. The
 benchmark's are those in FOLDER/proof, where bench.py has put them. `./lab proof` does both.
 
-    sudo bench/proof.py FOLDER [guide | FILE...]
+    sudo bench/proof.py FOLDER [tests/guide | FILE...]
 
 With files of the suite, such as tests/test_load.py: these anew, what is known of the others
-stays, with its day. guide: the files in which the guide's coverage is measured. Exit status 0:
+stays, with its day. tests/guide, all of it: the guide's coverage is measured too. Exit status 0:
 every fact holds, and the coverage is above its floor.
 """
 
@@ -26,7 +26,7 @@ from mutants import EVERY_LINE, MUTANTS, NO_DIFFERENCE
 
 # The benchmark has just executed them.
 LESSONS = "tests/test_notebooks.py::test_executes_and_shows_what_it_promises"
-GUIDE = "box classroom demo doctor guide images inspect".split()
+GUIDE = "tests/guide"
 COVERAGE = [sys.executable, "-m", "coverage"]
 HEAD = """# The proof
 
@@ -66,10 +66,9 @@ def run_suite(folder, files):
     os.chmod("/var/tmp/workshop-coverage", 0o1777)  # not only root runs the guide
     cases = []
     full = os.environ | {"WORKSHOP_FULL": "1"}
-    guide = [f"tests/test_{name}.py" for name in GUIDE]
-    others = ["tests", *(f"--ignore={path}" for path in guide), f"--deselect={LESSONS}"]
+    guide, others = [GUIDE], ["tests", f"--ignore={GUIDE}", f"--deselect={LESSONS}"]
     if files:
-        guide = [path for path in guide if path in files]
+        guide = [path for path in files if path.startswith(GUIDE)]
         others = [path for path in files if path not in guide]
     for start, words in ([sys.executable], others), ([*COVERAGE, "run"], guide):
         report = folder / "suite.xml"
@@ -80,7 +79,7 @@ def run_suite(folder, files):
             tree = xml.etree.ElementTree.parse(report)
             cases += [Case(element) for element in tree.iter("testcase")]
             report.unlink()
-    if len(guide) < len(GUIDE):
+    if guide != [GUIDE]:
         return cases, None
     totals = folder / "proof/coverage.json"
     subprocess.run([*COVERAGE, "combine", "-q"], cwd=PROJECT, check=False)
@@ -160,8 +159,6 @@ def main():
             "usage: sudo bench/proof.py FOLDER [FILE...]   (bench.py --out FOLDER/proof first)"
         )
     folder, chosen = pathlib.Path(sys.argv[1]), sys.argv[2:]
-    if chosen == ["guide"]:
-        chosen = [f"tests/test_{name}.py" for name in GUIDE]
     found = json.loads((folder / "proof/bench.json").read_text())
     path = folder / "proof/suite.json"
     if not chosen:

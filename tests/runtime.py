@@ -59,15 +59,20 @@ def eventually(condition, seconds=10):
     return value
 
 
+usages = {}  # {path of a container.py: what its --help has printed}
+
+
 class Runtime:
     """A container.py, and the ways to start it."""
 
     def __init__(self, path, prefix=()):
         self.path = pathlib.Path(path)
         self.prefix = list(prefix)  # words before it, such as setpriv's
-        self.usage = subprocess.run(
-            [self.path, "--help"], capture_output=True, text=True, timeout=LIMIT
-        ).stdout
+        if self.path not in usages:
+            asked = [self.path, "--help"]
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=LIMIT)
+            usages[self.path] = done.stdout
+        self.usage = usages[self.path]
 
     def __repr__(self):
         return f"Runtime({self.path})"

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Marks for a class: each runtime checked in a virtual machine of its own, which is thrown away.
+One machine is started and frozen when it is ready; those of all submissions go on from there.
 
     ./lab grade --out DIR [--upto N] [--jobs J] [--minutes M] SUBMISSION...
 
@@ -18,18 +19,21 @@ On the host, with Python 3.9 and nothing else: ./lab calls it.
 
 import argparse
 import concurrent.futures
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
+FROZEN = os.environ["LAB_FROZEN"]  # the folder for the machine that all go on from
 STEPS = [f"{number:02}" for number in range(8)]
 _machines = []  # that were started and may still run
 
@@ -48,28 +52,30 @@ def submissions(paths):
     return found
 
 
+@contextlib.contextmanager
+def machine(*words, **streams):
+    """A `lab WORD…` that has a machine, as a Popen; both end with the block."""
+    # And when we do, whatever ends us.
+    command = ["setpriv", "--pdeathsig", "KILL", "sh", str(LAB), *words]
+    with subprocess.Popen(command, start_new_session=True, **streams) as one:
+        _machines.append(one)
+        try:
+            yield one
+        finally:
+            end(one)
+            _machines.remove(one)
+
+
 def mark(path, upto, minutes):
     """The mark of a file, as `workshop grade` tells it in a machine of its own."""
-    source = path.read_bytes()
-    # It ends when we do, whatever ends us, and its machine with it.
-    command = ["setpriv", "--pdeathsig", "KILL", "sh", str(LAB), "mark", upto]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as machine:
-        _machines.append(machine)
+    source, pipe = path.read_bytes(), subprocess.PIPE
+    with machine("mark", upto, FROZEN, stdin=pipe, stdout=pipe, stderr=pipe) as one:
         try:
-            said, told = machine.communicate(source, timeout=60 * minutes)
+            said, told = one.communicate(source, timeout=60 * minutes)
             complaints = re.findall("^lab: .*", told.decode(errors="replace"), re.M)
             why = ": ".join(["its machine has stopped", *complaints[:1]])
         except subprocess.TimeoutExpired:
             said, why = b"", f"it was not done after {minutes} minutes"
-        finally:
-            end(machine)
-            _machines.remove(machine)
     try:
         told = json.loads(said.splitlines()[-1])
         steps = {
@@ -89,11 +95,11 @@ def mark(path, upto, minutes):
     }
 
 
-def end(machine):
-    """Have a `lab mark` end its machine, and then itself."""
-    if machine.poll() is None:
-        os.killpg(machine.pid, signal.SIGTERM)
-        machine.wait()
+def end(one):
+    """Have a `lab` end its machine, and then itself."""
+    if one.poll() is None:
+        os.killpg(one.pid, signal.SIGTERM)
+        one.wait()
 
 
 def known(file, path, upto):
@@ -174,6 +180,22 @@ def main():
             waiting[name] = path
     if marks:
         print(f"{len(marks)} have a mark already", flush=True)
+    try:
+        mark_all(waiting, found, marks, options)
+    finally:
+        shutil.rmtree(FROZEN, ignore_errors=True)
+    write_tables(marks, options.out)
+    print(f"{options.out}: marks.csv, marks.xml, and each mark by itself")
+    return 0
+
+
+def mark_all(waiting, found, marks, options):
+    """Add to marks what is waiting, and write each down."""
+    if not waiting:
+        return
+    with machine("frozen", FROZEN, stdin=subprocess.DEVNULL) as one:
+        if one.wait():
+            sys.exit(one.returncode)  # it has told why
     with concurrent.futures.ThreadPoolExecutor(max(options.jobs, 1)) as pool:
         jobs = {
             pool.submit(mark, path, options.upto, options.minutes): name
@@ -188,13 +210,10 @@ def main():
                 show(len(marks), len(found), name, marks[name])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for machine in list(_machines):
-                end(machine)
+            for one in list(_machines):
+                end(one)
             raise
     print(flush=True)
-    write_tables(marks, options.out)
-    print(f"{options.out}: marks.csv, marks.xml, and each mark by itself")
-    return 0
 
 
 if __name__ == "__main__":

@@ -43,9 +43,11 @@ def check(number, only=None, alone=False):
     learner.keep()
     source = ready()
     facts, out = [], console()
+    before = [name[:2] for name in learner.STEPS if name[:2] < number]
+    numbers = [number] if only or alone else [number, *before]
     with fence.workbench(source) as bench:
         seconds = first_run(bench)
-        for fact in run(number, bench, only, alone, min(60, 10 + 100 * seconds)):
+        for fact in run(numbers, bench, min(60, 10 + 100 * seconds), only):
             if fact["step"] != number and fact["step"] != facts[-1]["step"]:
                 out.print(f"Step {fact['step']}", style="dim")
             facts.append(fact)
@@ -112,8 +114,8 @@ def ready():
 
 
 def first_run(bench):
-    """Starts the runtime once, for its usage. Returns the seconds that it took. Failure: it
-    does not end, or not well."""
+    """Starts the runtime once, for its usage, which no fact has to ask for again. Returns the
+    seconds that it took. Failure: it does not end, or not well."""
     begin = time.monotonic()
     told, late = fence.run(
         lambda: fence.watched([str(RUNTIME), "--help"], 10), bench, 15
@@ -131,23 +133,26 @@ def first_run(bench):
             f"`{name} --help` should print its usage; status {told['status']}"
             f"{look.where_raised(said)}: {said.splitlines()[-1][:200]}"
         )
+    (bench / fence.USAGE).write_text(told["out"])
     return time.monotonic() - begin
 
 
 # ---- pytest
 
 
-def run(number, bench, only, alone, seconds):
-    """Runs the suites. Yields each fact, as workshop/facts.py tells it.
-    bench: with the runtime; see fence.workbench(). seconds: how long one fact may take."""
-    suites = [f"tests/test_{name}.py" for name in learner.STEPS if name[:2] <= number]
+def run(numbers, bench, seconds, only=None, in_turn=False):
+    """Runs the suites of these steps. Yields each fact, as workshop/facts.py tells it.
+    bench: with the runtime; see fence.workbench(). seconds: how long one fact may take. Where a
+    fact of the first suite does not hold, or with in_turn of any, there are no more suites."""
+    named = {name[:2]: f"tests/test_{name}.py" for name in learner.STEPS}
     read, write = os.pipe()
     words = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "workshop.facts"]
     words += ["-p", "no:cacheprovider", f"--runtime={RUNTIME}", f"--bench={bench}"]
     words += [f"--facts={write}", f"--fact-seconds={seconds:.0f}"]
     words += [f"--junitxml={bench}/{JUNIT}"]
-    words += [suites[-1]] if only or alone else [suites[-1], *suites[:-1]]
+    words += [named[number] for number in numbers]
     words += [f"--only={only}"] if only else []
+    words += ["--in-turn"] if in_turn else []
     # Those that come with JupyterLab are not needed, and take half a second.
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment["PYTHONPATH"] = str(PROJECT)

@@ -33,6 +33,7 @@ def pytest_addoption(parser):
     group.addoption("--facts", type=int, help="where to tell of each fact")
     group.addoption("--bench", help="the fences' directory: see fence.workbench()")
     group.addoption("--only", help="only the facts with this word in their name")
+    group.addoption("--in-turn", action="store_true", help="to the first red suite")
     group.addoption("--fact-seconds", type=float, default=60, help="for each of them")
 
 
@@ -64,16 +65,26 @@ def is_alone(item):
     return item.get_closest_marker("alone") is not None
 
 
+def pytest_sessionstart(session):
+    """What the runtime has printed as its usage when it was first started."""
+    from runtime import usages
+
+    config = session.config
+    told = Path(config.getoption("--bench"), fence.USAGE)
+    if told.exists():
+        usages[Path(config.getoption("--runtime")).resolve()] = told.read_text()
+
+
 def pytest_runtestloop(session):
     """Every fact, each in a process of its own, behind a fence. When one is late, or a fact
-    of the first suite does not hold, there are no more suites."""
+    of the first suite (with --in-turn: of any) does not hold, there are no more suites."""
     config, waiting, running = session.config, list(session.items), {}
-    seconds = config.getoption("--fact-seconds")
+    seconds, in_turn = config.getoption("--fact-seconds"), config.getoption("--in-turn")
     bench = Path(config.getoption("--bench"))
     order, done = list(session.items), {}
     try:
         while waiting or running:
-            while waiting and may_start(waiting[0], running.values(), done):
+            while waiting and may_start(waiting[0], running.values(), done, in_turn):
                 item = waiting.pop(0)
                 factor = 3 if is_alone(item) else 1
                 begin = time.monotonic()
@@ -103,11 +114,12 @@ def pytest_runtestloop(session):
     return True
 
 
-def may_start(item, running, done):
+def may_start(item, running, done, in_turn):
     others = [other for other, _ in running]
-    if done and item.path != next(iter(done)).path and not others:
-        suite = next(iter(done)).path
-        if not all(fact["holds"] for i, fact in done.items() if i.path == suite):
+    if done and item.path not in {other.path for other in done} and not others:
+        first = next(iter(done)).path
+        needed = [f for i, f in done.items() if in_turn or i.path == first]
+        if not all(fact["holds"] for fact in needed):
             return False
     if others and item.path != others[0].path:  # first the end of a suite
         return False

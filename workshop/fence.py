@@ -31,6 +31,7 @@ CGROUP = Path("/sys/fs/cgroup")
 # Where the runtime under check lies, behind the fence: with a floor up from there as it is
 # used to, and open to the ordinary users that some facts are about.
 RUNTIME = Path("/tmp/learner/my/container.py")
+USAGE = "usage"  # in a bench: what the runtime's --help has printed
 
 NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET
 NAMESPACES |= linux.CLONE_NEWUTS | linux.CLONE_NEWIPC

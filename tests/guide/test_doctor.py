@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from runtime import PROJECT
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
 # What hides something of this machine from the doctor, in a mount namespace of its own.
 HIDE_CGROUPS = "mount -t tmpfs none /sys/fs/cgroup"
 HIDE_CONTROLLER = (

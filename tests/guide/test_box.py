@@ -8,9 +8,16 @@ import time
 
 import pytest
 from jupyter_client.manager import KernelManager
-from runtime import children, eventually, namespace, nothing_left_behind, processes_with
+from runtime import (
+    PROJECT,
+    children,
+    eventually,
+    namespace,
+    nothing_left_behind,
+    processes_with,
+)
 
-NOTEBOOKS = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = PROJECT / "notebooks"
 LIMIT = 60  # seconds that any one cell may take, under emulation as well
 NAMESPACES = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup"]
 

@@ -10,7 +10,7 @@ it is there, and at the end marks.csv and marks.xml (JUnit). What is there alrea
 file, is not done again: what was interrupted goes on. A submission may hang, fork, fill the disk
 or halt the machine: the machine is its own, has no network, sees of the host a read-only copy
 of the project, and is ended after M minutes (20). Exit status 0: all have a mark; 1: a file
-cannot be read, which is told; 2: wrong usage; 130: interrupted.
+cannot be read, or a machine does not start, which is told; 2: wrong usage; 130: interrupted.
 
 It is no proof against somebody who rewrites the checks from inside: read what passes.
 
@@ -35,6 +35,7 @@ import xml.etree.ElementTree as ElementTree
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
 FROZEN = os.environ["LAB_FROZEN"]  # the folder for the machine that all go on from
 STEPS = [f"{number:02}" for number in range(8)]
+READY = b"the machine goes on\n"  # said by `lab mark` before a submission can do harm
 _machines = []  # that were started and may still run
 
 
@@ -67,13 +68,16 @@ def machine(*words, **streams):
 
 
 def mark(path, upto, minutes):
-    """The mark of a file, as `workshop grade` tells it in a machine of its own."""
+    """The mark of a file, as `workshop grade` tells it in a machine of its own. SystemExit: the
+    machine does not start, which is nobody's mark."""
     source, pipe = path.read_bytes(), subprocess.PIPE
     with machine("mark", upto, FROZEN, stdin=pipe, stdout=pipe, stderr=pipe) as one:
         try:
             said, told = one.communicate(source, timeout=60 * minutes)
-            complaints = re.findall("^lab: .*", told.decode(errors="replace"), re.M)
-            why = ": ".join(["its machine has stopped", *complaints[:1]])
+            # What comes after that word may be the submission's.
+            if READY not in told:
+                sys.exit(f"lab grade: {path} has no mark yet:\n{told.decode()}")
+            why = "its machine has stopped"
         except subprocess.TimeoutExpired:
             said, why = b"", f"it was not done after {minutes} minutes"
     try:

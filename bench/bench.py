@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import datetime
+import gc
 import json
 import os
 import pathlib
@@ -108,7 +109,8 @@ def bundle(folder, tool, root, limits):
 def warm(words):
     """A function that makes a process with Python and the modules loaded, as a notebook's
     kernel is one, and returns a function that has it run container.py and waits for its end.
-    It is a fork of this one, made before time counts: main() ends the process it is in."""
+    It is a fork of this one, made before time counts: main() ends the process it is in. Its
+    pages are its own by then, as that kernel's are: gc.collect() has written to them."""
     path = words[0]
     code = compile(pathlib.Path(path).read_text(), path, "exec")
     sys.path[:0] = [str(STEPS)]
@@ -126,6 +128,7 @@ def warm(words):
                     os.dup2(null, number)
                 sys.argv = words
                 ours.close()
+                gc.collect()
                 theirs.send(b"ready")
                 theirs.recv(1)
                 exec(code, {"__name__": "__main__"})

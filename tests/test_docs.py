@@ -164,7 +164,8 @@ def test_commands_for_the_host_are_run_by_ci(page):
 
 @pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
 def test_words_of_the_guide_are_known_and_tested(page):
-    tests = "".join(path.read_text() for path in (PROJECT / "tests").glob("test_*.py"))
+    suites = (PROJECT / "tests").rglob("test_*.py")
+    tests = "".join(path.read_text() for path in suites)
     tests += "".join(prose(lesson, "code") for lesson in LESSONS)  # CI executes them
     for command in commands(page):
         if command.startswith("workshop "):

@@ -60,6 +60,8 @@ UNUSABLE = {
     "binary": ("#!/usr/bin/python3 -S\n\0\n", "null bytes"),
     "huge": ("#!/usr/bin/python3 -S\n" + "#" * (1 << 20), "larger than a megabyte"),
     "silent": ("#!/usr/bin/python3 -S\n", "should print its usage"),
+    "indented": ("#!/usr/bin/python3 -S\nif 1:\nos\n", "expected an indented block"),
+    "perl": ("#!/usr/bin/perl\nmy $x = 1;\n", "invalid syntax"),
     "falls-over": ("#!/usr/bin/python3 -S\nimport lunix\n", "No module named 'lunix'"),
 }
 # Mutants that work but for the fact that is named for each: all steps before it hold.
@@ -92,7 +94,8 @@ def everything():
     """{name: (source, steps that it passes; None: whatever, what is said; "": anything)}"""
     found = {}
     for number, room in enumerate(ROOMS):
-        found[f"right-{room.name}"] = variant(room), number + 1, ""
+        if number not in (4, 6):  # which take long: the broken ones of 5 and 7 tell
+            found[f"right-{room.name}"] = variant(room), number + 1, ""
     mutants = {fact: (room, old, new) for room, old, new, fact in reversed(MUTANTS)}
     for fact in BROKEN:
         room, old, new = mutants[f"test_{fact}"]

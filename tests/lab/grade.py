@@ -111,7 +111,7 @@ def everything():
 def left_behind():
     """The folders of machines that were made to be thrown away, and whose makers are gone."""
     folders = (path for path in STATE.glob("test.*") if any(path.glob("*")))
-    return [p.name for p in folders if not os.path.exists(f"/proc/{p.suffix[1:]}")]
+    return {p.name for p in folders if not os.path.exists(f"/proc/{p.suffix[1:]}")}
 
 
 def main():
@@ -122,7 +122,7 @@ def main():
     options = parser.parse_args()
     kinds = tuple(options.kinds or [""])
     chosen = {k: v for k, v in everything().items() if k.startswith(kinds)}
-    begin, wrong = time.monotonic(), []
+    begin, wrong, before = time.monotonic(), [], left_behind()
     with tempfile.TemporaryDirectory() as folder:
         marks = options.folder or pathlib.Path(folder, "marks")
         for name, (source, _, _) in chosen.items():
@@ -149,8 +149,8 @@ def main():
                 wrong.append(f"{name}: {passed} steps, not {deserved}: {mark['wrong']}")
             if said not in (mark["wrong"] or ""):
                 wrong.append(f"{name}: not {said!r}, but {mark['wrong']}")
-    if left_behind():
-        wrong.append(f"left behind: {left_behind()}")
+    if left := left_behind() - before:
+        wrong.append(f"left behind: {left}")
     for what in wrong:
         print(f"NO  {what}")
     end = "FAILED" if wrong else "all as it should be"

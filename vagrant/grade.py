@@ -8,9 +8,9 @@ SUBMISSION: a container.py, or a folder with such files at any depth; one has th
 folder, or of its file where that is not container.py. DIR gets a NAME.json for each as soon as
 it is there, and at the end marks.csv and marks.xml (JUnit). What is there already, of the same
 file, is not done again: what was interrupted goes on. A submission may hang, fork, fill the disk
-or halt the machine: the machine is its own, has no network, sees of the host a read-only copy
-of the project, and is ended after M minutes (20). Exit status 0: all have a mark; 1: a file
-cannot be read, or a machine does not start, which is told; 2: wrong usage; 130: interrupted.
+or halt the machine: the machine is its own, has no network, sees nothing of the host, and is
+ended after M minutes (20). Exit status 0: all have a mark; 1: a file cannot be read, or a machine
+does not start, which is told; 2: wrong usage; 130: interrupted.
 
 It is no proof against somebody who rewrites the checks from inside: read what passes.
 

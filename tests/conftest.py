@@ -17,11 +17,17 @@ def pytest_addoption(parser):
     group = parser.getgroup("workshop")
     group.addoption("--runtime", help="check this container.py and no other")
     group.addoption("--step", type=int, help="only the suites up to this step")
+    group.addoption(
+        "--quick",
+        action="store_true",
+        help="each suite on its own step and on the last one; of the rest, what is marked quick",
+    )
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "also_before: holds in the step before as well")
     config.addinivalue_line("markers", "alone: measures, with nothing else running")
+    config.addinivalue_line("markers", "quick: part of `./lab test` without --all")
     if os.geteuid() != 0:
         pytest.exit(
             "the suite starts containers: it needs root, try sudo", returncode=2
@@ -46,11 +52,26 @@ def pytest_generate_tests(metafunc):
             steps = [pathlib.Path(path).resolve()]
         else:
             steps = [s for s in STEPS if int(s.parent.name[:2]) >= int(number[1])]
+            if metafunc.config.getoption("--quick"):
+                steps = list(dict.fromkeys([steps[0], steps[-1]]))
         ids = [path or step.parent.name for step in steps]
         # Of this scope, so that all suites are through with a step before the next one.
         metafunc.parametrize(
             "container_py", steps, ids=ids, indirect=True, scope="session"
         )
+
+
+def pytest_collection_modifyitems(config, items):
+    """--quick: the steps' suites, and of the other files only what is marked so."""
+    if config.getoption("--quick"):
+        chosen = [
+            item
+            for item in items
+            if NUMBER.match(item.path.name) or item.get_closest_marker("quick")
+        ]
+        left_out = [item for item in items if item not in chosen]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
 
 
 @pytest.fixture(scope="session", autouse=True)

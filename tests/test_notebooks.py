@@ -22,7 +22,14 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+# One lesson is executed by the quick rung, too: the first that makes a namespace.
+PARAMS = [
+    pytest.param(path, marks=pytest.mark.quick if path.stem == "01_uts" else ())
+    for path in NOTEBOOKS
+]
+
+
+@pytest.fixture(params=PARAMS, ids=[path.stem for path in NOTEBOOKS])
 def notebook(request):
     return request.param
 

@@ -66,6 +66,7 @@ def outcomes(report):
     }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("before", "step"), PAIRS, ids=PAIR_IDS)
 def test_suite_fails_on_the_step_before(before, step, tmp_path):
     suite, report = f"tests/test_{step.parent.name}.py", "/var/tmp/negative.xml"
@@ -94,6 +95,7 @@ KERNEL_SAYS = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("before", "step"), PAIRS, ids=PAIR_IDS)
 def test_break_out_works_before_and_fails_after(before, step):
     attack = step.parent / "breakout.py"

@@ -140,6 +140,7 @@ def test_box_has_the_namespace_asked_for_and_shares_the_others(notebook, kind):
     assert different == {kind}
 
 
+@pytest.mark.quick
 def test_hostname_set_in_a_box_stays_there(notebook):
     host = os.uname().nodename
     output = notebook.cell(

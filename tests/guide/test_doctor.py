@@ -36,6 +36,7 @@ def row(output, need):
     return next(line for line in output.splitlines() if need in line)
 
 
+@pytest.mark.quick
 def test_all_steps_can_run_here():
     status, output = doctor()
     assert status == 0, output

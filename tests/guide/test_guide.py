@@ -95,6 +95,7 @@ def one_line(done, pattern):
 # ---- the way through
 
 
+@pytest.mark.quick
 def test_bare_command_says_what_comes_next(learner):
     said = learner.type("").stdout
     assert "Next: `workshop start` makes" in said, said
@@ -104,6 +105,7 @@ def test_bare_command_says_what_comes_next(learner):
     assert "then `workshop check`" in " ".join(learner.type("").stdout.split())
 
 
+@pytest.mark.quick
 def test_start_never_overwrites(learner):
     learner.has("mine")
     done = learner.type("start")
@@ -115,7 +117,9 @@ def test_start_never_overwrites(learner):
 PATH = [
     (1, "host name is the one asked for", "--hostname NAME is not in USAGE"),
     (2, "command is pid 1", "CLONE_NEWPID"),
-    (3, "swapping the image", "IMAGE is not in USAGE"),
+    pytest.param(
+        *(3, "swapping the image", "IMAGE is not in USAGE"), marks=pytest.mark.quick
+    ),
     (4, "loopback only", "--net bridge|none is not in USAGE"),
     (5, "map is as promised", "CLONE_NEWUSER"),
     (7, "writes vanish", "not overlay"),
@@ -140,6 +144,7 @@ def test_check_is_red_on_the_step_before_and_green_on_the_step(
     assert green.stdout.splitlines()[-1] == "1 of 1 facts holds.", green
 
 
+@pytest.mark.quick
 def test_check_of_a_step_alone(learner, host):
     learner.has(STEPS[1].read_text())
     done = learner.type("check 1 --alone")
@@ -500,6 +505,7 @@ def test_layers_of_an_image_are_out_of_reach(host):
 # ---- nothing is lost
 
 
+@pytest.mark.quick
 def test_undo_goes_back_and_forward_again(learner):
     texts = [f"( # {number}\n" for number in range(3)]
     for text in texts:
@@ -528,6 +534,7 @@ def test_reset_is_the_runtime_that_passed_or_step_00(learner):
     assert learner.path.read_text() == "# mine\n"
 
 
+@pytest.mark.quick
 def test_hints_come_one_by_one_and_are_remembered(learner):
     hints = re.findall(r"^\d+\. ", (STEPS[1].parent / "hints.md").read_text(), re.M)
     for number in range(1, len(hints) + 1):
@@ -551,6 +558,7 @@ def test_solution_has_to_be_asked_for_twice_and_replaces_nothing_for_good(learne
     assert learner.path.read_text() == "# mine\n"
 
 
+@pytest.mark.quick
 def test_diff_is_what_the_step_adds(learner):
     said = learner.type("diff 1").stdout
     assert "+    linux.sethostname(args.hostname" in said and "\x1b[" not in said, said
@@ -592,6 +600,7 @@ def test_files_belong_to_the_folders_owner(learner):
 # ---- the rest
 
 
+@pytest.mark.quick
 def test_breakout_works_before_and_is_stopped_after(learner, host):
     learner.has(STEP_00)
     done = learner.type("breakout 1")
@@ -622,6 +631,7 @@ def test_watch_checks_again_on_save_and_on_enter(learner):
             terminal.close()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -137,6 +137,7 @@ def small_disk(place, options):
 # ---- image
 
 
+@pytest.mark.quick
 def test_list_has_every_image_and_what_it_shares(container):
     result = workshop("image", "ls")
     assert result.status == 0, result
@@ -220,6 +221,7 @@ def test_wrong_words_are_one_line_and_2(container, words):
 # ---- commit
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("whose", ["runtime", "container"])
 def test_commit_keeps_what_the_container_wrote(container, image, name, whose):
     with container.running(image=image) as box:
@@ -391,6 +393,7 @@ def network():
     shell(f"{NETWORK} {'on' if was_on else 'off'}")
 
 
+@pytest.mark.quick
 def test_clean_removes_what_killed_runtimes_left(container, image, network):
     v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     limits = {"memory": "64M"} if v2 else {}

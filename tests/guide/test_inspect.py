@@ -80,6 +80,7 @@ def lsns(kind, pid):
     return eventually(lambda: shell(command, check=False).out.strip())
 
 
+@pytest.mark.quick
 def test_namespaces_are_those_of_lsns_and_shared_ones_are_called_so(seen):
     for kind in KINDS:
         outside, inside = (lines[0] for lines in seen.shown[kind])
@@ -365,6 +366,7 @@ def test_key_ends_the_live_picture(key):
         assert box.ask("echo alive") == "alive\n"
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "words", [["--once"], []], ids=["once", "in a cell of a notebook"]
 )

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""Everything that CI checks, part by part, with a table of the parts at the end.
+
+    tests/ci.py [PART...]
+
+Parts run side by side in two lanes, one for each processor, because an emulated VM keeps one
+processor busy. A part prints its output when it ends. Without PART all parts run; with names
+from the table, only those, in the same order. Exit status 0: all parts passed.
+
+docs/tests.md says which fact runs where; it is made from PHASES and from the suite itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+LOGS = PROJECT / ".lab" / "ci"
+LAB = ["./lab"]
+ON_HOST = ["tests/lab/run.py"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command of CI, and what the table says about it."""
+
+    name: str
+    where: str  # "host", "host's kernel", "VM" or "browser and VM"
+    commands: tuple[tuple[str, ...], ...]
+    limit: int  # seconds, after which it is ended and has failed
+
+
+@dataclass
+class Outcome:
+    """How a part ended."""
+
+    part: Part
+    status: int
+    seconds: float
+    facts: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def part(name: str, where: str, limit: int, *commands: str) -> Part:
+    return Part(name, where, tuple(tuple(c.split()) for c in commands), limit)
+
+
+# A phase begins when the one before it has ended. Its lanes run side by side, each on a
+# processor of its own; a phase with one lane has both.
+PHASES: list[list[list[Part]]] = [
+    [
+        [
+            part("static", "host", 300, "python3 tests/static.py"),
+            part("unit", "host", 300, "tests/native.py --unit"),
+            part("native", "host's kernel", 1200, "tests/native.py --where native"),
+        ],
+        [
+            part("up", "VM", 900, "./lab up"),
+            part("security", "VM", 300, "tests/lab/run.py test_security.py"),
+            part("kernel", "VM", 300, "tests/lab/run.py test_kernel.py"),
+            part("rehearse", "VM", 600, "./lab rehearse 20"),
+            part("poweroff", "VM", 600, "tests/lab/run.py test_poweroff.py"),
+            part("down", "VM", 120, "./lab down"),
+        ],
+    ],
+    [[part("test", "VM", 900, "./lab test")]],
+    [
+        [
+            part("test --where vm", "VM", 1200, "./lab test --all --where vm"),
+            part("grade", "VM", 1500, "tests/lab/run.py test_grade.py"),
+        ],
+        [
+            part("browser", "VM", 600, "tests/lab/run.py test_browser.py"),
+            part("slides", "VM", 600, "tests/lab/run.py test_slides.py"),
+            part("offline", "VM", 900, "tests/lab/run.py test_offline.py"),
+            part("local", "host's kernel", 300, "tests/lab/run.py test_local.py"),
+            part("vagrant", "VM", 1200, "tests/lab/run.py test_vagrant.py"),
+        ],
+    ],
+    [[part("classroom", "VM", 1200, "tests/lab/run.py test_classroom.py")]],
+]
+SUMMARY = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
+
+
+@dataclass
+class Runner:
+    """Runs parts, and can end all that it has started."""
+
+    print_lock: threading.Lock = field(default_factory=threading.Lock)
+    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    stopped: bool = False
+
+    def say(self, text: str) -> None:
+        with self.print_lock:
+            print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+    def run(self, part: Part, core: int | None) -> Outcome:
+        """Run a part to its end or its limit. core: the processor that it may use."""
+        log = LOGS / f"{part.name.replace(' ', '-')}.log"
+        begin = time.monotonic()
+        self.say(f"{part.name} begins")
+        status = 0
+        with log.open("wb") as output:
+            for command in part.commands:
+                left = part.limit - (time.monotonic() - begin)
+                status = self.command(command, output, left, core)
+                if status:
+                    break
+        outcome = Outcome(part, status, time.monotonic() - begin)
+        text = log.read_text(errors="replace")
+        count(outcome, text)
+        with self.print_lock:
+            end = "passed" if status == 0 else f"FAILED (status {status})"
+            print(f"\n======== {part.name}: {end}, {outcome.seconds:.0f} s")
+            print(text, flush=True)
+        return outcome
+
+    def command(self, words, output, seconds: float, core: int | None) -> int:
+        """The exit status of a command; 124 if it had to be ended at its limit."""
+        pin = ["taskset", "-c", str(core)] if core is not None else []
+        with subprocess.Popen(
+            [*pin, *words],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that all of it can be ended
+        ) as process:
+            self.running.add(process)
+            try:
+                return process.wait(max(seconds, 1))
+            except subprocess.TimeoutExpired:
+                end(process)
+                return 124
+            finally:
+                self.running.discard(process)
+
+    def lane(self, parts: list[Part], core: int | None) -> list[Outcome]:
+        """Run parts one after the other; a failed one does not keep the next from running."""
+        return [self.run(part, core) for part in parts if not self.stopped]
+
+    def stop(self) -> None:
+        self.stopped = True
+        for process in list(self.running):
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a command and what it started: it may clean up for a minute first."""
+    for number, seconds in ((signal.SIGTERM, 60), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(seconds)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def count(outcome: Outcome, text: str) -> None:
+    """Add up pytest's closing lines."""
+    for line in text.splitlines():
+        if not re.search(r"\bin \d+\.\d+s\b", line):
+            continue
+        for number, word in SUMMARY.findall(line):
+            if word == "passed":
+                outcome.facts += int(number)
+            elif word == "skipped":
+                outcome.skipped += int(number)
+            else:
+                outcome.facts += int(number)
+                outcome.failed += int(number)
+
+
+def table(outcomes: list[Outcome], seconds: float) -> str:
+    lines = [f"{'part':18} {'where':16} {'facts':>6} {'failed':>6} {'skipped':>7} {'s':>6}"]
+    for o in outcomes:
+        mark = "" if o.status == 0 else f"   status {o.status}"
+        lines.append(
+            f"{o.part.name:18} {o.part.where:16} {o.facts:6} {o.failed:6} "
+            f"{o.skipped:7} {o.seconds:6.0f}{mark}"
+        )
+    facts = sum(o.facts for o in outcomes)
+    failed = sum(o.failed for o in outcomes)
+    skipped = sum(o.skipped for o in outcomes)
+    lines.append(
+        f"{'all':18} {'':16} {facts:6} {failed:6} {skipped:7} {seconds:6.0f}"
+    )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    names = [p.name for phase in PHASES for lane in phase for p in lane]
+    parser = argparse.ArgumentParser(description="Everything that CI checks.")
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[[], *names])
+    chosen = parser.parse_args().parts or names
+    LOGS.mkdir(parents=True, exist_ok=True)
+    runner = Runner()
+
+    def on_signal(*_: object) -> None:
+        runner.stop()
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    cores = sorted(os.sched_getaffinity(0))
+    begin = time.monotonic()
+    outcomes: list[Outcome] = []
+    for phase in PHASES:
+        lanes = [[p for p in lane if p.name in chosen] for lane in phase]
+        lanes = [lane for lane in lanes if lane]
+        pinned = len(phase) > 1 and len(cores) > 1
+        with concurrent.futures.ThreadPoolExecutor(max(len(lanes), 1)) as pool:
+            jobs = [
+                pool.submit(runner.lane, lane, cores[n % len(cores)] if pinned else None)
+                for n, lane in enumerate(lanes)
+            ]
+            try:
+                for job in jobs:
+                    outcomes += job.result()
+            except BaseException:
+                runner.stop()
+                raise
+    print(f"\n{table(outcomes, time.monotonic() - begin)}", flush=True)
+    return int(any(o.status for o in outcomes) or len(outcomes) < len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

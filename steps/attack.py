@@ -14,7 +14,7 @@ if os.geteuid() != 0:
     sys.exit(f"{sys.argv[0]}: the attacker is root in the container: type sudo first")
 RUNTIME = os.path.abspath(sys.argv[1])
 USAGE = subprocess.run([RUNTIME, "--help"], capture_output=True, text=True).stdout
-_worked = []
+_worked: list[bool] = []
 
 
 def inside(*command, options=(), timeout=60):

@@ -227,7 +227,7 @@ def _mount_at(path):
     status = ctypes.create_string_buffer(256)
     result = _libc.statx(place, b"", _AT_EMPTY_PATH, _STATX_MNT_ID, status)
     os.close(place)
-    return result or int.from_bytes(status[144:152], "little")
+    return result or int.from_bytes(status.raw[144:152], "little")
 
 
 def umount(target, flags=0):

@@ -37,7 +37,8 @@ FORWARDED = {
 
 _WAITING, _TERMINAL = b"waiting", b"terminal"  # what a child says, or status and error
 
-_deferred = []  # (function, arguments): what main() still has to do, last one first
+# (function, arguments): what main() still has to do, last one first
+_deferred: list[tuple] = []
 _running = None  # the child that must not outlive main()
 _channel = None  # in the child: the socket to its parent
 _interactive = False  # whether somebody types at a terminal of ours
@@ -187,7 +188,7 @@ def _check_value(option, kind, value):
         if float(value) > machine:
             sys.exit(f"{option} {value} is more than this machine has: {machine}")
     if kind == "CPUS":
-        machine = os.cpu_count()
+        machine = os.cpu_count() or 1
         try:
             number = float(value)
         except ValueError:
@@ -575,16 +576,16 @@ def execute(command):
         signal.signal(number, signal.SIG_DFL)
     _die_with_parent()  # once more: changing the user id has cancelled it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    failure = errno.ENOENT
+    failure = None
     for directory in [""] if "/" in command[0] else PATH.split(":"):
         try:
             os.execve(os.path.join(directory, command[0]), command, environment)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                failure = error.errno
-    if failure == errno.ENOENT:
+                failure = error.strerror
+    if not failure:
         raise Failure(f"{command[0]}: no such command here", NOT_FOUND)
-    raise Failure(f"{command[0]}: {os.strerror(failure)}", NOT_EXECUTABLE)
+    raise Failure(f"{command[0]}: {failure}", NOT_EXECUTABLE)
 
 
 # ---- between the two: messages with descriptors, unix(7)

@@ -59,7 +59,8 @@ def eventually(condition, seconds=10):
     return value
 
 
-usages = {}  # {path of a container.py: what its --help has printed}
+# {path of a container.py: what its --help has printed}
+usages: dict[pathlib.Path, str] = {}
 
 
 class Runtime:
@@ -69,9 +70,9 @@ class Runtime:
         self.path = pathlib.Path(path)
         self.prefix = list(prefix)  # words before it, such as setpriv's
         if self.path not in usages:
-            asked = [self.path, "--help"]
-            done = subprocess.run(asked, capture_output=True, text=True, timeout=LIMIT)
-            usages[self.path] = done.stdout
+            usages[self.path] = subprocess.run(
+                [self.path, "--help"], capture_output=True, text=True, timeout=LIMIT
+            ).stdout
         self.usage = usages[self.path]
 
     def __repr__(self):
@@ -167,10 +168,9 @@ class Running:
         pattern = re.compile(rf"(.*?){mark} (\d+)\n", re.DOTALL)
         end = time.monotonic() + LIMIT
         while not (match := pattern.match(self.seen)):
-            ready = select.select(
-                [self.process.stdout], [], [], end - time.monotonic()
-            )[0]
-            got = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            output = self.process.stdout.fileno()
+            ready = select.select([output], [], [], end - time.monotonic())[0]
+            got = os.read(output, 65536) if ready else b""
             if not got:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(1)
@@ -253,7 +253,7 @@ class Terminal:
 
         result = eventually(ended, seconds)
         assert result, f"{self.argv} has not ended: {self.seen!r}"
-        self.pid = None
+        self.pid = 0  # nobody is left to end
         return os.waitstatus_to_exitcode(result[0])
 
     def close(self):
@@ -304,7 +304,7 @@ def processes_with(word):
 
 def namespace(kind, pid="self"):
     """The inode number of a process's namespace, as text: the namespace's name."""
-    return re.search(r"\d+", os.readlink(f"/proc/{pid}/ns/{kind}"))[0]
+    return os.readlink(f"/proc/{pid}/ns/{kind}").partition("[")[2].rstrip("]")
 
 
 def host_state():

@@ -53,7 +53,7 @@ NAMESPACES = {
 TIMEOUT = 60  # seconds that a cell may take
 GRACE = 3  # seconds between Ctrl-C and the end of a box that does not care
 
-boxes = {}  # name: Box, also as the variable `boxes` of the notebook
+boxes: dict[str, "Box"] = {}  # name: Box, also as the variable `boxes` of the notebook
 
 
 class BoxError(Exception):
@@ -94,7 +94,7 @@ class Box:
             # Python warns that forking a process with threads can hang. The child does
             # nothing but clone and wait, and uses nothing that the threads may hold.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._keeper = os.fork()
+            self._keeper: int | None = os.fork()
         if self._keeper == 0:
             self._keep(theirs, ends)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -142,7 +142,7 @@ class Box:
     def _converse(self, awaited, timeout):
         """Pass on what comes from the box until it says awaited, raises, ends or is late."""
         deadline, interrupted = time.monotonic() + timeout, False
-        sources = [*self._streams, self._channel, self._pidfd]
+        sources: list = [*self._streams, self._channel, self._pidfd]
         while True:
             try:
                 left = max(0, deadline - time.monotonic())
@@ -314,7 +314,8 @@ class _Inside:
     def run(self, source, count, raw):
         """Run one cell. Returns what to tell the notebook: that it is done, or what went
         wrong, with the place in the cell."""
-        me, answer = os.getpid(), ("done",)
+        me = os.getpid()
+        answer: tuple = ("done",)
         file = self.shell.compile.cache(source, count, raw_code=raw)
         try:
             try:
@@ -470,12 +471,12 @@ class BoxMagics(Magics):
     @line_magic("inspect")
     def inspect(self, line):
         """%inspect [BOX, PID or HOST NAME]: a picture of host and container side by side."""
-        word = line.strip() or None
+        name = line.strip()
         try:
-            if (box := boxes.get(word)) and box.alive():
-                told = ["%%box", word]
-                word = inspect.Container(box._keeper, box.pid, told)
-            return inspect.picture(word)
+            if (box := boxes.get(name)) and box.alive():
+                told = ["%%box", name]
+                return inspect.picture(inspect.Container(box._keeper, box.pid, told))
+            return inspect.picture(name or None)
         except Failure as error:
             raise UsageError(str(error)) from None
 

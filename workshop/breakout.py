@@ -63,7 +63,7 @@ def main(arguments):
 def what_it_tries(room):
     """(What a break-out does, in a line; why it works, or nothing), in its own words."""
     text = (room / "breakout.py").read_text()
-    about = ast.get_docstring(ast.parse(text)).partition(": ")[2].rstrip(".")
+    about = (ast.get_docstring(ast.parse(text)) or "").partition(": ")[2].rstrip(".")
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     comments = [t.string for t in tokens if t.type == tokenize.COMMENT]
     prose = " ".join(c.removeprefix("# ") for c in comments if not c.startswith("#!"))

@@ -42,7 +42,8 @@ def check(number, only=None, alone=False):
     only: facts with this in their name; alone: not those of the steps before."""
     learner.keep()
     source = ready()
-    facts, out = [], console()
+    facts: list[dict] = []
+    out = console()
     before = [name[:2] for name in learner.STEPS if name[:2] < number]
     numbers = [number] if only or alone else [number, *before]
     with fence.workbench(source) as bench:

@@ -57,7 +57,7 @@ def main(arguments):
 
 def files(paths):
     """The files that are meant, each once, in the order of their names."""
-    found = {}
+    found: dict = {}
     for path in paths:
         inside = sorted(path.rglob("report.json")) if path.is_dir() else [path]
         found |= dict.fromkeys(one.absolute() for one in inside)

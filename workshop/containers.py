@@ -50,8 +50,8 @@ def first_process(runtime):
 
 def _image(runtime):
     """IMAGE on a runtime's command line, run [--option VALUE]... IMAGE COMMAND..."""
-    words = Path(f"/proc/{runtime}/cmdline").read_bytes().split(b"\0")
-    words = iter([os.fsdecode(word) for word in words[words.index(b"run") + 1 :]])
+    line = Path(f"/proc/{runtime}/cmdline").read_bytes().split(b"\0")
+    words = iter([os.fsdecode(word) for word in line[line.index(b"run") + 1 :]])
     for word in words:
         if word == "--":
             word = next(words)

@@ -271,8 +271,11 @@ def next_key():
 def quietly(command):
     """Run what the audience need not see."""
     if command:
-        silent = {"stdin": subprocess.DEVNULL, "capture_output": True}
-        subprocess.run(["/bin/bash", "-c", command], **silent)
+        subprocess.run(
+            ["/bin/bash", "-c", command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
 
 
 # ---- the second screen

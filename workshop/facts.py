@@ -23,7 +23,7 @@ from workshop import fence
 
 AT_ONCE = 3  # facts: they wait more than they compute
 WORD = re.compile(r"\b(pid|ipc|uts|dns|cpu|nat)\b")
-_compared = []  # the last comparison that failed: (operator, left, right)
+_compared: list[tuple] = []  # the last comparison that failed: (operator, left, right)
 
 pytest.register_assert_rewrite("runtime")
 
@@ -47,7 +47,9 @@ def name_of(item):
 
 
 def step_of(item):
-    return re.match(r"test_(\d\d)_", item.path.name)[1]
+    match = re.match(r"test_(\d\d)_", item.path.name)
+    assert match, item.path
+    return match[1]
 
 
 def pytest_collection_modifyitems(config, items):
@@ -78,10 +80,12 @@ def pytest_sessionstart(session):
 def pytest_runtestloop(session):
     """Every fact, each in a process of its own, behind a fence. When one is late, or a fact
     of the first suite (with --in-turn: of any) does not hold, there are no more suites."""
-    config, waiting, running = session.config, list(session.items), {}
+    config, waiting = session.config, list(session.items)
+    running: dict[fence.Fenced, tuple] = {}  # with the item, and when it began
     seconds, in_turn = config.getoption("--fact-seconds"), config.getoption("--in-turn")
     bench = Path(config.getoption("--bench"))
-    order, done = list(session.items), {}
+    order = list(session.items)
+    done: dict[pytest.Item, dict] = {}
     try:
         while waiting or running:
             while waiting and may_start(waiting[0], running.values(), done, in_turn):
@@ -138,7 +142,8 @@ def tell(config, fact):
 
 def check(item):
     """Check one fact. Returns what the process outside needs to know of it."""
-    plugins, reports = item.config.pluginmanager, []
+    plugins = item.config.pluginmanager
+    reports: list[pytest.TestReport] = []
     plugins.unregister(name="terminalreporter")
     plugins.register(Listener(reports))
     with contextlib.suppress(Failed):

@@ -163,8 +163,8 @@ def workbench(source):
     for root in STATE.glob("rootfs/*"):
         (bench / "rootfs" / root.name).mkdir(parents=True)
     if (STATE / "rootfs/busybox").is_dir():
-        copy = ["cp", "-a", STATE / "rootfs/busybox", bench / "rootfs"]
-        subprocess.run(copy, check=True)
+        busybox = STATE / "rootfs/busybox"
+        subprocess.run(["cp", "-a", busybox, bench / "rootfs"], check=True)
     try:
         yield bench
     finally:
@@ -184,6 +184,7 @@ def watched(command, seconds, limit=1 << 20):
         )
     except OSError as error:
         return {"status": 126, "out": "", "err": f"{error.strerror}\n"}
+    assert process.stdout and process.stderr  # as asked for
     said = {process.stdout: b"", process.stderr: b""}
     open_ends, end = set(said), time.monotonic() + seconds
     while open_ends and sum(map(len, said.values())) < limit:

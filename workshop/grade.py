@@ -32,8 +32,8 @@ def main(arguments):
     )
     upto = learner.room(parser.parse_args(arguments).upto).name[:2]
     source = sys.stdin.buffer.read(MOST + 1)
-    mark = {"sha256": hashlib.sha256(source).hexdigest(), "steps": {}, "passed": []}
-    mark["wrong"] = None
+    digest = hashlib.sha256(source).hexdigest()
+    mark: dict = {"sha256": digest, "steps": {}, "passed": [], "wrong": None}
     with tempfile.TemporaryDirectory() as my:
         os.chmod(my, 0o755)
         learner.MY, learner.CONTAINER = (
@@ -59,7 +59,7 @@ def mark_steps(numbers, bench, seconds, mark):
     """Check the facts of these steps, and put into mark what comes of it."""
     while numbers and not mark["wrong"]:
         # In one go up to a step that does not hold, as pytest takes its time to start.
-        facts = {numbers[0]: []}
+        facts: dict[str, list[dict]] = {numbers[0]: []}
         for fact in check.run(numbers, bench, seconds, in_turn=True):
             facts.setdefault(fact["step"], []).append(fact)
         for number in facts:

@@ -71,7 +71,7 @@ def list_images():
 
 def list_layers(image, stack, found):
     """A row for each layer: its size, its files, and what it takes from those below."""
-    rows = [Counter() for _ in stack]
+    rows: list[Counter[str]] = [Counter() for _ in stack]
     for entry in found:
         if entry.whiteout:
             rows[entry.layer]["whiteouts"] += 1

@@ -92,11 +92,13 @@ def size(layer):
 def entries(layers):
     """Yields an Entry for each file (whatever is not a directory) of each layer, from the
     top one down."""
-    covers = {}  # path: the highest layer that shows nothing of this path from below
-    merges = {}  # path: the highest layer with a directory there: hides files below it
+    # Of a path the highest layer that shows nothing of it from below; and the highest with a
+    # directory there, which hides files below it.
+    covers: dict[str, int] = {}
+    merges: dict[str, int] = {}
     for number, layer in enumerate(layers):
         found_covers, found_merges = {}, {}
-        pending = [(str(layer), "", None)]
+        pending: list[tuple[str, str, int | None]] = [(str(layer), "", None)]
         while pending:
             directory, prefix, hidden = pending.pop()
             below = []

@@ -422,7 +422,8 @@ def limits(container):
     memory = dict(line.split()[:2] for line in proc.read("/proc/meminfo").splitlines())
     total, free = (int(memory[f"Mem{word}:"]) << 10 for word in ("Total", "Available"))
     host = [ours, f"{_bytes(total - free)} of {_bytes(total)} memory"]
-    host += [f"{os.cpu_count()} CPU{'s' if os.cpu_count() > 1 else ''}"]
+    cpus = os.cpu_count() or 1
+    host += [f"{cpus} CPU{'s' if cpus > 1 else ''}"]
     if ours == theirs:
         return Group("limits", False, host, ["shared with the host"])
     inside = [theirs]

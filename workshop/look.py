@@ -334,7 +334,8 @@ def users(seen, number):
             return
     status = (seen.proc / "status").read_text()
     for line, call in ("Uid", "os.setuid(0)"), ("Gid", "os.setgid(0)"):
-        ids = set(re.search(rf"^{line}:\s+(.*)$", status, re.MULTILINE)[1].split())
+        found = re.findall(rf"^{line}:\s+(.*)$", status, re.MULTILINE)
+        ids = set(" ".join(found).split())
         if ids != {"100000"}:
             yield f"it is not root of its map ({line} {' '.join(ids)}): {call} in child."
     if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE):

@@ -52,8 +52,10 @@ def mounts(pid):
     # Of what splitlines() and split() take for ends, the kernel escapes only the usual ones.
     for line in read(f"/proc/{pid}/mountinfo").split("\n")[:-1]:
         fields, _, rest = line.partition(" - ")
-        _, _, *fields = map(_unescape, fields.split(" "))
-        found.append(Mount(*fields[:4], *map(_unescape, rest.split(" ")), fields[4:]))
+        _, _, *before = map(_unescape, fields.split(" "))
+        device, root, target, options, *tags = before
+        kind, source, data = map(_unescape, rest.split(" "))
+        found.append(Mount(device, root, target, options, kind, source, data, tags))
     return found
 
 

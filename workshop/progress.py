@@ -38,7 +38,7 @@ def main(arguments):
 def adds(name):
     """What a step adds, in the words of its own first line."""
     source = (learner.PROJECT / "steps" / name / "container.py").read_text()
-    first = ast.get_docstring(ast.parse(source)).splitlines()[0]
+    first, _, _ = (ast.get_docstring(ast.parse(source)) or "").partition("\n")
     return first.partition(": ")[2].partition(". ")[0]
 
 

@@ -133,7 +133,8 @@ def lines_of_code(source):
     for node in ast.walk(tree):
         kinds = ast.Module | ast.FunctionDef | ast.ClassDef
         if isinstance(node, kinds) and ast.get_docstring(node) is not None:
-            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+            first = node.body[0]
+            lines -= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
     return len(lines)
 
 

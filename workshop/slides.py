@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import pathlib
-import re
 import shutil
 import tempfile
 import time
@@ -36,7 +35,7 @@ def main(arguments):
         with learners_folder() as my:
             notebook = executed(path, my)
         columns = slides(notebook)
-        title = re.match(r"# (.*)", notebook.cells[0].source)[1]
+        title = notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
         values = {"title": title, "columns": columns}
         (options.folder / f"{path.stem}.html").write_bytes(page("slides.html", values))
         lessons.append((path.stem, title))
@@ -107,7 +106,7 @@ def executed(path, my):
 def slides(notebook):
     """[[slide]]: columns of slides, each {"parts": [(html, whether it is a fragment)],
     "notes": [text]}."""
-    columns = []
+    columns: list[list[dict]] = []
     for cell in notebook.cells:
         kind = cell.metadata.get("slideshow", {}).get("slide_type", "")
         if kind == "skip":

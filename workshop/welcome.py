@@ -144,6 +144,7 @@ def main(arguments):
         console.print("No step is finished yet: there is no container to show.")
     else:
         host, why = ask([])
+        inside = None
         if host:
             inside, why = ask(container(step))
         if why:

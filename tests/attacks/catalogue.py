@@ -95,6 +95,7 @@ def open_device(kind, numbers):
 
 def any_of(attempts):
     """What the first one returns that is not refused; the last refusal if all are."""
+    refusal = OSError(0, "there was nothing to try")
     for attempt in attempts:
         try:
             return attempt()
@@ -249,8 +250,9 @@ def bpf():
     """Put a program into the kernel: bpf(2), CVE-2021-3490
     Step 05: CAP_BPF, CAP_PERFMON have to be in the first user namespace "Operation not permitted"
     Engines: seccomp refuses bpf"""
-    code = bytes.fromhex("b700000000000000 9500000000000000")  # return 0
-    code, text = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    program = bytes.fromhex("b700000000000000 9500000000000000")  # return 0
+    code = ctypes.create_string_buffer(program)
+    text = ctypes.create_string_buffer(b"GPL")
     words = 2, 2, ctypes.addressof(code), ctypes.addressof(text)  # a kprobe's
     call("bpf", 5, struct.pack("IIQQ", *words) + bytes(104), 128)
 

@@ -41,8 +41,16 @@ to the user, a Python or a cgroup of their own, is root's inside.
 class Attack:
     """A row: what the docstring says, and what catalogue.py knows besides."""
 
+    # The groups of ROW.
+    title: str
+    reference: str
+    step: str | None
+    by: str | None
+    says: str | None
+    engines: str
+
     def __init__(self, function):
-        text = inspect.getdoc(function)
+        text = inspect.getdoc(function) or ""
         match = ROW.fullmatch(text)
         assert match, f"{function.__name__} does not fit: {text}"
         self.__dict__.update(match.groupdict())

@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034,SC2154 # shares its variables with lab
 # A class on one server: `lab` reads this for `./lab classroom` and for a student's VM.
 # The hub itself is jupyterhub_config.py; docs/classroom.md tells of it all.
 
@@ -60,7 +60,7 @@ classroom_up() {
 	echo "$port" >"$hub/port"
 	(
 		umask 077
-		cd "$hub"
+		cd "$hub" || exit
 		# With SIGINT, which a shell has its background ignore: the hub ends its own with it.
 		CLASSROOM_STATE=$hub CLASSROOM_PORT=$port LAB_DIR=$state PYTHONDONTWRITEBYTECODE=1 \
 			setsid env --default-signal=INT "$state/jupyter/bin/python" -m jupyterhub \
@@ -104,8 +104,8 @@ classroom_status() {
 	if [ -s "$hub/class" ]; then say "$(wc -l <"$hub/class") in the class"; fi
 	hub_pid || { echo 'closed (./lab classroom up opens it)' && return 3; }
 	echo "open at http://localhost:$(hub_port), for $(ps -o etime= -p "$pid" | tr -d ' ')"
-	occupied | while read -r name pid; do
-		echo "$name: $(awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$pid/status") MB"
+	occupied | while read -r name machine; do
+		echo "$name: $(awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$machine/status") MB"
 	done
 }
 

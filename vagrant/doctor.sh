@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # shares its variables with lab
 # `./lab doctor`: what this machine has for the lab, and what to type where it lacks
 # something. Read by `lab`, with whose functions and variables it works; starts and changes
 # nothing, except that it tries once whether hardware virtualization works.

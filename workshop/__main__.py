@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from workshop import __version__
+
 # word: the module whose main() it is, or module.function. Loaded when asked for: each command
 # starts fast.
 WORDS = {
@@ -34,6 +36,9 @@ def main(arguments):
     word = arguments[0] if arguments else "progress"
     if word in ("-h", "--help"):
         print(f"usage: workshop [WORD ...]; words: {', '.join(WORDS)}")
+        return 0
+    if word == "--version":
+        print(f"workshop {__version__}")
         return 0
     if word not in WORDS:
         print(f"workshop: no such word: {word}", file=sys.stderr)

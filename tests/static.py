@@ -98,7 +98,6 @@ def installed() -> Path:
     wanted = "\n".join([sys.version, *pins()])
     if not stamp.exists() or stamp.read_text() != wanted:
         begin = time.monotonic()
-        PLACE.parent.mkdir(mode=0o700, exist_ok=True)
         shutil.rmtree(PLACE, ignore_errors=True)
         venv.create(PLACE, with_pip=True)
         pip = [str(PLACE / "bin/pip"), "install", "-q", "--disable-pip-version-check"]
@@ -118,6 +117,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.checks) - set(found):
         parser.error(f"no such check: {', '.join(sorted(unknown))}")
+    PLACE.parent.mkdir(mode=0o700, exist_ok=True)  # as lab makes it
     try:
         tools = Path(sysconfig.get_path("scripts")) if options.here else installed()
     except subprocess.CalledProcessError:

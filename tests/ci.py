@@ -182,7 +182,9 @@ def count(outcome: Outcome, text: str) -> None:
 
 
 def table(outcomes: list[Outcome], seconds: float) -> str:
-    lines = [f"{'part':18} {'where':16} {'facts':>6} {'failed':>6} {'skipped':>7} {'s':>6}"]
+    lines = [
+        f"{'part':18} {'where':16} {'facts':>6} {'failed':>6} {'skipped':>7} {'s':>6}"
+    ]
     for o in outcomes:
         mark = "" if o.status == 0 else f"   status {o.status}"
         lines.append(
@@ -192,9 +194,7 @@ def table(outcomes: list[Outcome], seconds: float) -> str:
     facts = sum(o.facts for o in outcomes)
     failed = sum(o.failed for o in outcomes)
     skipped = sum(o.skipped for o in outcomes)
-    lines.append(
-        f"{'all':18} {'':16} {facts:6} {failed:6} {skipped:7} {seconds:6.0f}"
-    )
+    lines.append(f"{'all':18} {'':16} {facts:6} {failed:6} {skipped:7} {seconds:6.0f}")
     return "\n".join(lines)
 
 
@@ -220,7 +220,9 @@ def main() -> int:
         pinned = len(phase) > 1 and len(cores) > 1
         with concurrent.futures.ThreadPoolExecutor(max(len(lanes), 1)) as pool:
             jobs = [
-                pool.submit(runner.lane, lane, cores[n % len(cores)] if pinned else None)
+                pool.submit(
+                    runner.lane, lane, cores[n % len(cores)] if pinned else None
+                )
                 for n, lane in enumerate(lanes)
             ]
             try:

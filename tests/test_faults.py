@@ -4,6 +4,7 @@ the next run or `workshop clean` makes it so, and whoever waits is told in one l
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -118,11 +119,13 @@ def kept_apart(state):
 
 
 def told(result):
-    """Whether a run has ended well, or has said why not: in a line, and in one more if it
-    could not clean up either."""
-    lines = result.err.splitlines()
-    good = all(line.startswith("container.py: ") for line in lines)
-    return result.status == 0 or (result.status == 125 and good and 0 < len(lines) <= 2)
+    """Whether a run has ended well and silently, or has said why not: in a line, and in one
+    more if it could not clean up either."""
+    lines = len(re.findall("^container.py: .+$", result.err, re.MULTILINE))
+    if result.status == 0:
+        return result.err == ""
+    all_of_them = lines == len(result.err.splitlines())
+    return result.status == 125 and all_of_them and lines in (1, 2)
 
 
 def sweep():

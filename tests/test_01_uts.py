@@ -118,9 +118,7 @@ def test_message_queue_made_inside_stays_inside_and_ends_with_it(runtime):
         assert queues_of_the_host() == before
         inside = namespace("ipc", box.pid)
         assert inside in shell("lsns -n -t ipc -o NS").out.split()
-    assert eventually(
-        lambda: inside not in shell("lsns -n -t ipc -o NS").out.split()
-    )
+    assert eventually(lambda: inside not in shell("lsns -n -t ipc -o NS").out.split())
     assert queues_of_the_host() == before
 
 

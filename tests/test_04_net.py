@@ -6,7 +6,6 @@ import contextlib
 import os
 import pathlib
 import random
-import re
 import signal
 import socket
 import subprocess

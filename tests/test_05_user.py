@@ -260,9 +260,7 @@ def test_ordinary_user_leaves_nothing_behind(runtime, user):
         inside = namespace("user", children(box.process.pid)[0])
         assert inside in shell("lsns -n -t user -o NS").out.split()
     assert box.process.returncode == 0
-    assert eventually(
-        lambda: inside not in shell("lsns -n -t user -o NS").out.split()
-    )
+    assert eventually(lambda: inside not in shell("lsns -n -t user -o NS").out.split())
     assert list(user.image.parent.glob(".workshop/containers/*")) == []
 
 

@@ -33,6 +33,12 @@ MUTANTS = [
         "",
         "test_process_of_the_host_cannot_be_killed",
     ),
+    (
+        "02_pid",
+        "NAMESPACES |= linux.CLONE_NEWPID  # process ids: the command is PID 1",
+        "",
+        "test_death_of_pid_1_ends_all",
+    ),
     # 03_mnt
     (
         "03_mnt",
@@ -51,6 +57,24 @@ MUTANTS = [
         "linux.MS_REC | linux.MS_PRIVATE",
         "linux.MS_PRIVATE",
         "test_mounts_end_with_a_killed_runtime",
+    ),
+    (
+        "03_mnt",
+        "linux.MS_REC | linux.MS_PRIVATE",
+        "linux.MS_REC | 1 << 19",  # MS_SLAVE: the host's mounts still arrive
+        "test_mount_of_the_host_stays_outside",
+    ),
+    (
+        "03_mnt",
+        "        linux.mount(kind, target, kind,",
+        "        linux.mount(kind, os.path.realpath(target), kind,",
+        "test_links_in_a_hostile_image_lead_nowhere_outside",
+    ),
+    (
+        "03_mnt",
+        '    linux.umount("/", linux.MNT_DETACH)\n',
+        "",
+        "test_chroot_escape_finds_no_way_out",
     ),
     (
         "03_mnt",
@@ -191,6 +215,12 @@ MUTANTS = [
     ),
     (
         "04_net",
+        'linux.mount("/run/workshop/dns",',
+        'linux.mount("/etc/resolv.conf",',
+        "test_resolv_conf_written_inside_is_not_the_hosts",
+    ),
+    (
+        "04_net",
         'process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")',
         'process.run(f"ip link add {cable}")',
         "test_missing_bridge_is_told_with_what_to_type",
@@ -264,6 +294,24 @@ MUTANTS = [
         '"0 0 65536"',
         "test_root_inside_is_100000_outside",
     ),
+    (
+        "05_user",
+        '"0 100000 65536"',
+        '"0 0 65536"',
+        "test_resolv_conf_of_all_containers_cannot_be_written",
+    ),
+    (
+        "05_user",
+        '"0 100000 65536"',
+        '"0 0 65536"',
+        "test_kernel_of_the_host_cannot_be_told_anything",
+    ),
+    (
+        "05_user",
+        '"0 100000 65536"',
+        '"0 0 65536"',
+        "test_root_inside_may_not_read_the_hosts_processes",
+    ),
     # 06_cgroup
     (
         "06_cgroup",
@@ -312,6 +360,12 @@ MUTANTS = [
         '"memory.max": args.memory, ',
         "",
         "test_memory_hog_is_killed_at_its_limit",
+    ),
+    (
+        "06_cgroup",
+        '"memory.max": args.memory, ',
+        "",
+        "test_memory_limit_is_not_evaded_by_a_tmpfs",
     ),
     (
         "06_cgroup",

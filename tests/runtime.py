@@ -42,6 +42,17 @@ class Result:
         return self.out.splitlines()
 
 
+def assert_one_line_error(result, *words, status=125):
+    """Assert that a program failed with this status, with nothing on stdout and a single line
+    on stderr, which begins with the program's name and contains each of the words. 125 is
+    the status of a runtime's own errors. Returns the line without the name."""
+    line = re.fullmatch(r"[\w.-]+: ([^\n]+)\n", result.err)
+    assert result.status == status and result.out == "" and line, result
+    missing = [word for word in words if word not in line[1]]
+    assert not missing, f"{missing} not in the error: {result}"
+    return line[1]
+
+
 def shell(command, check=True):
     """Run a shell command on the host. Returns its Result."""
     argv = ["bash", "-c", command]

@@ -95,7 +95,10 @@ def of_its_own(seconds):
 def test_death_of_pid_1_ends_all(runtime, seconds):
     """pid_namespaces(7): when process 1 ends, the kernel kills all others of the
     namespace."""
-    runtime.ok(of_its_own(seconds))
+    with runtime.running() as box:
+        box.ask(of_its_own(seconds))
+        assert eventually(lambda: processes_with(seconds))
+    assert box.process.returncode == 0  # its shell found the end of its input
     assert eventually(lambda: processes_with(seconds) == [])
 
 

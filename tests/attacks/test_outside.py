@@ -4,6 +4,7 @@ hostile image, or with a neighbour. Each test has its attack's name."""
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import stat
 import subprocess
@@ -11,7 +12,16 @@ import threading
 
 import pytest
 from table import ATTACKS
-from runtime import PROJECT, STEPS, Runtime, Terminal, nothing_left_behind, shell
+from runtime import (
+    PROJECT,
+    STEPS,
+    Runtime,
+    Terminal,
+    assert_one_line_error,
+    eventually,
+    nothing_left_behind,
+    shell,
+)
 from targets import (
     command,
     missing,
@@ -153,8 +163,8 @@ def test_image_of_links(link, busybox):
     with secret() as (path, reached), network:
         for step in (4 if resolver else 3, 7):
             result = runtime_of(step).run(f"cat /..{path}", **options)
-            assert result.status == 125 and attack.says in result.err, result
-            assert len(result.err.splitlines()) == 1 and not made.exists(), result
+            assert_one_line_error(result, attack.says)
+            assert not made.exists(), result
         with runtime_without(attack, 7) as careless:
             result = careless.run(f"cat /..{path}", **options)
             # A resolv.conf elsewhere does no harm: what is mounted is the runtime's.
@@ -259,33 +269,41 @@ def marked(path):
     return bool(os.stat(path).st_mode & stat.S_ISUID) or caps
 
 
-def leave_marked(name, image, who, uid):
-    """Mark a program in a container of the last step and of the one before."""
+def leave_marked(step, name, image, who, uid):
+    """Mark a program in a container of a step, and start it as a user of the host's. Returns
+    where the program is on the disk, and what came of that."""
     command = ["python3", "-IS", "-c", MARK, who, f"/open/{name}", CAPABILITIES]
     code = "import os; print(os.geteuid())"
-    for step in (7, 6):
-        with runtime_of(step).running(image=image) as box:
-            words = " ".join(f"'{word}'" for word in command)
-            assert box.ask(words) == ""
-            path = left(image, box) / "open" / name
-            assert marked(path) and os.stat(path).st_uid == uid
-            result = shell(f"{NOBODY} {path} -IS -c '{code}'", check=False)
-            if step == 7:
-                assert "Permission denied" in result.err, result
-        if step == 7:
-            assert not path.exists()
-            kept = image / "open" / name
-            assert not kept.exists() or not marked(kept)
-        else:
-            assert result.out == f"{uid}\n", result
-            assert marked(path)
+    with runtime_of(step).running(image=image) as box:
+        words = " ".join(f"'{word}'" for word in command)
+        assert box.ask(words) == ""
+        path = left(image, box) / "open" / name
+        assert marked(path) and os.stat(path).st_uid == uid
+        return path, shell(f"{NOBODY} {path} -IS -c '{code}'", check=False)
+
+
+def leaves_nothing_marked(name, image, who, uid):
+    """Assert that in the last step the program is out of reach and goes with the container,
+    and that in the step before it works and stays."""
+    before = marks_in(image)
+    path, result = leave_marked(7, name, image, who, uid)
+    assert result.status != 0 and "Permission denied" in result.err, result
+    assert not path.exists() and marks_in(image) == before
+    path, result = leave_marked(6, name, image, who, uid)
+    assert result.out == f"{uid}\n", result
+    assert path == image / "open" / name and marked(path)
+
+
+def marks_in(image):
+    """{name of a file in /open of the image: whether it is marked}"""
+    return {path.name: marked(path) for path in (image / "open").iterdir()}
 
 
 @pytest.mark.parametrize(("who", "uid"), [("root", 0), ("user", 1000)])
 def test_program_left_behind(who, uid, copy):
     """execve(2): a set-user-ID program runs as its owner, for whoever can reach it. On the
     disk the owner is root if root inside has made it: mount_setattr(2)."""
-    leave_marked("new", copy, who, uid)
+    leaves_nothing_marked("new", copy, who, uid)
 
 
 @pytest.mark.parametrize(("who", "uid"), [("root", 0), ("user", 1000)])
@@ -293,7 +311,7 @@ def test_copy_up(who, uid, copy):
     """The kernel's filesystems/overlayfs, copy_up: changing the mode of a file of a lower
     layer changes a copy, and that goes with the container. capabilities(7)."""
     shell(f"cp {copy}/usr/bin/python3 {copy}/open/old; chown {uid} {copy}/open/old")
-    leave_marked("old", copy, who, uid)
+    leaves_nothing_marked("old", copy, who, uid)
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -354,9 +372,10 @@ def test_arp_spoofing(who, neighbours):
     attacker, other, address = neighbours
     attack = ATTACKS["arp_spoofing"]
     mac = attacker.ask("cat /sys/class/net/eth0/address").strip()
-    other.ask("ping -c 1 -W 2 100.64.0.1 >/dev/null")
+    assert other.ask("ping -c 1 -W 2 100.64.0.1 >/dev/null") == ""
     said = attacker.ask(" ".join(command(attack, who, address)))
     table = other.ask("grep '^100.64.0.1 ' /proc/net/arp")
+    assert re.search("([0-9a-f]{2}:){5}[0-9a-f]{2}", table), table
     if who == "user":
         assert attack.says in said and mac not in table, (said, table)
     else:
@@ -379,9 +398,7 @@ def test_address_spoofing(who, neighbours):
     attacker, other, address = neighbours
     attack = ATTACKS["address_spoofing"]
     other.ask(f"python3 -IS -c '{SEEN}' >/tmp/seen & sleep 0.1")
-    for _ in range(100):
-        if "ready" in other.ask("cat /tmp/seen"):
-            break
+    assert eventually(lambda: "ready" in other.ask("cat /tmp/seen"))
     said = attacker.ask(" ".join(command(attack, who, address)))
     seen = other.ask(
         "for n in $(seq 5); do grep fake /tmp/seen && break; sleep 0.1; done"

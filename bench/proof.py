@@ -2,11 +2,11 @@
 """Runs the whole suite, under load, and writes the page of all figures: FOLDER/PROOF.md. The
 benchmark's are those in FOLDER/proof, where bench.py has put them. `./lab proof` does both.
 
-    sudo bench/proof.py FOLDER [tests/guide | FILE...]
+    sudo bench/proof.py FOLDER [tests/guide tests/unit | FILE...]
 
 With files of the suite, such as tests/test_load.py: these anew, what is known of the others
-stays, with its day. tests/guide, all of it: the guide's coverage is measured too. Exit status 0:
-every fact holds, and the coverage is above its floor.
+stays, with its day. With tests/guide and tests/unit: the guide's coverage is measured too. Exit
+status 0: every fact holds, and the coverage is above its floor.
 """
 
 import collections
@@ -26,7 +26,7 @@ from mutants import EVERY_LINE, MUTANTS, NO_DIFFERENCE
 
 # The benchmark has just executed them.
 LESSONS = "tests/test_notebooks.py::test_executes_and_shows_what_it_promises"
-GUIDE = "tests/guide"
+GUIDE = ["tests/guide", "tests/unit"]
 COVERAGE = [sys.executable, "-m", "coverage"]
 HEAD = """# The proof
 
@@ -41,9 +41,13 @@ SECTIONS = {
         "Faults",
         "Killed at every line, starved, with a clock that jumps.",
     ),
-    "test_hostile_input": (
+    "unit/test_hostile_input": (
         "Hostile input",
         "Hundreds of inputs each, by hypothesis: read, or refused in one line.",
+    ),
+    "test_against_kernel": (
+        "Hostile input, beside the kernel",
+        "Random inputs: read and written as the kernel does.",
     ),
 }
 
@@ -66,9 +70,10 @@ def run_suite(folder, files):
     os.chmod("/var/tmp/workshop-coverage", 0o1777)  # not only root runs the guide
     cases = []
     full = os.environ | {"WORKSHOP_FULL": "1"}
-    guide, others = [GUIDE], ["tests", f"--ignore={GUIDE}", f"--deselect={LESSONS}"]
+    guide, others = GUIDE, ["tests", f"--deselect={LESSONS}"]
+    others += [f"--ignore={path}" for path in GUIDE]
     if files:
-        guide = [path for path in files if path.startswith(GUIDE)]
+        guide = [path for path in files if path.startswith(tuple(GUIDE))]
         others = [path for path in files if path not in guide]
     for start, words in ([sys.executable], others), ([*COVERAGE, "run"], guide):
         report = folder / "suite.xml"
@@ -79,7 +84,7 @@ def run_suite(folder, files):
             tree = xml.etree.ElementTree.parse(report)
             cases += [Case(element) for element in tree.iter("testcase")]
             report.unlink()
-    if guide != [GUIDE]:
+    if guide != GUIDE:
         return cases, None
     totals = folder / "proof/coverage.json"
     subprocess.run([*COVERAGE, "combine", "-q"], cwd=PROJECT, check=False)
@@ -165,13 +170,18 @@ def main():
         path.unlink(missing_ok=True)
     known = remember(path, *run_suite(folder, chosen))
     files = known["files"]
+    mutants = next(t["mutants"] for t in files.values() if "mutants" in t)
     parts = [
         [HEAD.format(day=f"{datetime.date.today():%-d %B %Y}")],
         ["## How fast, and for how many", ""],
         ["![Start to exit of /bin/true, as bars](proof/bench.svg)", ""],
         page(found),
-        *(named(files, file, *words) for file, words in SECTIONS.items()),
-        strength(files["test_suite"]["mutants"][0], known["coverage"]),
+        *(
+            named(files, file, *words)
+            for file, words in SECTIONS.items()
+            if file in files
+        ),
+        strength(mutants[0], known["coverage"]),
         suite(files),
     ]
     text = "\n".join("\n".join([*part, ""]) for part in parts)

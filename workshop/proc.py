@@ -48,9 +48,14 @@ def cgroup(pid):
 
 def mounts(pid):
     """The Mounts in the table of a process, as far as it can reach them."""
+    return table(read(f"/proc/{pid}/mountinfo"))
+
+
+def table(text):
+    """The Mounts in the text of a mountinfo."""
     found = []
     # Of what splitlines() and split() take for ends, the kernel escapes only the usual ones.
-    for line in read(f"/proc/{pid}/mountinfo").split("\n")[:-1]:
+    for line in text.split("\n")[:-1]:
         fields, _, rest = line.partition(" - ")
         _, _, *before = map(_unescape, fields.split(" "))
         device, root, target, options, *tags = before

@@ -8,7 +8,6 @@ import shlex
 import subprocess
 
 import pytest
-import table
 import targets
 import test_outside
 from runtime import nothing_left_behind
@@ -94,8 +93,3 @@ def test_references_of_all_attacks_exist():
     pages = re.findall(r"[\w-]+\(\d\)", references)
     done = subprocess.run(["man", "-w", *pages], capture_output=True, text=True)
     assert done.returncode == 0 and len(pages) > 20, done.stderr
-
-
-def test_page_is_made_from_the_catalogue():
-    """docs/attacks.md is what `python3 tests/attacks/table.py` writes."""
-    assert table.PAGE.read_text() == table.page()

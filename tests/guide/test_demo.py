@@ -55,17 +55,6 @@ def on_stage(words):
 
 
 @pytest.mark.parametrize("cut", demo.CUTS)
-def test_parts_of_a_cut_take_its_minutes(cut):
-    assert sum(scene["minutes"] for scene in demo.scenes(cut)) == float(cut)
-
-
-@pytest.mark.parametrize("cut", demo.CUTS)
-def test_outline_stands_in_the_page_for_speakers(cut, capsys):
-    assert demo.main(["--outline", "--minutes", cut]) == 0
-    assert capsys.readouterr().out in (PROJECT / "docs/speaking.md").read_text()
-
-
-@pytest.mark.parametrize("cut", demo.CUTS)
 def test_cut_plays_to_the_end_by_itself_within_its_minutes(cut, stage):
     begin, talk = time.monotonic(), stage(f"demo --minutes {cut} --auto")
     said = bytearray()

@@ -3,40 +3,33 @@
 import csv
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
 import pytest
-from runtime import PROJECT, STEPS
-from test_guide import Learner
-
-sys.path.append(str(PROJECT / "classroom"))
 from roster import knows, teachers
+from runtime import PROJECT, STEPS
 
 FACTS = ["its host name stays inside", "a queue of the host is not seen"]
 REASON = {"why": "", "happened": "<b>nothing</b>"}
 
 
 @pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as name:
-        yield pathlib.Path(name)
+def folder(learner):
+    return learner.my.parent
 
 
-def report_of(folder, name, held, passed=()):
+def report_of(learner, folder, name, held, passed=()):
     """A real report, of a learner whose last check, of step 01, has found so many facts."""
-    learner = Learner(folder / "my")
     learner.has(STEPS[1].read_text())
     facts = [
         {"step": "01", "name": fact, "holds": number < held, **REASON}
         for number, fact in enumerate(FACTS)
     ]
     when = "2026-01-02T03:04:05+00:00"
-    state = folder / "my/.workshop"
+    state = learner.my / ".workshop"
     state.mkdir()
     last = {"when": when, "step": "01", "facts": facts, "sha256": ""}
     (state / "last.json").write_text(json.dumps(last))
@@ -47,17 +40,16 @@ def report_of(folder, name, held, passed=()):
     words = ["report", "--out", str(folder)] + (["--name", name] if name else [])
     said = learner.type(" ".join(words))
     assert said.returncode == 0, said
-    shutil.rmtree(folder / "my")
-    return learner
+    shutil.rmtree(learner.my)
 
 
 @pytest.fixture
-def reports(folder):
+def reports(learner, folder):
     people = [("ada", "Ada", 2, ["00", "01"]), ("bob", "=Bob()", 0, ["00"])]
     people += [("nameless", None, 1, ["00"])]
     for place, name, held, passed in people:
         (folder / place).mkdir()
-        learner = report_of(folder / place, name, held, passed)
+        report_of(learner, folder / place, name, held, passed)
     return learner
 
 
@@ -89,8 +81,7 @@ def test_file_that_is_no_report_is_told_and_the_others_are_shown(folder, reports
     )
 
 
-def test_nothing_to_show_is_an_error_in_one_line(folder):
-    learner = Learner(folder / "my")
+def test_nothing_to_show_is_an_error_in_one_line(learner, folder):
     done = learner.type(f"class {folder}")
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done
     done = learner.type(f"class {folder}/none.json")

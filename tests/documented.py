@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Checks that every command which the README, the docs and the lessons show was really run.
+
+    tests/documented.py LOG...
+
+LOG: a file that LAB_COMMANDS named while the tests ran. `./lab` appends its command line to
+that file when it starts, `workshop` when it has succeeded, tests/vagrant/run before each
+`vagrant`. Exit status 0: every documented command is in a LOG, or is in NOT_RUN with the
+reason. 1: some are not, and they are listed. The commands that begin with steps/ or diff are
+run one by one by tests/test_docs.py.
+"""
+
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pages import LESSONS, PAGES, PROJECT, commands
+
+# Documented, and run by no test: why.
+NOT_RUN = {
+    "vagrant rsync": "for the providers without a shared folder, which no test has",
+    "./lab proof": "takes three hours on a machine that does nothing else",
+}
+# Subcommands of ./lab whose next word is a subcommand as well.
+FAMILIES = ("classroom", "kernel")
+
+
+def words_of_lab() -> set[str]:
+    """Returns the subcommands of ./lab itself, from its last `case`: all others are the
+    guide's."""
+    cases = (PROJECT / "lab").read_text().rpartition("\ncase ")[2]
+    found = re.findall(r"^([a-z-][a-z |-]*)\)", cases, re.MULTILINE)
+    return {word.strip() for words in found for word in words.split("|")}
+
+
+class Shape(NamedTuple):
+    """A command without the words that differ from run to run: file names, numbers, and all
+    that stands behind `--`."""
+
+    way: str  # LAB=local or LAB=vagrant in front of ./lab; "" if the command names no way
+    program: str
+    word: str
+    options: frozenset[str]
+
+    def covers(self, documented: "Shape") -> bool:
+        """Whether this command, which was run, shows that a documented one works."""
+        same = (self.program, self.word) == (documented.program, documented.word)
+        # A command that names no way means a VM: LAB=local proves nothing about it.
+        way = self.way == documented.way if documented.way else self.way != "LAB=local"
+        return same and way and documented.options <= self.options
+
+
+def shape(command: str) -> Shape:
+    """Returns the Shape of one command line."""
+    way, _, rest = (
+        command.partition(" ") if command[:4] == "LAB=" else ("", "", command)
+    )
+    # The log has words as they were given, without their quotes.
+    program, *words = rest.split() or [""]
+    words = words[: words.index("--")] if "--" in words else words
+    plain = [word for word in words if not word.startswith("-")]
+    family = program == "./lab" and plain[:1] and plain[0] in FAMILIES
+    word = " ".join(plain[: 2 if family or program == "vagrant" else 1])
+    if program == "vagrant":  # `vagrant box add FILE`, but `vagrant up`
+        word = word if plain[:1] == ["box"] else "".join(plain[:1])
+    options = frozenset(w.partition("=")[0] for w in words if re.match("--[a-z]", w))
+    return Shape(way, program, word, options)
+
+
+def wanted(command: str) -> list[Shape]:
+    """Returns what must have been run for a documented command line. `./lab WORD`, where WORD
+    is the guide's, hands over to the guide in the VM: that it does, and the guide's part."""
+    found = []
+    for part in command.split(" && "):
+        one = shape(part)
+        if one.program == "./lab" and one.word.split()[0] not in words_of_lab():
+            found += [one._replace(options=frozenset())]
+            one = one._replace(program="workshop", way="")
+        found.append(one)
+    return found
+
+
+def documented() -> dict[str, list[str]]:
+    """Returns {documented command: the names of the pages that show it}."""
+    found: dict[str, list[str]] = {}
+    for page in PAGES + LESSONS:
+        for command in commands(page):
+            if command.startswith(("./lab", "LAB=", "vagrant", "workshop")):
+                found.setdefault(command, []).append(
+                    os.fspath(page.relative_to(PROJECT))
+                )
+    return found
+
+
+def not_run(shown: Iterable[str], log: Iterable[str]) -> list[str]:
+    """Returns the documented commands that neither the log nor NOT_RUN has."""
+    ran = {shape(line) for line in log if line.strip()}
+    excused = [shape(command) for command in NOT_RUN]
+    return [
+        command
+        for command in shown
+        for one in wanted(command)
+        if not any(each.covers(one) for each in ran)
+        and not any(each.covers(one) for each in excused)
+    ]
+
+
+def main(paths: list[str]) -> int:
+    """Prints what was not run. Returns the exit status."""
+    if not paths:
+        print(f"usage: {sys.argv[0]} LOG...", file=sys.stderr)
+        return 2
+    shown = documented()
+    log = [
+        line for path in paths for line in pathlib.Path(path).read_text().splitlines()
+    ]
+    missing = not_run(shown, log)
+    for command in dict.fromkeys(missing):
+        pages = ", ".join(dict.fromkeys(shown[command]))
+        print(f"not run by any test: {command}  ({pages})")
+    for command, why in NOT_RUN.items():
+        print(f"never run: {command}: {why}")
+    print(f"{len(shown)} documented commands, {len(set(missing))} of them not run")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,37 @@
+"""Each line that isolates is missed by a named fact: a copy of the steps without it, a mutant,
+fails there. tests/unit/test_steps.py holds that no such line is without a mutant."""
+
+import pathlib
+import shutil
+
+import pytest
+from inner import run_suite
+from mutants import EVERY_LINE, MUTANTS
+from runtime import FULL, PROJECT
+
+CHECKED = MUTANTS + (EVERY_LINE if FULL else [])
+
+
+@pytest.mark.parametrize(
+    ("step", "old", "new", "fact"),
+    CHECKED,
+    ids=[f"{step}-{i}" for i, (step, *_) in enumerate(CHECKED)],
+)
+def test_mutant_is_caught(step, old, new, fact):
+    place = pathlib.Path("/var/tmp/mutant")
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(PROJECT / "steps", place / "steps")
+    path = place / "steps" / step / "container.py"
+    source = path.read_text()
+    assert source.count(old) == 1, f"{step} has {source.count(old)} times {old!r}"
+    path.write_text(source.replace(old, new))
+    try:
+        number = next(
+            p for p in (PROJECT / "tests").glob("test_0*.py") if fact in p.read_text()
+        )
+        done = run_suite(path, str(number.relative_to(PROJECT)), "-k", fact)
+        assert done.returncode == 1, (
+            f"not caught by {fact}:\n{done.stdout}{done.stderr}"
+        )
+    finally:
+        shutil.rmtree(place)

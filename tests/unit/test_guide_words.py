@@ -1,0 +1,163 @@
+"""`workshop`, the guide, as far as it does without containers: what comes next, hints, snapshots,
+the reference, what is remembered, and what is wrong with a runtime before it is started."""
+
+import ast
+import os
+import re
+import time
+
+import pytest
+from people import one_line
+from runtime import PROJECT, STEPS
+from source import code_lines
+
+from workshop import report
+
+NAMES = [step.parent.name for step in STEPS]
+STEP_00 = STEPS[0].read_text()
+
+
+def test_bare_command_says_what_comes_next(learner):
+    said = learner.type("").stdout
+    assert "Next: `workshop start` makes" in said, said
+    assert all(name in said for name in NAMES), said
+    assert learner.type("start").returncode == 0
+    assert learner.path.read_text() == STEP_00 and os.access(learner.path, os.X_OK)
+    assert "then `workshop check`" in " ".join(learner.type("").stdout.split())
+
+
+def test_start_never_overwrites(learner):
+    learner.has("mine")
+    done = learner.type("start")
+    assert done.returncode == 0 and "stays as it is" in done.stdout, done
+    assert learner.path.read_text() == "mine"
+
+
+def test_every_fact_says_what_explains_it():
+    missing = []
+    for path in (PROJECT / "tests").glob("test_0[0-9]_*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                why = ast.get_docstring(node) or ""
+                if not re.search(r"\w\(\d\)|filesystems/", why) and "USAGE" not in why:
+                    missing.append(f"{path.name}: {node.name}")
+    assert missing == []
+
+
+def test_no_runtime_is_told_in_one_line(learner):
+    assert one_line(learner.type("check 0"), "no .*container.py yet: `workshop start`")
+
+
+def test_syntax_error_is_told_in_one_line_with_its_number(learner):
+    learner.has(STEP_00.replace("def child(args):", "def child(args)"))
+    number = STEP_00.splitlines().index("def child(args):") + 1
+    begin = time.monotonic()
+    done = learner.type("check 0")
+    assert one_line(done, f"container.py, line {number}: expected ':'"), done
+    assert time.monotonic() - begin < 15 and done.stdout == ""
+
+
+def test_file_that_is_no_script_is_told_in_one_line(learner):
+    learner.has(STEP_00.replace("\n", "\r\n"))
+    assert one_line(learner.type("check 0"), "line ends of Windows .*sed -i")
+    learner.has(STEP_00.removeprefix("#!/usr/bin/python3 -S\n"))
+    assert one_line(learner.type("check 0"), "names no interpreter: .*python3 -S")
+
+
+def test_runtime_that_cannot_be_executed_is_told_in_one_line(learner):
+    learner.has(STEP_00)
+    learner.path.chmod(0o644)
+    assert one_line(learner.type("check 0"), "cannot be executed: chmod")
+
+
+def test_undo_goes_back_and_forward_again(learner):
+    texts = [f"( # {number}\n" for number in range(3)]
+    for text in texts:
+        learner.has(text)
+        learner.type("check 0", 30)  # keeps a snapshot, whatever comes of it
+    for text in reversed(texts[:2]):
+        assert learner.type("undo").returncode == 0
+        assert learner.path.read_text() == text
+    assert one_line(learner.type("undo"), "oldest snapshot")
+    assert learner.type("undo --redo").returncode == 0
+    assert learner.path.read_text() == texts[1]
+    # What was typed meanwhile, and never checked, comes back as well.
+    learner.has("# typed\n")
+    learner.type("undo")
+    assert learner.path.read_text() == texts[2]
+    learner.type("undo --redo")
+    assert learner.path.read_text() == "# typed\n"
+    assert set(texts) < set(learner.snapshots())
+
+
+def test_reset_is_the_runtime_that_passed_or_step_00(learner):
+    learner.has("# mine\n")
+    assert learner.type("reset").returncode == 0
+    assert learner.path.read_text() == STEP_00 and "# mine\n" in learner.snapshots()
+    learner.type("undo")
+    assert learner.path.read_text() == "# mine\n"
+
+
+def test_hints_come_one_by_one_and_are_remembered(learner):
+    hints = re.findall(r"^\d+\. ", (STEPS[1].parent / "hints.md").read_text(), re.M)
+    for number in range(1, len(hints) + 1):
+        said = learner.type("hint 1").stdout
+        assert said.startswith(f"Hint {number} of {len(hints)}, step 01"), said
+    assert learner.type("hint 1").stdout.startswith(f"All {len(hints)} hints")
+
+
+def test_solution_has_to_be_asked_for_twice_and_replaces_nothing_for_good(learner):
+    learner.has("# mine\n")
+    first = learner.type("solve 1")
+    assert first.returncode == 1 and "CLONE_NEWUTS" not in first.stdout, first
+    second = learner.type("solve 1")
+    assert (
+        second.returncode == 0 and "+NAMESPACES = linux.CLONE_NEWUTS" in second.stdout
+    )
+    assert learner.path.read_text() == "# mine\n"
+    assert learner.type("solve 1 --write").returncode == 0
+    assert learner.path.read_text() == STEPS[1].read_text()
+    learner.type("undo")
+    assert learner.path.read_text() == "# mine\n"
+
+
+def test_diff_is_what_the_step_adds(learner):
+    said = learner.type("diff 1").stdout
+    assert "+    linux.sethostname(args.hostname" in said and "\x1b[" not in said, said
+
+
+def test_broken_progress_is_set_aside_and_told_in_one_line(learner):
+    learner.type("start")
+    learner.type("hint 1")
+    path = learner.my / ".workshop/progress.json"
+    parts = "{}", '{"version": 1}', '{"version": 99}', '{"version": 1, "passed": 3}'
+    for text in "{", "[]", "\0\xff", *parts:
+        path.write_text(text)
+        done = learner.type("")
+        assert done.returncode == 0 and "00_run" in done.stdout, done
+        assert len(done.stderr.splitlines()) == 1 and "begins anew" in done.stderr, done
+    kept = {p.read_text() for p in path.parent.glob("progress-unreadable*")}
+    assert len(kept) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("check 8", "no step 8"),
+        ("check x", "no step x"),
+        ("hint 9", "no step 9"),
+        ("undo 3", "unrecognized"),
+        ("nonsense", "no such word"),
+        ("breakout 0", "no attack"),
+    ],
+)
+def test_wrong_usage_is_status_2(learner, words, told):
+    learner.has(STEP_00)
+    done = learner.type(words)
+    assert done.returncode == 2 and told in done.stderr, done
+    assert len(done.stderr.splitlines()) <= 2 and done.stdout == "", done
+
+
+def test_lines_of_code_are_those_that_the_suite_counts():
+    for step in STEPS:
+        assert report.lines_of_code(step.read_bytes()) == len(code_lines(step))

@@ -1,0 +1,150 @@
+"""`workshop image` and `commit`, with images and layers that are made here: what hides what,
+and what is refused. tests/guide/test_images.py compares with what containers see."""
+
+import os
+import pathlib
+import re
+import stat
+
+import pytest
+from people import one_line
+
+from workshop import images
+
+
+def whiteout(path):
+    os.mknod(path, stat.S_IFCHR, 0)  # what an ordinary user may make, too: mknod(2)
+
+
+def make(folder, *files):
+    """Make empty files, and the directories that they are in; a name that ends in / is one."""
+    for name in files:
+        path = pathlib.Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True) if name.endswith("/") else path.touch()
+
+
+@pytest.fixture
+def stack(store):
+    """An image with one of each thing that a layer can do to those below. Returns its name."""
+    top, middle, bottom, base = (
+        store / "layers" / name for name in ("top", "middle", "bottom", "busybox")
+    )
+    make(base, "bin/sh", "etc/passwd")
+    (store / "images/busybox").write_text(f"{base}\n")
+    make(bottom, "opaque/deep/1", "opaque/2", "merged/3", "merged/4", "replaced/5")
+    make(bottom, "away/6", "gone", "file", "twice", "over/7")
+    (bottom / "link").symlink_to("merged")
+    make(middle, "opaque/8", "merged/4", "merged/9", "replaced", "twice", "over")
+    whiteout(middle / "away")
+    os.setxattr(middle / "opaque", "user.overlay.opaque", b"y")
+    make(top, "merged/", "file/10", "twice", "over/11")
+    whiteout(top / "gone")
+    whiteout(top / "merged/3")
+    (store / "images/stack").write_text(f"{top}\n{middle}\n{bottom}\n{base}\n")
+    return "stack"
+
+
+def row(done, word):
+    """The cells of the line of a table that has this word in its first cell."""
+    for line in done.stdout.splitlines():
+        cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        if cells and cells[0] == word:
+            return cells
+    raise AssertionError(f"no row {word} in {done.stdout}")
+
+
+def stored(store):
+    return sorted(str(path) for path in store.rglob("*"))
+
+
+def test_list_names_a_broken_image(learner, stack, store):
+    (store / "images/wrong").write_text(f"{store}/layers/missing\n")
+    done = learner.type("image ls")
+    assert done.returncode == 1 and "wrong is broken" in done.stdout, done
+    assert row(done, "busybox")
+
+
+def test_list_has_every_image_and_what_it_shares(learner, stack, store):
+    make(store / "layers/alone", "x")
+    (store / "images/alone").write_text(f"{store}/layers/alone\n")
+    done = learner.type("image ls")
+    assert done.returncode == 0, done
+    assert row(done, "stack")[1] == "top middle bottom busybox"
+    assert row(done, "stack")[3] == row(done, "busybox")[2] == row(done, "busybox")[3]
+    assert row(done, "alone")[3] == "-"
+    (store / "images/.half").write_text("")
+    assert ".half" not in learner.type("image ls").stdout
+
+
+def test_path_tells_its_layer_and_what_is_hidden(learner, stack):
+    done = learner.type("image layers stack /twice gone")
+    assert done.stdout.splitlines() == [
+        "/gone  top  whiteout: it is gone",
+        "/gone  bottom  hidden by top",
+        "/twice  top",
+        "/twice  middle  hidden by top",
+        "/twice  bottom  hidden by top",
+    ]
+    lines = learner.type("image layers stack /opaque").stdout.splitlines()
+    assert [line.split()[0] for line in lines if "hidden" not in line] == ["/opaque/8"]
+    done = learner.type("image layers stack /missing")
+    assert one_line(done, "no layer has /missing") and not done.stdout, done
+
+
+def test_counts_tell_what_a_layer_hides(learner, stack):
+    done = learner.type("image layers stack")
+    # files, seen, hides, whiteouts
+    assert row(done, "top")[2:] == ["3", "3", "6", "2"], done
+    assert row(done, "middle")[2:] == ["6", "4", "6", "1"], done
+
+
+def test_files_that_are_not_hidden_are_those_of_the_stack(learner, stack):
+    lines = learner.type("image layers stack --files").stdout.splitlines()
+    seen = {
+        x.split("  ")[0] for x in lines if "hidden" not in x and "whiteout" not in x
+    }
+    assert seen == {
+        *("/bin/sh", "/etc/passwd", "/opaque/8", "/merged/4", "/merged/9", "/replaced"),
+        *("/file/10", "/twice", "/over/11", "/link"),
+    }
+
+
+@pytest.mark.parametrize("word", ["missing", "../images/app", "/etc/passwd", "", "."])
+def test_unknown_image_is_one_line(learner, store, word):
+    done = learner.type(["image", "layers", word])
+    assert one_line(done, "^workshop") and not done.stdout, done
+
+
+@pytest.mark.parametrize(
+    "words", [["image"], ["image", "rm"], ["commit", "1"], ["clean", "--all"]]
+)
+def test_wrong_words_are_one_line_and_2(learner, store, words):
+    done = learner.type(words)
+    assert one_line(done, "^workshop", status=2) and not done.stdout, done
+
+
+@pytest.mark.parametrize("word", ["1", "0", "999999999", "abc", "1.5", "self", "²"])
+def test_unknown_container_is_one_line_and_makes_nothing(learner, store, word):
+    before = stored(store)
+    done = learner.type(["commit", word, "name"])
+    assert one_line(done, re.escape(repr(word)[1:-1])) and not done.stdout, done
+    assert stored(store) == before
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["../evil", "/tmp/evil", "a/b", ".hidden", "..", "", "-x", "a b", "x\n", "ä"],
+)
+def test_bad_name_is_one_line_and_makes_nothing(learner, store, word):
+    before = stored(store)
+    done = learner.type(["commit", "1", "--", word])
+    assert one_line(done, "name") and not done.stdout, done
+    assert stored(store) == before
+
+
+def test_layer_that_is_no_directory_is_named(store, tmp_path):
+    (tmp_path / "file").touch()
+    for name, what in ("file", "not a directory"), ("missing", "missing"):
+        with pytest.raises(images.Failure, match=f"{name} is {what}"):
+            images.check_layers([tmp_path / name])

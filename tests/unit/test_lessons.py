@@ -1,0 +1,88 @@
+"""The lessons as they are committed. tests/test_notebooks.py executes them."""
+
+import pathlib
+import re
+
+import nbformat
+import pytest
+from cells import code_cells, complaints
+from pages import LESSONS
+from runtime import STEPS
+
+from workshop import demo
+
+# What a cell's metadata may say; tests/test_notebooks.py and workshop/demo.py explain it.
+KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow"}
+
+
+@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def test_is_committed_without_outputs(notebook):
+    for cell in code_cells(notebook):
+        assert not cell.outputs and cell.execution_count is None, cell.id
+
+
+def test_has_stable_readable_cell_ids_and_the_plain_kernel(notebook):
+    nb = nbformat.read(notebook, 4)
+    assert nb.metadata.kernelspec.name == "python3"
+    for cell in nb.cells:
+        assert re.fullmatch(r"[a-z][a-z0-9-]*", cell.id), cell.id
+        assert not re.fullmatch(r"[0-9a-f]{8}", cell.id), f"{cell.id}: made by Jupyter"
+
+
+def test_cells_have_five_lines_at_most(notebook):
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 5, cell.source
+
+
+def test_pictures_exist_and_have_a_text_alternative(notebook):
+    found = 0
+    for cell in nbformat.read(notebook, 4).cells:
+        for alternative, path in re.findall(r"!\[(.*?)\]\((.*?)\)", cell.source):
+            found += 1
+            assert len(alternative) > 40, f"{path}: say what it shows"
+            svg = pathlib.Path(notebook.parent, path).read_text()
+            assert "<title" in svg and "<desc" in svg and "prefers-color-scheme" in svg
+    assert found
+
+
+def test_links_to_files_lead_somewhere(notebook):
+    for cell in nbformat.read(notebook, 4).cells:
+        for path in re.findall(r"\]\((?!https?:|#)([^)]+)\)", cell.source):
+            if not path.startswith("../my/"):  # the learner's, made by a cell
+                assert pathlib.Path(notebook.parent, path).exists(), path
+
+
+def test_a_cell_that_does_not_raise_or_show_what_it_should_is_found():
+    cell = nbformat.v4.new_code_cell("1", metadata={"tags": ["raises-exception"]})
+    cell.metadata["expect"] = ["2"]
+    cell.outputs = [nbformat.v4.new_output("stream", text="1")]
+    assert len(list(complaints(cell))) == 2
+    cell.outputs = [
+        nbformat.v4.new_output("error", ename="E", evalue="2", traceback=[])
+    ]
+    assert list(complaints(cell)) == []
+    del cell.metadata["tags"]
+    assert list(complaints(cell)) == ["it raises E"]
+
+
+def test_metadata_of_cells_is_known_and_fits(notebook):
+    """A word that is mistyped there would be a check that nobody makes."""
+    steps = {step.parent.name for step in STEPS}
+    for cell in nbformat.read(notebook, 4).cells:
+        about = cell.metadata
+        assert set(about) <= KNOWN, cell.id
+        assert set(about.get("tags", [])) <= {"raises-exception"}, cell.id
+        assert about.get("learner") in {None, *steps}, cell.id
+        assert isinstance(about.get("expect", []), list), cell.id
+        patterns = [*about.get("expect", [])]
+        if scene := about.get("demo"):
+            assert set(scene["minutes"]) <= set(demo.CUTS), cell.id
+            patterns += [pattern for _, pattern in scene.get("run", [])]
+        for pattern in patterns:
+            assert pattern and not re.compile(pattern).search(""), (cell.id, pattern)
+        if cell.cell_type != "code":
+            assert not {"tags", "expect", "learner", "only"} & set(about), cell.id

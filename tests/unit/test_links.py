@@ -1,0 +1,47 @@
+"""README, docs and lessons: their links lead somewhere, and every web address is listed."""
+
+import re
+
+import pytest
+from pages import LESSONS, PAGES, PROJECT, listed, prose
+
+
+def addresses(text):
+    """The web addresses in a text, but for the lab's own, and for examples (RFC 2606)."""
+    found = re.findall(r"https?://[^\s)<>\"'`\]]+", text)
+    own = re.compile(r"http://(127\.0\.0\.1|localhost)[:/]|https://[a-z.]*example\.org")
+    return {x.rstrip(".,;:") for x in found if not own.match(x)}
+
+
+def test_every_address_is_in_the_list_once_and_every_entry_is_used():
+    assert sorted(set(listed())) == listed()
+    assert set(listed()) == {
+        x for page in PAGES + LESSONS for x in addresses(prose(page))
+    }
+
+
+def anchors(path):
+    """What a # can lead to: headings, as GitHub calls them, or as JupyterLab does."""
+    heads = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+    if path.suffix == ".ipynb":
+        return {head.replace(" ", "-") for head in heads}
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
+def test_links_inside_the_project_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page)):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if "my" in target.relative_to(PROJECT).parts:
+            continue  # the learner's, made by a cell
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_links_and_addresses_are_found_at_all():
+    """The test above would hold of pages without a link, too."""
+    text = "".join(prose(page) for page in PAGES + LESSONS)
+    assert len(re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)) > 50
+    assert len(re.findall(r"\]\([^)\s]*#[^)\s]+\)", text))
+    assert len(addresses(text)) > 20

@@ -1,0 +1,134 @@
+"""The shape of the steps: their lines of code stay within their bounds, and each line that
+isolates has a mutant, a broken copy that tests/test_mutants.py runs."""
+
+import ast
+import difflib
+import re
+import subprocess
+import sys
+
+import pytest
+from mutants import EVERY_LINE, MUTANTS, NO_DIFFERENCE
+from runtime import PROJECT, STEPS
+from source import code_lines
+
+NAMES = [step.parent.name for step in STEPS]
+PAIRS = list(zip(STEPS, STEPS[1:], strict=False))
+PAIR_IDS = [step.parent.name for _, step in PAIRS]
+
+
+def test_every_line_that_isolates_has_a_mutant():
+    """Of each step, what it adds: flags, mounts, and calls that change or clean up."""
+    wanted = re.compile(
+        r"CLONE_NEW|linux\.(mount|umount|pivot_root|move_mount|idmapped)\(|os\.(chdir|set)"
+        r"|MOUNTS|OPTIONS|defer|temporary_directory|process\.(write|run)\("
+    )
+    missing = []
+    for before, step in PAIRS:
+        added = set(code_lines(step)) - set(code_lines(before))
+        mutated = "\n".join(
+            old for name, old, _, _ in MUTANTS if name == step.parent.name
+        )
+        missing += [
+            f"{step.parent.name}: {line.strip()}"
+            for line in added
+            if wanted.search(line) and line.strip() not in mutated
+        ]
+    assert missing == []
+
+
+def test_every_line_of_the_last_step_has_a_mutant_or_a_reason():
+    source = STEPS[-1].read_text()
+    covered = set()
+    for _, old, _, _ in MUTANTS + EVERY_LINE:
+        if source.count(old) == 1:
+            first = source[: source.index(old)].count("\n") + 1
+            covered |= set(range(first, first + len(old.splitlines())))
+    lines = source.splitlines()
+    missing = [
+        lines[node.lineno - 1].strip()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.stmt) and not isinstance(node, ast.FunctionDef)
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        if node.lineno not in covered
+    ]
+    assert set(missing) == set(NO_DIFFERENCE)
+
+
+def test_last_step_has_fewer_than_100_lines_of_code():
+    assert len(code_lines(STEPS[-1])) < 100
+
+
+def test_readme_tells_the_true_numbers():
+    readme = (PROJECT / "README.md").read_text()
+    assert f"in {len(code_lines(STEPS[-1]))} lines of Python" in readme.splitlines()[0]
+    for step in STEPS:
+        row = rf"^\| \[{step.parent.name}\].*\| {len(code_lines(step))} \|"
+        assert re.search(row, readme, re.MULTILINE), (step.parent.name, row)
+
+
+@pytest.mark.parametrize(("before", "step"), PAIRS, ids=PAIR_IDS)
+def test_step_adds_at_most_25_lines_and_removes_at_most_5(before, step):
+    lines = list(difflib.ndiff(code_lines(before), code_lines(step)))
+    added = sum(line.startswith("+ ") for line in lines)
+    removed = sum(line.startswith("- ") for line in lines)
+    assert added <= 25 and removed <= 5, (added, removed)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=NAMES)
+def test_step_is_as_ruff_formats_it(step):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            "format",
+            "--no-cache",
+            "--diff",
+            "--line-length=88",
+            step,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("step", STEPS, ids=NAMES)
+def test_step_is_complete_and_plain(step):
+    assert (step.parent / "breakout.py").exists() or step == STEPS[0]
+    assert (step.parent / "hints.md").exists()
+    tree = ast.parse(step.read_text())
+    imported = {
+        a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+    }
+    assert imported <= {"os", "sys", "linux", "process"}
+    nodes = list(ast.walk(tree))
+    assert not any(
+        isinstance(n, ast.ClassDef | ast.Lambda | ast.ImportFrom) for n in nodes
+    )
+    functions = [n for n in nodes if isinstance(n, ast.FunctionDef)]
+    assert {"parent", "child"} <= {f.name for f in functions}
+    assert all(ast.get_docstring(f) and not f.decorator_list for f in functions)
+    assert ";" not in "".join(line.split("#")[0] for line in code_lines(step))
+
+
+@pytest.mark.parametrize(
+    ("step", "old", "new", "fact"),
+    MUTANTS + EVERY_LINE,
+    ids=[f"{step}-{i}" for i, (step, *_) in enumerate(MUTANTS + EVERY_LINE)],
+)
+def test_mutant_breaks_one_place_and_names_one_fact(step, old, new, fact):
+    path = PROJECT / "steps" / step / "container.py"
+    source = path.read_text()
+    assert source.count(old) == 1 and old != new
+    # What is not Python at all would fail every fact.
+    compile(source.replace(old, new), path, "exec")
+    # Of this step, or of one before it: a later suite does not run on it.
+    suites = [
+        p
+        for p in (PROJECT / "tests").glob("test_0*.py")
+        if p.name[5:] <= step[:2] + "~"
+    ]
+    facts = re.findall(r"^def (test_\w+)", "".join(p.read_text() for p in suites), re.M)
+    assert facts.count(fact) == 1

@@ -16,12 +16,25 @@ for place in /tmp /dev/shm; do mount -t tmpfs fence $place; done
 [ ! -e /dev/mqueue ] || mount -t mqueue fence /dev/mqueue
 exec "$@"
 """
+# The same for several runs side by side, which must not see each other's host name, network
+# or processes.
+APART = ["--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+OWN_NETWORK = """
+mount -t tmpfs own /mnt && mkdir /mnt/cgroup && mount --rbind /sys/fs/cgroup /mnt/cgroup
+mount -t sysfs sysfs /sys && mount --rbind /mnt/cgroup /sys/fs/cgroup && umount -l /mnt
+ip link set lo up
+ip link add outer0 type bridge  # a machine has more devices than the loopback's
+"""
 
 
 def run_suite(
-    runtime: pathlib.Path, *arguments: str, report: pathlib.Path | None = None
+    runtime: pathlib.Path,
+    *arguments: str,
+    report: pathlib.Path | None = None,
+    apart: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs pytest in a process of its own. Returns its CompletedProcess."""
+    """Runs pytest in a process of its own; with `apart`, other such runs may go on at the same
+    time. Returns its CompletedProcess."""
     words = [
         sys.executable,
         "-m",
@@ -33,7 +46,8 @@ def run_suite(
     ]
     words += ["--runtime", str(runtime), *arguments]
     words += [f"--junitxml={report}"] if report else []
-    fence = ["unshare", "--mount", "--ipc", "sh", "-c", FENCE, "sh"]
+    more, script = (APART, OWN_NETWORK + FENCE) if apart else ([], FENCE)
+    fence = ["unshare", "--mount", "--ipc", *more, "sh", "-c", script, "sh"]
     # A place that the fence leaves alone; and no plugins, which cost more than a fact.
     environment = os.environ | {"TMPDIR": "/var/tmp"}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

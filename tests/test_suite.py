@@ -2,6 +2,7 @@
 tests/test_mutants.py goes on from there."""
 
 import ast
+import concurrent.futures
 import pathlib
 import re
 import subprocess
@@ -14,14 +15,33 @@ PAIRS = list(zip(STEPS, STEPS[1:], strict=False))
 PAIR_IDS = [step.parent.name for _, step in PAIRS]
 
 
+@pytest.fixture(scope="module")
+def negatives(request):
+    """What the suites that were chosen say of the step before: {step: (pytest's
+    CompletedProcess, {fact: whether it held})}. Most facts that fail do so after some seconds
+    of waiting, so the suites run side by side."""
+
+    def run(before, step):
+        suite = f"tests/test_{step.parent.name}.py"
+        report = pathlib.Path(f"/var/tmp/negative-{step.parent.name}.xml")
+        report.unlink(missing_ok=True)
+        words = ["-m", "not also_before"]
+        done = run_suite(before, suite, *words, report=report, apart=True)
+        return done, outcomes(report)
+
+    chosen = {
+        item.callspec.params["step"]: item.callspec.params["before"]
+        for item in request.session.items
+        if "negatives" in getattr(item, "fixturenames", [])
+    }
+    with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
+        return dict(zip(chosen, pool.map(run, chosen.values(), chosen), strict=True))
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize(("before", "step"), PAIRS, ids=PAIR_IDS)
-def test_suite_fails_on_the_step_before(before, step):
-    suite = f"tests/test_{step.parent.name}.py"
-    report = pathlib.Path("/var/tmp/negative.xml")
-    report.unlink(missing_ok=True)
-    done = run_suite(before, suite, "-m", "not also_before", report=report)
-    held = outcomes(report)
+def test_suite_fails_on_the_step_before(before, step, negatives):
+    done, held = negatives[step]
     passed = [name for name, good in held.items() if good]
     assert done.returncode == 1 and held and not passed, (passed, done.stdout)
 
@@ -43,7 +63,7 @@ def test_marked_facts_hold_on_the_step_before(before, step):
     report = pathlib.Path("/var/tmp/marked.xml")
     report.unlink(missing_ok=True)
     suite = f"tests/test_{step.parent.name}.py"
-    done = run_suite(before, suite, "-m", "also_before", report=report)
+    done = run_suite(before, suite, "-m", "also_before", report=report, apart=True)
     assert done.returncode == 0 and outcomes(report), done.stdout
     assert " skipped" not in done.stdout, done.stdout
 

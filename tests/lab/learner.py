@@ -4,16 +4,11 @@ import json
 import re
 import time
 
+import pytest
+from playwright.sync_api import TimeoutError
+
 CELL = 400  # seconds that any one cell may take, the check of all steps under emulation as well
 PAGE = 120  # seconds for whatever else the page has to do
-
-
-def fact(holds, name, why=""):
-    """Tell whether something holds, and if not what was seen instead. Returns it as a bool."""
-    print(
-        f"{'ok ' if holds else 'NO '} {name}{'' if holds else f': {why}'}", flush=True
-    )
-    return bool(holds)
 
 
 class Learner:
@@ -80,17 +75,12 @@ class Learner:
         self.wait_for_all(cells)
 
     def wait_for_all(self, cells):
-        # There only once chromium.prepare() was.
-        from playwright.sync_api import TimeoutError
-
         for number, cell in enumerate(cells):
             if cell["cell_type"] == "code":
                 try:
                     self.wait_for_number(number)
-                except TimeoutError:  # an error that is not expected ends them all
-                    raise SystemExit(
-                        f"cell {number} has not run: {self.errors(cells)}"
-                    ) from None
+                except TimeoutError:  # an unexpected error ends them all
+                    pytest.fail(f"cell {number} has not run: {self.errors(cells)}")
         self.wait_until_idle()
 
     def wait_for_number(self, number):

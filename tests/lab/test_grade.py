@@ -1,29 +1,26 @@
-#!/usr/bin/env python3
-"""Forty submissions, graded: the steps themselves, broken ones, files that are no runtime at
-all, and hostile ones. Each has to get the mark that it deserves, whatever the others do. Run on
-the host.
+"""Submissions, graded: the steps themselves, broken ones, files that are no runtime at all, and
+hostile ones. Each gets the grade that it deserves, whatever the others do.
 
-    tests/lab/grade.py [--jobs J] [--folder DIR] [KIND...]
-
-KIND: right, broken, unusable or hostile, or more of a name, such as broken-03; without any, all.
+A dozen of all kinds, or with --forty all of them; --kinds takes the names that begin so, such
+as right or broken-03. --jobs J grades J at a time, --marks DIR keeps the grades.
 """
 
-import argparse
 import json
 import os
-import pathlib
-import subprocess
 import sys
-import tempfile
-import time
+from pathlib import Path
 
-PROJECT = pathlib.Path(__file__).resolve().parents[2]
-STATE = pathlib.Path(os.environ.get("LAB_DIR") or PROJECT / ".lab")
+import driver
+import pytest
+from driver import PROJECT, STATE
+
 sys.path.append(str(PROJECT / "tests"))
 from mutants import MUTANTS
 
-ROOMS = sorted(path.parent for path in PROJECT.glob("steps/[0-9]*/container.py"))
 LIMIT = 3 * 3600  # seconds for all
+pytestmark = pytest.mark.timeout(LIMIT + 300)
+
+ROOMS = sorted(path.parent for path in PROJECT.glob("steps/[0-9]*/container.py"))
 # What a hostile one does before anything else, as root.
 HOSTILE = {
     "hangs": "while True: pass",
@@ -108,58 +105,86 @@ def everything():
     return found
 
 
-def left_behind():
+ALL = everything()
+# The dozen: of each kind what tells most and does not take longest.
+DOZEN = """
+    right-00_run right-02_pid right-03_mnt
+    broken-01-host_name_is_the_one_asked_for broken-03-sys_is_read_only
+    broken-05-groups_of_the_caller_are_dropped
+    unusable-windows unusable-half-a-line unusable-silent
+    hostile-kills-all hostile-writes-disk hostile-panics
+""".split()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", chosen(metafunc.config))
+
+
+def chosen(config: pytest.Config) -> list[str]:
+    """The names of the submissions that are to be graded."""
+    kinds = tuple(config.getoption("--kinds").replace(",", " ").split())
+    if kinds:
+        return [name for name in ALL if name.startswith(kinds)]
+    return list(ALL) if config.getoption("--forty") else DOZEN
+
+
+def left_behind() -> set[str]:
     """The folders of machines that were made to be thrown away, and whose makers are gone."""
     folders = (path for path in STATE.glob("test.*") if any(path.glob("*")))
     return {p.name for p in folders if not os.path.exists(f"/proc/{p.suffix[1:]}")}
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Submissions of all kinds, graded.")
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help="how names begin")
-    parser.add_argument("--jobs", default="2", help="machines at the same time")
-    parser.add_argument("--folder", type=pathlib.Path, help="where the marks are kept")
-    options = parser.parse_args()
-    kinds = tuple(options.kinds or [""])
-    chosen = {k: v for k, v in everything().items() if k.startswith(kinds)}
-    begin, wrong, before = time.monotonic(), [], left_behind()
-    with tempfile.TemporaryDirectory() as folder:
-        marks = options.folder or pathlib.Path(folder, "marks")
-        for name, (source, _, _) in chosen.items():
-            place = pathlib.Path(folder, "submissions", name)
-            place.mkdir(parents=True)
-            (place / "container.py").write_text(source)
-        words = ["grade", "--out", marks, "--jobs", options.jobs]
-        words += [pathlib.Path(folder, "submissions")]
-        command = [PROJECT / "lab", *words]
-        subprocess.run(command, check=True, timeout=LIMIT, stdin=subprocess.DEVNULL)
-        # What is there is not done again, and the tables are the same.
-        tables = [(marks / name).read_bytes() for name in ("marks.csv", "marks.xml")]
-        again = time.monotonic()
-        subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)
-        if [(marks / n).read_bytes() for n in ("marks.csv", "marks.xml")] != tables:
-            wrong.append("the second run has other tables")
-        seconds = time.monotonic() - again
-        for name, (_, deserved, said) in chosen.items():
-            mark = json.loads((marks / f"{name}.json").read_text())
-            passed = len(mark["passed"])
-            if name.startswith("hostile") and mark["passed"] == ["00", "01"]:
-                wrong.append(f"{name}: passes")
-            if deserved not in (None, passed):
-                wrong.append(f"{name}: {passed} steps, not {deserved}: {mark['wrong']}")
-            if said not in (mark["wrong"] or ""):
-                wrong.append(f"{name}: not {said!r}, but {mark['wrong']}")
-    if left := left_behind() - before:
-        wrong.append(f"left behind: {left}")
-    for what in wrong:
-        print(f"NO  {what}")
-    end = "FAILED" if wrong else "all as it should be"
-    print(
-        f"grade: {len(chosen)} submissions, {end}, in {again - begin:.0f} s; "
-        f"once more in {seconds:.0f} s"
-    )
-    return bool(wrong)
+class Grading:
+    """`./lab grade` for all that were chosen."""
+
+    def __init__(self, place: Path, config: pytest.Config):
+        self.marks = config.getoption("--marks") or place / "marks"
+        self.before = left_behind()
+        for name in chosen(config):
+            folder = place / "submissions" / name
+            folder.mkdir(parents=True)
+            (folder / "container.py").write_text(ALL[name][0])
+        self.words = [
+            "grade",
+            "--out",
+            self.marks,
+            "--jobs",
+            config.getoption("--jobs"),
+        ]
+        self.words.append(place / "submissions")
+        self.run(LIMIT)
+
+    def run(self, seconds: float) -> str:
+        return driver.Lab().run(*self.words, timeout=seconds)
+
+    def tables(self) -> list[bytes]:
+        return [(self.marks / name).read_bytes() for name in ("marks.csv", "marks.xml")]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@pytest.fixture(scope="module")
+def grading(place: Path, request: pytest.FixtureRequest) -> Grading:
+    return Grading(place, request.config)
+
+
+def test_grade_is_the_one_it_deserves(grading: Grading, name: str) -> None:
+    _, deserved, said = ALL[name]
+    mark = json.loads((grading.marks / f"{name}.json").read_text())
+    if deserved is None:
+        assert mark["passed"] != ["00", "01"], mark
+    else:
+        assert len(mark["passed"]) == deserved, mark
+    assert said in (mark["wrong"] or "")
+
+
+def test_what_has_a_grade_is_not_graded_again_and_the_tables_are_the_same(
+    grading: Grading,
+) -> None:
+    before = grading.tables()
+    told = grading.run(60)
+    assert "have a mark already" in told
+    assert grading.tables() == before
+
+
+def test_no_machine_is_left_behind(grading: Grading) -> None:
+    assert left_behind() == grading.before

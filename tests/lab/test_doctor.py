@@ -1,10 +1,8 @@
-#!/usr/bin/env python3
 """`./lab doctor`, on machines made of stand-ins: a folder of commands that answer as those
-of another machine would. Run on the host; needs no lab."""
+of another machine would. They need no lab."""
 
 import pathlib
 import subprocess
-import sys
 import tempfile
 
 LAB = pathlib.Path(__file__).resolve().parents[2] / "lab"
@@ -108,21 +106,3 @@ def test_vagrant_without_a_provider():
     status, output = doctor(machine(vagrant=vagrant("2.4.9")), LAB="vagrant")
     assert status == 1
     assert row(output, "provider")[0] == "NO"
-
-
-def main():
-    failed = 0
-    for name, test in list(globals().items()):
-        if name.startswith("test_"):
-            try:
-                test()
-                print(f"ok  {name}", flush=True)
-            except (AssertionError, StopIteration) as error:
-                failed += 1
-                print(f"NO  {name}: {error}", flush=True)
-    print("doctor: " + (f"{failed} FAILED" if failed else "all as it should be"))
-    return min(failed, 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Options, and what several parts share. See run.py."""
+
+import pathlib
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """These tests are not for the VM, whose pytest has the project as its root."""
+    return True if config.rootpath != HERE else None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("lab")
+    path = pathlib.Path
+    group.addoption(
+        "--screenshots", type=path, metavar="DIR", help="keep pictures here"
+    )
+    group.addoption(
+        "--lessons",
+        default="",
+        metavar="N,N",
+        help="the lessons to take pictures or to make slides of",
+    )
+    group.addoption("--slides", type=path, metavar="DIR", help="look at these slides")
+    group.addoption("--forty", action="store_true", help="grade all, not a dozen")
+    group.addoption("--kinds", default="", metavar="NAME,NAME", help="grade only these")
+    group.addoption("--jobs", default="1", help="VMs that grade at the same time")
+    group.addoption("--marks", type=path, metavar="DIR", help="keep the marks here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Fixtures end what they have started, also when somebody ends us.
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda *_: pytest.exit("ended before its time", 143))
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    if not config.getoption("--screenshots"):
+        pictures = [item for item in items if item.get_closest_marker("pictures")]
+        items[:] = [item for item in items if item not in pictures]
+        config.hook.pytest_deselected(items=pictures)
+
+
+_failed: dict[
+    object, str
+] = {}  # the first failure of a module whose tests are in order
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:
+    report = yield
+    if report.failed and item.get_closest_marker("in_order"):
+        _failed.setdefault(item.parent, item.name)
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.parent in _failed:
+        pytest.fail(f"not tried, since {_failed[item.parent]} failed", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[pathlib.Path]:
+    """A directory on the disk, which may be large; the module's own."""
+    with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as folder:
+        yield pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """The lab of this project, running. It is afterwards as it was before."""
+    import driver
+
+    lab = driver.Lab()
+    there = lab.vm.exists()
+    running = "pid" in lab.run("status", ok=(0, 3))
+    if not running:
+        lab.run("up", timeout=600)
+    yield lab
+    if not running:
+        lab.run("down" if there else "destroy")
+
+
+@pytest.fixture(scope="session")
+def stick():
+    """A USB stick as `./lab pack` fills it: a directory. Its name has a blank in it."""
+    import driver
+
+    with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as folder:
+        stick = pathlib.Path(folder, "a stick")
+        driver.Lab().run("pack", stick, timeout=600)
+        yield stick
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Debian's Chromium, without a window. Not longer than a module, since a thread that
+    has Playwright has a running event loop."""
+    import driver
+    from playwright.sync_api import sync_playwright
+
+    driver.install("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        yield browser
+        browser.close()

@@ -1,0 +1,131 @@
+"""A learner's browser: headless Chromium on the lab's JupyterLab.
+
+The lab starts from a copy of the project, so that nobody's my/ and nobody's notebooks are
+touched. A browser opens a lesson through the forwarded port, runs all its cells, edits
+my/container.py in the editor and checks it. With --screenshots it also takes pictures of
+lessons, executed, light and dark, whole pages in pieces: for somebody to look at.
+"""
+
+import json
+import re
+import shutil
+
+import driver
+import pytest
+from driver import PROJECT
+from learner import Learner
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.in_order]
+LESSON = "notebooks/01_uts.ipynb"
+PIECE = {"width": 1200, "height": 1500}  # pixels of a screenshot
+CELLS = json.loads((PROJECT / LESSON).read_text())["cells"]
+CHECK = next(n for n, cell in enumerate(CELLS) if "learner" in cell["metadata"])
+STEP = PROJECT / "steps" / CELLS[CHECK]["metadata"]["learner"] / "container.py"
+
+
+def check_passes(shown):
+    passed = CELLS[CHECK]["metadata"]["expect"]
+    return all(re.search(pattern, shown, re.M) for pattern in passed)
+
+
+@pytest.fixture(scope="module")
+def learner(place, chromium):
+    """Somebody at a browser, on a lab that is gone afterwards."""
+    lab = driver.Lab(place / "lab", driver.copy_project(place / "project"))
+    lab.borrow("image", "accel")
+    page = chromium.new_page(viewport=PIECE)
+    try:
+        lab.run("up")
+        address = f"http://127.0.0.1:{lab.ports()[1]}/lab"
+        yield Learner(page, address, lab.project, lab.token())
+    finally:
+        page.close()
+        lab.run("destroy")
+
+
+def test_every_cell_of_a_lesson_runs(learner):
+    learner.open(LESSON)
+    learner.run_all(CELLS)
+
+
+def test_no_cell_has_an_error_that_it_should_not_have(learner):
+    assert not learner.errors(CELLS)
+
+
+def test_all_pictures_are_seen(learner):
+    sizes = {}
+    for number in range(len(CELLS)):
+        for picture in learner.cell(number).locator("img").all():
+            name = picture.get_attribute("alt")[:40]
+            sizes[name] = picture.evaluate(
+                "async e => { await e.decode().catch(() => 0); return e.naturalWidth }"
+            )
+    assert sizes and all(sizes.values()), sizes
+
+
+def test_check_does_not_pass_before_anything_is_written(learner):
+    assert not check_passes(learner.outputs(CHECK))
+
+
+def test_what_is_typed_into_my_container_py_is_saved_on_the_host(learner):
+    learner.open("my/container.py")
+    typed = STEP.read_text()
+    learner.type_file(typed)
+    mine = learner.project / "my/container.py"
+    driver.wait_until(lambda: mine.read_text() == typed, 30, "it is not saved")
+
+
+def test_then_the_check_passes(learner):
+    learner.open(LESSON)
+    learner.run_cell(CHECK)
+    shown = learner.outputs(CHECK)
+    assert check_passes(shown), shown
+
+
+def test_page_itself_has_no_error(learner):
+    assert not learner.troubles
+
+
+@pytest.mark.pictures
+@pytest.mark.timeout(3600)
+def test_pictures_of_the_lessons(learner, request):
+    """Each lesson is executed once with its step written, and shown light and dark."""
+    folder = request.config.getoption("--screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = request.config.getoption("--lessons").replace(",", " ").split()
+    taken = 0
+    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+        if numbers and str(int(path.name[:2])) not in numbers:
+            continue
+        cells = json.loads(path.read_text())["cells"]
+        steps = {c["metadata"]["learner"] for c in cells if "learner" in c["metadata"]}
+        for step in steps:
+            # As it is for somebody who has written the step when the lesson asks for it.
+            (learner.project / "my").mkdir(exist_ok=True)
+            reference = PROJECT / "steps" / step / "container.py"
+            shutil.copy(reference, learner.project / "my/container.py")
+        learner.set_theme("JupyterLab Light")
+        learner.open(f"notebooks/{path.name}")
+        learner.run_all(cells)
+        learner.save_notebook(path.name)
+        for theme in "Light", "Dark":
+            learner.set_theme(f"JupyterLab {theme}")
+            learner.open(f"notebooks/{path.name}")
+            name = folder / f"{path.stem}-{theme.lower()}"
+            taken += scroll_through(learner.page, name)
+    assert taken
+
+
+def scroll_through(page, name):
+    """Pictures NAME-00.png, NAME-01.png... of the open notebook, unfolded. Returns how many."""
+    page.keyboard.press("Control+B")  # hides the list of files
+    pane = page.locator(".jp-WindowedPanel-outer").first
+    pane.evaluate("e => e.querySelectorAll('details').forEach(d => d.open = true)")
+    number = 0
+    while True:
+        pane.evaluate("(e, n) => e.scrollTop = n * (e.clientHeight - 60)", number)
+        page.wait_for_timeout(700)  # for pictures and editors to appear
+        page.screenshot(path=f"{name}-{number:02}.png")
+        number += 1
+        if pane.evaluate("e => e.scrollTop + e.clientHeight >= e.scrollHeight - 2"):
+            return number

@@ -1,0 +1,300 @@
+"""Two students of a classroom's hub, each in a browser of their own.
+
+A classroom of two opens with `./lab classroom`; both log in, run a lesson's cells at the same
+time, and try to get at each other and at the hub. Then one leaves, and their VM is stopped for
+being idle; the hub is killed and opened again; and the classroom is closed. --screenshots DIR
+keeps pictures of the hub's pages.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import driver
+import pytest
+from driver import PROJECT, wait_until
+from learner import PAGE, Learner
+from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.in_order]
+LESSON = "01_uts"
+PORT = 8420
+IDLE = 60  # seconds until a VM that nobody uses is stopped
+START = 400  # seconds for two VMs with their servers, emulated, on a busy machine
+ADDRESS = f"http://localhost:{PORT}"
+CELLS = json.loads((PROJECT / f"notebooks/{LESSON}.ipynb").read_text())["cells"]
+
+# Typed into a cell by a student, who is root there: what can be reached from the VM? All is
+# tried at the same time, since no answer takes three seconds.
+REACHED = """
+import concurrent.futures, os, socket, urllib.error, urllib.request
+def reach(place):
+    try:
+        with socket.create_connection(place, 3) as s:
+            s.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+            return bool(s.recv(1))
+    except OSError:
+        return False
+def ask(path):
+    token = {"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"]}
+    request = urllib.request.Request(os.environ["JUPYTERHUB_API_URL"] + path, headers=token)
+    try:
+        return urllib.request.urlopen(request).status
+    except urllib.error.HTTPError as error:
+        return error.code
+places = [(h, p) for h in HOSTS for p in PORTS]
+with concurrent.futures.ThreadPoolExecutor(len(places)) as pool:
+    answers = list(pool.map(reach, places))
+print("tried", len(answers), "reached", [p for p, yes in zip(places, answers) if yes])
+print("hub", [ask(path) for path in PATHS])
+"""
+
+
+class Classroom:
+    """A hub with a state of its own; closed and gone with close()."""
+
+    def __init__(self) -> None:
+        self.state = Path(tempfile.mkdtemp(prefix="classroom-", dir="/var/tmp"))
+        self.lab = driver.Lab(self.state, CLASSROOM_IDLE=str(IDLE))
+        self.lab.borrow("image", "accel")
+        # The tests' environment has the hub's packages: what run.py says of it.
+        if (driver.STATE / "tests").exists():
+            (self.state / "jupyter").symlink_to(driver.STATE / "tests")
+        told = self.run("add", "alice", "bob")
+        self.passwords = dict(line.split("\t") for line in told.splitlines())
+
+    def run(self, *words: driver.Word) -> str:
+        return self.lab.run("classroom", *words, ok=(0, 3))  # 3: closed
+
+    def seat(self, name: str) -> Path:
+        return self.state / "classroom/students" / name
+
+    def vms(self) -> dict[str, int]:
+        """{name: memory of their VM, in MB} of those whose VM runs."""
+        told = re.findall(r"^(\w+): (\d+) MB$", self.run("status"), re.M)
+        return {name: int(size) for name, size in told}
+
+    def processes(self) -> dict[int, str]:
+        return driver.processes_with(self.state)
+
+    def port_of(self, name: str) -> int:
+        return int((self.seat(name) / "vm/ports").read_text().split()[1])
+
+    def close(self) -> None:
+        try:
+            self.run("down")
+        finally:
+            shutil.rmtree(self.state)
+
+
+class Student:
+    """Somebody of the class, with a browser of their own."""
+
+    def __init__(self, room: Classroom, browser: Browser, name: str):
+        self.name, self.room = name, room
+        context = browser.new_context(viewport={"width": 1200, "height": 900})
+        self.page = context.new_page()
+        self.page.set_default_timeout(PAGE * 1000)
+        self.home = f"http://{name}.localhost:{PORT}/user/{name}"
+        project = room.seat(name) / "project"
+        self.learner = Learner(self.page, f"{self.home}/lab", project)
+
+    def log_in(self, password: str) -> None:
+        self.page.goto(ADDRESS)
+        self.page.fill("#username_input", self.name)
+        self.page.fill("#password_input", password)
+        self.page.click("#login_submit")
+
+    def wait_for_lab(self) -> None:
+        self.page.wait_for_url(f"{self.home}/lab/**", timeout=START * 1000)
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=START * 1000)
+
+    def run_code(self, code: str) -> str:
+        """What the student's own kernel prints, over the page's way to it. A new notebook's
+        first cell is where one types."""
+        path = self.learner.project / "my/try.ipynb"
+        cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": code}
+        cell |= {"outputs": [], "execution_count": None}
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        notebook = {"cells": [cell], "metadata": kernel}
+        notebook |= {"nbformat": 4, "nbformat_minor": 5}
+        path.write_text(json.dumps(notebook))
+        self.learner.open("my/try.ipynb")
+        self.learner.run_all([cell])
+        return self.learner.outputs(0)
+
+    def status(self, url: str) -> int:
+        """The HTTP status that this student's browser gets."""
+        return self.page.request.get(url).status
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[Classroom]:
+    room = Classroom()
+    try:
+        yield room
+    finally:
+        room.close()
+
+
+@pytest.fixture(scope="module")
+def alice(room: Classroom, chromium: Browser) -> Student:
+    return Student(room, chromium, "alice")
+
+
+@pytest.fixture(scope="module")
+def bob(room: Classroom, chromium: Browser) -> Student:
+    return Student(room, chromium, "bob")
+
+
+@pytest.fixture(scope="module")
+def picture(request: pytest.FixtureRequest) -> Callable[[Student, str], None]:
+    """Keeps a picture of what a student sees, where --screenshots asks for it."""
+    folder = request.config.getoption("--screenshots")
+
+    def picture(student: Student, name: str) -> None:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            student.page.screenshot(path=folder / f"{name}.png")
+
+    return picture
+
+
+def test_classroom_opens(room):
+    told = room.run("up", "--port", str(PORT))
+    assert f"the classroom is open: {ADDRESS}" in told
+
+
+def test_wrong_password_opens_nothing(room, alice, picture):
+    alice.log_in("something")
+    alice.page.get_by_text("Invalid username or password").wait_for()
+    picture(alice, "refused")
+    assert not room.vms()
+
+
+def test_each_student_gets_a_vm(room, alice, bob, picture):
+    for student in alice, bob:
+        student.log_in(room.passwords[student.name])
+    alice.page.wait_for_selector("#progress-bar, .jp-Notebook")
+    picture(alice, "starting")
+    for student in alice, bob:
+        student.wait_for_lab()
+    picture(alice, "started")
+    assert set(room.vms()) == {"alice", "bob"}
+
+
+def test_both_run_all_cells_of_a_lesson_at_the_same_time(alice, bob):
+    for student in alice, bob:
+        student.learner.open(f"notebooks/{LESSON}.ipynb")
+    for student in alice, bob:
+        student.learner.choose("Run", "Run All Cells")
+    for student in alice, bob:
+        student.learner.wait_for_all(CELLS)
+        assert not student.learner.errors(CELLS), student.name
+
+
+def test_browser_of_alice_gets_at_her_own_server_and_not_at_that_of_bob(alice, bob):
+    assert alice.status(f"{alice.home}/api/status") == 200
+    for path in "api/status", "api/contents", "lab", "files/my/try.ipynb":
+        assert alice.status(f"{bob.home}/{path}") == 403, path
+
+
+@pytest.fixture(scope="module")
+def reached(room, alice):
+    """What alice, root in her VM, gets at."""
+    ports = [PORT, PORT + 1, PORT + 81, room.port_of("alice"), room.port_of("bob"), 22]
+    names = {
+        "HOSTS": ["10.0.2.2", "10.0.2.3", "192.0.2.1"],
+        "PORTS": ports,
+        "PATHS": ["/users/alice", "/users/bob", "/users", "/proxy", "/services"],
+    }
+    code = "".join(f"{name} = {value!r}\n" for name, value in names.items()) + REACHED
+    return alice.run_code(code)
+
+
+def test_vm_of_alice_reaches_nothing_but_the_hub(reached):
+    assert "tried 18 reached []" in reached
+
+
+def test_hub_tells_her_what_concerns_herself_only(reached):
+    asked = json.loads(re.search(r"^hub (\[.*\])", reached, re.M)[1])
+    assert asked[0] == 200
+    assert len(asked) == 5 and set(asked[1:]) <= {403, 404}
+
+
+def test_folder_of_bob_has_the_files_of_bob(alice, bob):
+    (alice.learner.project / "my/secret").write_text("alice's\n")
+    shown = bob.run_code(
+        "import os; print(os.listdir('/workshop/my'), os.path.exists('/workshop/.lab'))"
+    )
+    assert "try.ipynb" in shown
+    assert "secret" not in shown
+    assert "False" in shown
+
+
+def test_device_that_a_student_makes_is_a_plain_file_on_the_server(bob, picture):
+    bob.run_code(
+        "import os, shutil; os.chdir('/workshop/my')\n"
+        "os.mknod('sda', 0o60666, os.makedev(8, 0)); os.chmod('sda', 0o4777)\n"
+        "shutil.copy('../steps/00_run/container.py', '.')"
+    )
+    made = (bob.learner.project / "my/sda").lstat()
+    assert made.st_mode & 0o177000 == 0o100000, oct(made.st_mode)
+    picture(bob, "bob")
+
+
+def test_vm_that_nobody_uses_is_stopped(room, alice, bob, picture):
+    bob.page.context.close()
+    deadline = time.monotonic() + 4 * IDLE + PAGE
+    while "bob" in room.vms() and time.monotonic() < deadline:
+        # Alice goes on working all the while.
+        assert alice.status(f"{alice.home}/api/status") == 200
+        assert "still at it" in alice.run_code("print('still', 'at', 'it')")
+    assert set(room.vms()) == {"alice"}
+    alice.page.goto(f"{ADDRESS}/hub/home")
+    picture(alice, "home")
+    alice.page.context.close()
+
+
+def test_all_that_a_killed_hub_had_started_ends_with_it(room):
+    assert room.processes()
+    os.kill(int((room.state / "classroom/pid").read_text()), signal.SIGKILL)
+    wait_until(lambda: not room.processes(), 30, "something still runs")
+
+
+def test_it_opens_again_with_nobody_in_it(room):
+    room.run("up", "--port", str(PORT))
+    assert room.processes()
+    assert not room.vms()
+
+
+def test_no_process_is_left_of_a_closed_one(room):
+    room.run("down")
+    assert not room.processes()
+
+
+def test_no_disk_and_no_key_of_a_vm_is_left(room):
+    folders = sorted(path.name for path in room.seat("alice").iterdir())
+    assert folders == ["log", "project"]
+
+
+def test_what_alice_wrote_is_kept(room):
+    assert (room.seat("alice") / "project/my/secret").read_text() == "alice's\n"
+
+
+def test_what_bob_has_begun_can_be_collected(room):
+    room.run("collect", room.state / "collected")
+    begun = (PROJECT / "steps/00_run/container.py").read_text()
+    assert (room.state / "collected/bob/container.py").read_text() == begun
+
+
+def test_nobody_listens_any_more():
+    curl = ["curl", "-s", "--max-time", "5", ADDRESS]
+    assert driver.run(*curl, ok=None, stderr=subprocess.PIPE).returncode == 7

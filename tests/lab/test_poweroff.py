@@ -1,0 +1,96 @@
+"""The VM loses its power while `workshop commit` copies a layer.
+
+All that was there before is still there: every image as it was, and the learner's files. The
+image that was being made exists as a whole or not at all, and `workshop clean` removes the
+rest.
+"""
+
+import os
+import signal
+import subprocess
+
+import driver
+import pytest
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.in_order]
+
+DIGEST = """
+cd /var/lib/workshop; find layers images rootfs -name '*cut-short*' -prune -o -type f -print0 |
+sort -z | xargs -0 sha256sum | sha256sum; ls images | grep -v cut-short
+"""
+# 300 MB, so that there is time to pull the plug, which the last line asks for.
+COMMIT = """
+cd /workshop; steps/07_overlay/container.py run --net none debian sh -c \
+    'head -c 300M /dev/zero >/big; touch /done; sleep 600' &
+until [ -e /var/lib/workshop/containers/$!/upper/done ]; do sleep 0.2; done
+workshop commit $! cut-short &
+until ls -d /var/lib/workshop/layers/.cut-short.*/big 2>/dev/null; do sleep 0.1; done
+sleep 600
+"""
+
+
+def root(script: str) -> str:
+    """The command that runs a script as root in the VM."""
+    quoted = script.replace("'", "'\\''")
+    return f"sudo sh -c '{quoted}'"
+
+
+@pytest.fixture(scope="module")
+def mine():
+    """A file of the learner's."""
+    path = driver.PROJECT / "my/of-the-learner.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("kept\n")
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def before(lab, mine):
+    """What the images were before the power was cut, in the middle of a commit."""
+    before = lab.in_vm(root(DIGEST))
+    command = [lab.project / "lab", "ssh", "--", root(COMMIT)]
+    with subprocess.Popen(
+        command,
+        env=os.environ | lab.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        line = process.stdout.readline()
+        os.kill(int((lab.vm / "pid").read_text()), signal.SIGKILL)
+    assert "cut-short" in line, f"no commit has begun: {line!r}"
+    return before
+
+
+def test_lab_comes_up_again(lab, before):
+    assert "One kernel, two views" in lab.run("up")
+
+
+def test_every_image_is_as_it_was(lab, before):
+    assert lab.in_vm(root(DIGEST)) == before
+
+
+def test_image_in_the_making_is_whole_or_absent(lab):
+    listed = lab.in_vm(root("cd /workshop; workshop image ls"))
+    if "cut-short" in listed:
+        lab.in_vm(
+            "sudo /workshop/steps/07_overlay/container.py run --net none cut-short test -s /big"
+        )
+
+
+def test_clean_removes_what_is_left_of_it(lab):
+    lab.in_vm(root("workshop clean"))
+    left = lab.in_vm(root("cd /var/lib/workshop && ls -A layers images containers"))
+    assert "layers:" in left
+    assert ".cut-short" not in left
+
+
+def test_container_runs_again(lab):
+    lab.in_vm(root("rm -f /var/lib/workshop/images/cut-short; workshop clean"))
+    command = "sudo steps/07_overlay/container.py run --net none debian echo runs"
+    assert lab.in_vm(command) == "runs\n"
+
+
+def test_file_of_the_learner_is_kept(mine):
+    assert mine.read_text() == "kept\n"

@@ -1,0 +1,137 @@
+"""Who can reach the lab? Nobody but its owner.
+
+JupyterLab is root in the VM, so no other machine, and no other user of this machine, may get
+to it.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import urllib.error
+import urllib.request
+
+import driver
+import pytest
+
+OTHERS = 0o077  # permission bits of everybody but the owner
+# Where Debian has ss and debugfs, which an ordinary user's PATH leaves out.
+SYSTEM = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+pytestmark = pytest.mark.timeout(120)
+
+
+def run(*command, ok=(0,)):
+    return driver.run(*command, ok=ok, env=SYSTEM, timeout=60, stderr=subprocess.PIPE)
+
+
+def status(lab, path, headers=(), method="GET"):
+    """The HTTP status that JupyterLab answers."""
+    url = f"http://127.0.0.1:{lab.ports()[1]}{path}"
+    request = urllib.request.Request(url, headers=dict(headers), method=method)
+    try:
+        return urllib.request.urlopen(request, timeout=30).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def read(path):
+    """The bytes of a file in /proc; none if its process has just ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_vm_listens_on_loopback_only(lab):
+    pid = (lab.vm / "pid").read_text().strip()
+    sockets = run("ss", "-Hltnp").stdout.splitlines()
+    ours = [line.split()[3] for line in sockets if f"pid={pid}," in line]
+    assert sorted(ours) == sorted(f"127.0.0.1:{port}" for port in lab.ports())
+
+
+def test_jupyter_answers_to_the_token(lab):
+    token = {"Authorization": f"token {lab.token()}"}
+    assert status(lab, "/api/contents", token) == 200
+
+
+@pytest.mark.parametrize("path", ["/api/contents", "/api/kernels", "/api/terminals"])
+def test_jupyter_refuses_without_token(lab, path):
+    assert status(lab, path) == 403
+
+
+def test_jupyter_refuses_wrong_token(lab):
+    assert status(lab, "/api/contents", {"Authorization": "token " + "0" * 48}) == 403
+
+
+@pytest.mark.parametrize("path", ["/api/kernels", "/api/terminals"])
+def test_jupyter_starts_nothing_without_token(lab, path):
+    assert status(lab, path, method="POST") == 403
+
+
+def test_token_is_long_and_random(lab):
+    assert re.fullmatch("[0-9a-f]{48}", lab.token())
+
+
+def test_token_is_in_no_process_list(lab):
+    secret = lab.token().encode()
+    lists = pathlib.Path("/proc").glob("[0-9]*/cmdline")
+    assert not [path for path in lists if secret in read(path)]
+    # In the VM as well. The list is searched here, so that no search finds itself.
+    shown = lab.in_vm("sudo cat /proc/[0-9]*/cmdline 2>&1 | tr '\\0' ' '")
+    assert "jupyter" in shown
+    assert lab.token() not in shown
+
+
+def test_secrets_are_their_owners_only(lab):
+    paths = [lab.state, lab.vm, *lab.vm.glob("guest"), *lab.vm.glob("guest/*")]
+    for path in [*paths, lab.vm / "key"]:
+        assert not path.stat().st_mode & OTHERS, path
+
+
+def test_token_is_in_no_file_that_others_may_read(lab):
+    secret = lab.token().encode()
+    found = [
+        path
+        for path in lab.state.rglob("*")
+        if path.is_file() and path.stat().st_size < 10**7 and secret in read(path)
+    ]
+    assert lab.vm / "guest/token" in found
+    for path in found:
+        assert not path.stat().st_mode & OTHERS, path
+    # In the VM: everything that an ordinary user can read.
+    user = "sudo setpriv --reuid nobody --regid nogroup --clear-groups env LC_ALL=C"
+    places = "/etc /run /tmp /root /home /var/log /var/tmp"
+    text = lab.in_vm(f"{user} grep -rshoE '[0-9a-f]{{48}}' {places} || :")
+    assert lab.token() not in text
+
+
+def test_image_holds_no_secret(lab):
+    """Each VM starts from the same image, so it holds nothing that is secret in one of them."""
+    disk = lab.state / "image/disk.raw"
+    keys = run("debugfs", "-R", "ls -l /etc/ssh", disk).stdout
+    assert "sshd_config" in keys
+    assert "ssh_host" not in keys
+    for path in (
+        "/home/vagrant/.ssh",
+        "/root/.ssh/authorized_keys",
+        "/etc/workshop/token",
+    ):
+        assert "not found" in run("debugfs", "-R", f"stat {path}", disk).stderr, path
+
+
+def test_only_the_key_of_this_lab_opens_it(lab):
+    key = (lab.vm / "key.pub").read_text()
+    assert lab.in_vm("cat ~/.ssh/authorized_keys") == key
+    assert lab.in_vm("sudo find /root /home -name authorized_keys").count("\n") == 1
+
+
+def test_no_password_opens_it(lab):
+    known = f"UserKnownHostsFile={lab.vm}/known_hosts"
+    words = ["ssh", "-F", "none", "-p", lab.ports()[0], "-l", "vagrant"]
+    words += ["-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no"]
+    words += ["-o", "HostKeyAlias=workshop", "-o", known]
+    answer = run(*words, "127.0.0.1", "true", ok=[255])
+    assert "Permission denied (publickey)." in answer.stderr
+    settings = lab.in_vm("sudo sshd -T").splitlines()
+    assert "passwordauthentication no" in settings
+    assert "kbdinteractiveauthentication no" in settings

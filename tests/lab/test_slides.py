@@ -1,0 +1,143 @@
+"""The slides, as the last row sees them: in headless Chromium, from the disk, without a network.
+
+Makes the slides of some lessons with `./lab slides` (or takes those in --slides DIR), and looks
+at every single one, on a stage of 1280 x 720 and of 1920 x 1080.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import driver
+import pytest
+from playwright.sync_api import Browser, Page
+
+LIMIT = 900  # seconds for ./lab slides
+LESSONS = "0,6"  # the first one, and the one with the most figures
+STAGES = [(1280, 720), (1920, 1080)]
+LETTERS = 14  # pixels of the smallest letters on a stage of 1280 x 720
+pytestmark = pytest.mark.timeout(1200)
+INSIDE = """slide => {
+  const stage = document.querySelector('.slides').getBoundingClientRect(), out = [];
+  const walk = document.createTreeWalker(slide, NodeFilter.SHOW_TEXT);
+  // A line's box is a little higher than its letters.
+  let smallest = 1000, edge = stage.width / 1280 * 4;
+  while (walk.nextNode()) {
+    const text = walk.currentNode, above = text.parentElement;
+    if (!text.data.trim() || above.closest('aside, style, script')) continue;
+    if (above.closest('details:not([open])') && !above.closest('summary')) continue;
+    const range = document.createRange(); range.selectNodeContents(text);
+    for (const box of range.getClientRects()) {
+      if (!box.width) continue;
+      if (box.left < stage.left - edge || box.right > stage.right + edge
+          || box.top < stage.top - edge || box.bottom > stage.bottom + edge)
+        out.push(text.data.trim().slice(0, 60));
+    }
+    const size = parseFloat(getComputedStyle(above).fontSize) * stage.width / 1280;
+    smallest = Math.min(smallest, size);
+  }
+  for (const picture of slide.querySelectorAll('img')) {
+    const box = picture.getBoundingClientRect();
+    if (!picture.naturalWidth) out.push('a picture is missing');
+    if (box.bottom > stage.bottom + edge || box.right > stage.right + edge) out.push('a picture');
+  }
+  return { out: [...new Set(out)], smallest: smallest, scale: stage.width / 1280 };
+}"""
+
+
+class Slide(NamedTuple):
+    place: str
+    out: list[str]  # what is not on the stage
+    smallest: float  # pixels of its smallest letters
+    scale: float  # of the stage, beside one of 1280 x 720
+
+
+class Seen(NamedTuple):
+    slides: list[Slide]
+    asked: list[str]  # the addresses that the pages asked for
+    errors: list[str]  # of the pages
+    links: int  # in the list of lessons
+
+
+@pytest.fixture(scope="module")
+def folder(request: pytest.FixtureRequest, place: Path) -> Path:
+    """A directory with slides."""
+    folder = request.config.getoption("--slides")
+    if folder is None:
+        folder = place
+        lessons = request.config.getoption("--lessons") or LESSONS
+        words = lessons.replace(",", " ").split()
+        driver.Lab().run("slides", folder, *words, timeout=LIMIT)
+    return folder.absolute()
+
+
+@pytest.fixture(scope="module")
+def seen(request: pytest.FixtureRequest, folder: Path, chromium: Browser) -> Seen:
+    """All slides, on both stages."""
+    screenshots = request.config.getoption("--screenshots")
+    if screenshots:
+        screenshots.mkdir(parents=True, exist_ok=True)
+    page = chromium.new_context(offline=True).new_page()
+    seen = Seen([], [], [], 0)
+    page.on("request", lambda request: seen.asked.append(request.url))
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    for path in sorted(folder.glob("[0-9]*.html")):
+        for stage in STAGES:
+            seen.slides.extend(look(page, path, screenshots, *stage))
+    page.goto((folder / "index.html").as_uri())
+    links = page.locator("main a").count()
+    page.context.close()
+    return seen._replace(links=links)
+
+
+def look(
+    page: Page, path: Path, screenshots: Path | None, width: int, height: int
+) -> Iterator[Slide]:
+    """Goes through the slides of a file."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-ready=yes]")
+    places = page.evaluate(
+        "[...document.querySelectorAll('.slides > section > section')]"
+        ".map(s => { const i = Reveal.getIndices(s); return [i.h, i.v || 0]; })"
+    )
+    assert places, path
+    for column, row in places:
+        page.evaluate("([h, v]) => Reveal.slide(h, v, 999)", [column, row])
+        slide = page.locator(".slides section.present section.present")
+        found = slide.evaluate(INSIDE)
+        if screenshots:
+            name = f"{path.stem}-{column:02}-{row:02}-{width}.png"
+            page.screenshot(path=screenshots / name)
+        place = f"{path.stem} {column + 1}.{row + 1} at {width} x {height}"
+        yield Slide(place, found["out"], found["smallest"], found["scale"])
+
+
+def test_there_are_slides_on_every_stage_and_a_list_of_them(
+    folder: Path, seen: Seen
+) -> None:
+    files = list(folder.glob("[0-9]*.html"))
+    assert files and seen.links >= 1
+    for file in files:
+        for width, height in STAGES:
+            at = f"{file.stem} ", f" at {width} x {height}"
+            assert [
+                s for s in seen.slides if s.place.startswith(at[0]) and at[1] in s.place
+            ]
+
+
+def test_every_slide_is_whole_with_its_pictures(seen: Seen) -> None:
+    assert not [slide for slide in seen.slides if slide.out]
+
+
+def test_letters_are_large_enough(seen: Seen) -> None:
+    assert not [s for s in seen.slides if s.smallest < LETTERS * s.scale]
+
+
+def test_no_page_has_an_error(seen: Seen) -> None:
+    assert not seen.errors
+
+
+def test_nothing_is_asked_of_another_machine(seen: Seen) -> None:
+    assert seen.asked
+    assert not [x for x in seen.asked if not x.startswith(("file:", "data:"))]

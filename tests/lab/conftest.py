@@ -84,7 +84,7 @@ def lab():
 
     lab = driver.Lab()
     there = lab.vm.exists()
-    running = "pid" in lab.run("status", ok=(0, 3))
+    running = lab.running()
     if not running:
         lab.run("up", timeout=600)
     yield lab

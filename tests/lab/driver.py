@@ -147,6 +147,10 @@ class Lab:
         command = [self.project / "lab", *words]
         return run(*command, ok=ok, timeout=timeout, env=self.environment).stdout
 
+    def running(self) -> bool:
+        command = [self.project / "lab", "status"]
+        return run(*command, ok=(0, 3), env=self.environment).returncode == 0
+
     def in_vm(self, command: str, timeout: float = 400) -> str:
         return self.run("ssh", "--", command, timeout=timeout)
 
@@ -172,8 +176,10 @@ class Namespaces:
         ]
         if "pid" in kinds:
             unshare.append("--mount-proc")
-        # The line says that all is made; the process is there until its input ends.
-        holder = [*kill, *unshare, *kill, "sh", "-c", "echo ready; exec cat"]
+        # The line says that all is made; then the first process reaps orphans, until its
+        # input ends.
+        script = "echo ready; exec 3<&0; cat <&3 & wait"
+        holder = [*kill, *unshare, *kill, "sh", "-c", script]
         self.holder = subprocess.Popen(
             holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

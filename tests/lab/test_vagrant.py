@@ -7,6 +7,7 @@ libvirt, its network and the VM live in namespaces made here: they touch nothing
 machine's, and end with this test. The VM is emulated, so it needs no hardware virtualization.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -69,6 +70,12 @@ class Site:
         ok: tuple[int, ...] | None = (0,),
         **env: str,
     ) -> Done:
+        log = os.environ.get("LAB_COMMANDS")
+        if (
+            log and words[0] == "vagrant"
+        ):  # for tests/documented.py: what was really run
+            with open(log, "a") as file:
+                file.write(" ".join(map(str, words)) + "\n")
         env = self.env | env
         where = cwd or self.project
         return self.inside.run(*words, env=env, cwd=where, ok=ok, timeout=500)

@@ -4,9 +4,14 @@ import pathlib
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
+import driver
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -50,15 +55,14 @@ def pytest_collection_modifyitems(
         config.hook.pytest_deselected(items=pictures)
 
 
-_failed: dict[
-    object, str
-] = {}  # the first failure of a module whose tests are in order
+# The first failure among tests that are in order.
+_failed: dict[object, str] = {}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and item.get_closest_marker("in_order"):
         _failed.setdefault(item.parent, item.name)
@@ -78,25 +82,23 @@ def place() -> Iterator[pathlib.Path]:
 
 
 @pytest.fixture(scope="session")
-def lab():
+def lab() -> Iterator[driver.Lab]:
     """The lab of this project, running. It is afterwards as it was before."""
-    import driver
-
     lab = driver.Lab()
     there = lab.vm.exists()
     running = lab.running()
-    if not running:
-        lab.run("up", timeout=600)
-    yield lab
-    if not running:
-        lab.run("down" if there else "destroy")
+    try:
+        if not running:
+            lab.run("up", timeout=600)
+        yield lab
+    finally:
+        if not running:
+            lab.run("down" if there else "destroy")
 
 
 @pytest.fixture(scope="session")
-def stick():
+def stick() -> Iterator[pathlib.Path]:
     """A USB stick as `./lab pack` fills it: a directory. Its name has a blank in it."""
-    import driver
-
     with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as folder:
         stick = pathlib.Path(folder, "a stick")
         driver.Lab().run("pack", stick, timeout=600)
@@ -104,10 +106,9 @@ def stick():
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium() -> Iterator["Browser"]:
     """Debian's Chromium, without a window. Not longer than a module, since a thread that
     has Playwright has a running event loop."""
-    import driver
     from playwright.sync_api import sync_playwright
 
     driver.install("chromium")

@@ -1,11 +1,16 @@
 """Somebody at a browser, for the tests that look at JupyterLab as its users do."""
 
 import json
+import pathlib
 import re
 import time
+from typing import Any
 
+import driver
 import pytest
-from playwright.sync_api import TimeoutError
+from playwright.sync_api import Locator, Page, TimeoutError
+
+Cell = dict[str, Any]  # of a notebook, as its file has it
 
 CELL = 400  # seconds that any one cell may take, the check of all steps under emulation as well
 PAGE = 120  # seconds for whatever else the page has to do
@@ -15,18 +20,16 @@ class Learner:
     """Somebody at a browser, on the JupyterLab of an address, whose files are in a folder of
     this machine. Who is logged in already needs no token."""
 
-    def __init__(self, page, address, project, token=None):
-        self.page, self.address, self.project, self.token = (
-            page,
-            address,
-            project,
-            token,
-        )
-        self.troubles = []  # of the page itself
+    def __init__(
+        self, page: Page, address: str, project: pathlib.Path, token: str | None = None
+    ):
+        self.page, self.address = page, address
+        self.project, self.token = project, token
+        self.troubles: list[str] = []  # of the page itself
         page.set_default_timeout(PAGE * 1000)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
 
-    def set_theme(self, name):
+    def set_theme(self, name: str) -> None:
         """As Settings, Theme does; it counts for the next page."""
         plugin = "@jupyterlab/apputils-extension:themes"
         answer = self.page.request.put(
@@ -36,13 +39,12 @@ class Learner:
         )
         assert answer.ok, answer.text()
 
-    def open(self, path):
-        """Opens a file by its address, as one that a lab prints. Returns its panel."""
+    def open(self, path: str) -> None:
+        """Opens a file by its address, like the one that a lab prints."""
         # A workspace of its own: no other tabs, no memory of the last page.
         workspace = f"workspaces/{time.monotonic_ns()}"
         query = f"?token={self.token}" if self.token else ""
         self.page.goto(f"{self.address}/{workspace}/tree/{path}{query}")
-        panel = self.page.locator(".jp-MainAreaWidget:not(.lm-mod-hidden)")
         if path.endswith(".ipynb"):
             self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
             # Who is faster than the kernel is asked which kernel it shall be.
@@ -50,31 +52,30 @@ class Learner:
             self.wait_until_idle()
         else:
             self.page.wait_for_selector(".jp-FileEditor .cm-content")
-        return panel
 
-    def wait_until_idle(self, seconds=PAGE):
+    def wait_until_idle(self) -> None:
         self.page.wait_for_selector(
-            ".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=seconds * 1000
+            ".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=PAGE * 1000
         )
 
-    def choose(self, menu, item):
+    def choose(self, menu: str, item: str) -> None:
         """Menu bar, then an entry of that menu."""
         self.page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
         label = re.compile(f"^{re.escape(item)}$")
         self.page.locator(".lm-Menu-itemLabel", has_text=label).click()
 
-    def cell(self, number):
+    def cell(self, number: int) -> Locator:
         """The cell of this number in the file, scrolled to."""
         cell = self.page.locator(f'.jp-Cell[data-windowed-list-index="{number}"]')
         cell.scroll_into_view_if_needed()
         return cell
 
-    def run_all(self, cells):
+    def run_all(self, cells: list[Cell]) -> None:
         """Runs the whole notebook. Each code cell has to get a number within its time."""
         self.choose("Run", "Run All Cells")
         self.wait_for_all(cells)
 
-    def wait_for_all(self, cells):
+    def wait_for_all(self, cells: list[Cell]) -> None:
         for number, cell in enumerate(cells):
             if cell["cell_type"] == "code":
                 try:
@@ -83,11 +84,11 @@ class Learner:
                     pytest.fail(f"cell {number} has not run: {self.errors(cells)}")
         self.wait_until_idle()
 
-    def wait_for_number(self, number):
+    def wait_for_number(self, number: int) -> None:
         prompt = self.cell(number).locator(".jp-InputPrompt")
         prompt.filter(has_text=re.compile(r"\[\d+\]")).wait_for(timeout=CELL * 1000)
 
-    def run_cell(self, number):
+    def run_cell(self, number: int) -> None:
         """Puts the cursor there and types Shift+Enter."""
         cell = self.cell(number)
         cell.locator(".cm-content").click()
@@ -97,13 +98,13 @@ class Learner:
         prompt.filter(has_not_text=before).wait_for(timeout=CELL * 1000)
         self.wait_until_idle()
 
-    def outputs(self, number):
+    def outputs(self, number: int) -> str:
         """What a cell shows, as text."""
         return "\n".join(
             self.cell(number).locator(".jp-OutputArea-output").all_inner_texts()
         )
 
-    def errors(self, cells):
+    def errors(self, cells: list[Cell]) -> list[str]:
         """What is wrong with cells that have run: [id and output], of those that show an error
         and should not, or the other way round."""
         wrong = []
@@ -116,16 +117,17 @@ class Learner:
                 wrong.append(f"{cell['id']}: {self.outputs(number)}")
         return wrong
 
-    def save_notebook(self, name):
+    def save_notebook(self, name: str) -> None:
         """As File, Save Notebook does, and waits until the last result is on the disk."""
         self.choose("File", "Save Notebook")
         saved = self.project / "notebooks" / name
-        deadline = time.monotonic() + PAGE
-        while '"execution_count": null' in saved.read_text():
-            assert time.monotonic() < deadline, f"{name} is not saved"
-            time.sleep(0.5)
+        driver.wait_until(
+            lambda: '"execution_count": null' not in saved.read_text(),
+            PAGE,
+            f"{name} is not saved",
+        )
 
-    def type_file(self, text):
+    def type_file(self, text: str) -> None:
         """In the editor: all new text, and save."""
         self.page.locator(".jp-FileEditor .cm-content").click()
         self.page.keyboard.press("Control+A")

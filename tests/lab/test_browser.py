@@ -7,13 +7,16 @@ lessons, executed, light and dark, whole pages in pieces: for somebody to look a
 """
 
 import json
+import pathlib
 import re
 import shutil
+from collections.abc import Iterator
 
 import driver
 import pytest
 from driver import PROJECT
 from learner import Learner
+from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.in_order]
 LESSON = "notebooks/01_uts.ipynb"
@@ -23,13 +26,13 @@ CHECK = next(n for n, cell in enumerate(CELLS) if "learner" in cell["metadata"])
 STEP = PROJECT / "steps" / CELLS[CHECK]["metadata"]["learner"] / "container.py"
 
 
-def check_passes(shown):
+def check_passes(shown: str) -> bool:
     passed = CELLS[CHECK]["metadata"]["expect"]
     return all(re.search(pattern, shown, re.M) for pattern in passed)
 
 
 @pytest.fixture(scope="module")
-def learner(place, chromium):
+def learner(place: pathlib.Path, chromium: Browser) -> Iterator[Learner]:
     """Somebody at a browser, on a lab that is gone afterwards."""
     lab = driver.Lab(place / "lab", driver.copy_project(place / "project"))
     lab.borrow("image", "accel")
@@ -43,16 +46,16 @@ def learner(place, chromium):
         lab.run("destroy")
 
 
-def test_every_cell_of_a_lesson_runs(learner):
+def test_every_cell_of_a_lesson_runs(learner: Learner) -> None:
     learner.open(LESSON)
     learner.run_all(CELLS)
 
 
-def test_no_cell_has_an_error_that_it_should_not_have(learner):
+def test_no_cell_has_an_error_that_it_should_not_have(learner: Learner) -> None:
     assert not learner.errors(CELLS)
 
 
-def test_all_pictures_are_seen(learner):
+def test_all_pictures_are_seen(learner: Learner) -> None:
     sizes = {}
     for number in range(len(CELLS)):
         for picture in learner.cell(number).locator("img").all():
@@ -63,11 +66,13 @@ def test_all_pictures_are_seen(learner):
     assert sizes and all(sizes.values()), sizes
 
 
-def test_check_does_not_pass_before_anything_is_written(learner):
+def test_check_does_not_pass_before_anything_is_written(learner: Learner) -> None:
     assert not check_passes(learner.outputs(CHECK))
 
 
-def test_what_is_typed_into_my_container_py_is_saved_on_the_host(learner):
+def test_what_is_typed_into_my_container_py_is_saved_on_the_host(
+    learner: Learner,
+) -> None:
     learner.open("my/container.py")
     typed = STEP.read_text()
     learner.type_file(typed)
@@ -75,20 +80,22 @@ def test_what_is_typed_into_my_container_py_is_saved_on_the_host(learner):
     driver.wait_until(lambda: mine.read_text() == typed, 30, "it is not saved")
 
 
-def test_then_the_check_passes(learner):
+def test_then_the_check_passes(learner: Learner) -> None:
     learner.open(LESSON)
     learner.run_cell(CHECK)
     shown = learner.outputs(CHECK)
     assert check_passes(shown), shown
 
 
-def test_page_itself_has_no_error(learner):
+def test_page_itself_has_no_error(learner: Learner) -> None:
     assert not learner.troubles
 
 
 @pytest.mark.pictures
 @pytest.mark.timeout(3600)
-def test_pictures_of_the_lessons(learner, request):
+def test_pictures_of_the_lessons(
+    learner: Learner, request: pytest.FixtureRequest
+) -> None:
     """Each lesson is executed once with its step written, and shown light and dark."""
     folder = request.config.getoption("--screenshots")
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +123,7 @@ def test_pictures_of_the_lessons(learner, request):
     assert taken
 
 
-def scroll_through(page, name):
+def scroll_through(page: Page, name: pathlib.Path) -> int:
     """Pictures NAME-00.png, NAME-01.png... of the open notebook, unfolded. Returns how many."""
     page.keyboard.press("Control+B")  # hides the list of files
     pane = page.locator(".jp-WindowedPanel-outer").first

@@ -135,6 +135,9 @@ class Student:
         return self.page.request.get(url).status
 
 
+Picture = Callable[[Student, str], None]
+
+
 @pytest.fixture(scope="module")
 def room() -> Iterator[Classroom]:
     room = Classroom()
@@ -155,7 +158,7 @@ def bob(room: Classroom, chromium: Browser) -> Student:
 
 
 @pytest.fixture(scope="module")
-def picture(request: pytest.FixtureRequest) -> Callable[[Student, str], None]:
+def picture(request: pytest.FixtureRequest) -> Picture:
     """Keeps a picture of what a student sees, where --screenshots asks for it."""
     folder = request.config.getoption("--screenshots")
 
@@ -167,19 +170,23 @@ def picture(request: pytest.FixtureRequest) -> Callable[[Student, str], None]:
     return picture
 
 
-def test_classroom_opens(room):
+def test_classroom_opens(room: Classroom) -> None:
     told = room.run("up", "--port", str(PORT))
     assert f"the classroom is open: {ADDRESS}" in told
 
 
-def test_wrong_password_opens_nothing(room, alice, picture):
+def test_wrong_password_opens_nothing(
+    room: Classroom, alice: Student, picture: Picture
+) -> None:
     alice.log_in("something")
     alice.page.get_by_text("Invalid username or password").wait_for()
     picture(alice, "refused")
     assert not room.vms()
 
 
-def test_each_student_gets_a_vm(room, alice, bob, picture):
+def test_each_student_gets_a_vm(
+    room: Classroom, alice: Student, bob: Student, picture: Picture
+) -> None:
     for student in alice, bob:
         student.log_in(room.passwords[student.name])
     alice.page.wait_for_selector("#progress-bar, .jp-Notebook")
@@ -190,7 +197,9 @@ def test_each_student_gets_a_vm(room, alice, bob, picture):
     assert set(room.vms()) == {"alice", "bob"}
 
 
-def test_both_run_all_cells_of_a_lesson_at_the_same_time(alice, bob):
+def test_both_run_all_cells_of_a_lesson_at_the_same_time(
+    alice: Student, bob: Student
+) -> None:
     for student in alice, bob:
         student.learner.open(f"notebooks/{LESSON}.ipynb")
     for student in alice, bob:
@@ -200,14 +209,16 @@ def test_both_run_all_cells_of_a_lesson_at_the_same_time(alice, bob):
         assert not student.learner.errors(CELLS), student.name
 
 
-def test_browser_of_alice_gets_at_her_own_server_and_not_at_that_of_bob(alice, bob):
+def test_browser_of_alice_gets_at_her_own_server_and_not_at_that_of_bob(
+    alice: Student, bob: Student
+) -> None:
     assert alice.status(f"{alice.home}/api/status") == 200
     for path in "api/status", "api/contents", "lab", "files/my/try.ipynb":
         assert alice.status(f"{bob.home}/{path}") == 403, path
 
 
 @pytest.fixture(scope="module")
-def reached(room, alice):
+def reached(room: Classroom, alice: Student) -> str:
     """What alice, root in her VM, gets at."""
     ports = [PORT, PORT + 1, PORT + 81, room.port_of("alice"), room.port_of("bob"), 22]
     names = {
@@ -219,17 +230,17 @@ def reached(room, alice):
     return alice.run_code(code)
 
 
-def test_vm_of_alice_reaches_nothing_but_the_hub(reached):
+def test_vm_of_alice_reaches_nothing_but_the_hub(reached: str) -> None:
     assert "tried 18 reached []" in reached
 
 
-def test_hub_tells_her_what_concerns_herself_only(reached):
+def test_hub_tells_her_what_concerns_herself_only(reached: str) -> None:
     asked = json.loads(re.search(r"^hub (\[.*\])", reached, re.M)[1])
     assert asked[0] == 200
     assert len(asked) == 5 and set(asked[1:]) <= {403, 404}
 
 
-def test_folder_of_bob_has_the_files_of_bob(alice, bob):
+def test_folder_of_bob_has_the_files_of_bob(alice: Student, bob: Student) -> None:
     (alice.learner.project / "my/secret").write_text("alice's\n")
     shown = bob.run_code(
         "import os; print(os.listdir('/workshop/my'), os.path.exists('/workshop/.lab'))"
@@ -239,7 +250,9 @@ def test_folder_of_bob_has_the_files_of_bob(alice, bob):
     assert "False" in shown
 
 
-def test_device_that_a_student_makes_is_a_plain_file_on_the_server(bob, picture):
+def test_device_that_a_student_makes_is_a_plain_file_on_the_server(
+    bob: Student, picture: Picture
+) -> None:
     bob.run_code(
         "import os, shutil; os.chdir('/workshop/my')\n"
         "os.mknod('sda', 0o60666, os.makedev(8, 0)); os.chmod('sda', 0o4777)\n"
@@ -250,7 +263,9 @@ def test_device_that_a_student_makes_is_a_plain_file_on_the_server(bob, picture)
     picture(bob, "bob")
 
 
-def test_vm_that_nobody_uses_is_stopped(room, alice, bob, picture):
+def test_vm_that_nobody_uses_is_stopped(
+    room: Classroom, alice: Student, bob: Student, picture: Picture
+) -> None:
     bob.page.context.close()
     deadline = time.monotonic() + 4 * IDLE + PAGE
     while "bob" in room.vms() and time.monotonic() < deadline:
@@ -263,38 +278,38 @@ def test_vm_that_nobody_uses_is_stopped(room, alice, bob, picture):
     alice.page.context.close()
 
 
-def test_all_that_a_killed_hub_had_started_ends_with_it(room):
+def test_all_that_a_killed_hub_had_started_ends_with_it(room: Classroom) -> None:
     assert room.processes()
     os.kill(int((room.state / "classroom/pid").read_text()), signal.SIGKILL)
     wait_until(lambda: not room.processes(), 30, "something still runs")
 
 
-def test_it_opens_again_with_nobody_in_it(room):
+def test_it_opens_again_with_nobody_in_it(room: Classroom) -> None:
     room.run("up", "--port", str(PORT))
     assert room.processes()
     assert not room.vms()
 
 
-def test_no_process_is_left_of_a_closed_one(room):
+def test_no_process_is_left_of_a_closed_one(room: Classroom) -> None:
     room.run("down")
     assert not room.processes()
 
 
-def test_no_disk_and_no_key_of_a_vm_is_left(room):
+def test_no_disk_and_no_key_of_a_vm_is_left(room: Classroom) -> None:
     folders = sorted(path.name for path in room.seat("alice").iterdir())
     assert folders == ["log", "project"]
 
 
-def test_what_alice_wrote_is_kept(room):
+def test_what_alice_wrote_is_kept(room: Classroom) -> None:
     assert (room.seat("alice") / "project/my/secret").read_text() == "alice's\n"
 
 
-def test_what_bob_has_begun_can_be_collected(room):
+def test_what_bob_has_begun_can_be_collected(room: Classroom) -> None:
     room.run("collect", room.state / "collected")
     begun = (PROJECT / "steps/00_run/container.py").read_text()
     assert (room.state / "collected/bob/container.py").read_text() == begun
 
 
-def test_nobody_listens_any_more():
+def test_nobody_listens_any_more() -> None:
     curl = ["curl", "-s", "--max-time", "5", ADDRESS]
     assert driver.run(*curl, ok=None, stderr=subprocess.PIPE).returncode == 7

@@ -75,21 +75,21 @@ BROKEN = """
 """.split()
 
 
-def variant(room, old="", new=""):
+def variant(room: Path, old: str = "", new: str = "") -> str:
     source = (room / "container.py").read_text()
     assert old in source, (room, old)
     return source.replace(old, new, 1) if old else source
 
 
-def hostile(harm):
+def hostile(harm: str) -> str:
     """Step 01 that does harm when it is started."""
     before = "\nUSAGE = "
     return variant(ROOMS[1], before, f"\n{harm}\n{before}")
 
 
-def everything():
+def everything() -> dict[str, tuple[str, int | None, str]]:
     """{name: (source, steps that it passes; None: whatever, what is said; "": anything)}"""
-    found = {}
+    found: dict[str, tuple[str, int | None, str]] = {}
     for number, room in enumerate(ROOMS):
         if number not in (4, 6):  # which take long: the broken ones of 5 and 7 tell
             found[f"right-{room.name}"] = variant(room), number + 1, ""

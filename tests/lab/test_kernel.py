@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from typing import Any
 
 import driver
 import nbformat
@@ -26,6 +28,7 @@ from nbclient import NotebookClient
 
 NAME = "container-workshop"
 LIMIT = 120  # seconds for any one thing, also under emulation
+Kernel = tuple[Any, Any]  # its manager and a client
 KERNELS = "pgrep -fc '[i]pykernel_launcher -f .*/kernel-' || :"
 pytestmark = pytest.mark.timeout(300)
 
@@ -40,7 +43,7 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def spec(lab, place):
+def spec(lab: driver.Lab, place: pathlib.Path) -> Iterator[pathlib.Path]:
     """The kernelspec that `./lab kernel install` writes, in a Jupyter folder of ours."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_DATA_DIR", str(place))
@@ -48,7 +51,7 @@ def spec(lab, place):
         yield place / "kernels" / NAME / "kernel.json"
 
 
-def on_host():
+def on_host() -> set[int]:
     """The processes here that belong to a kernel of this project."""
     connect = str(PROJECT / "vagrant/kernel.py")
     return {
@@ -59,7 +62,7 @@ def on_host():
     }
 
 
-def all_gone(lab):
+def all_gone(lab: driver.Lab) -> None:
     wait_until(
         lambda: not on_host(), LIMIT, "something of a kernel is left on the host"
     )
@@ -67,7 +70,7 @@ def all_gone(lab):
 
 
 @pytest.fixture(scope="class")
-def kernel(lab):
+def kernel(lab: driver.Lab) -> Iterator[Kernel]:
     """(its manager, a client) of a kernel, of which nothing is left afterwards."""
     manager, client = start_new_kernel(startup_timeout=LIMIT, kernel_name=NAME)
     try:
@@ -78,11 +81,11 @@ def kernel(lab):
     all_gone(lab)
 
 
-def shown(client, code):
+def shown(client: Any, code: str) -> str:
     """What a cell prints, or the name of what it raises."""
     parts = []
 
-    def show(message):
+    def show(message: dict[str, Any]) -> None:
         content = message["content"]
         parts.append(content.get("text") or content.get("ename") or "")
 
@@ -90,11 +93,11 @@ def shown(client, code):
     return "".join(parts)
 
 
-def test_install_puts_it_into_the_list_of_kernels(spec):
+def test_install_puts_it_into_the_list_of_kernels(spec: pathlib.Path) -> None:
     assert json.loads(spec.read_text())["display_name"]
 
 
-def test_notebook_runs_in_the_vm_as_root(lab):
+def test_notebook_runs_in_the_vm_as_root(lab: driver.Lab) -> None:
     cells = [
         "import os, sys\nprint(os.uname().nodename, os.getuid(), os.getcwd())",
         "sys.path.append('..')\n%load_ext workshop.box\nimport linux",
@@ -114,7 +117,9 @@ def test_notebook_runs_in_the_vm_as_root(lab):
 
 
 class TestOneKernel:
-    def test_interrupt_reaches_a_cell_and_the_kernel_lives_on(self, lab, kernel):
+    def test_interrupt_reaches_a_cell_and_the_kernel_lives_on(
+        self, lab: driver.Lab, kernel: Kernel
+    ) -> None:
         manager, client = kernel
         shown(client, "import time; here = 1")
         begin = time.monotonic()
@@ -129,7 +134,9 @@ class TestOneKernel:
         assert time.monotonic() - begin < LIMIT
         assert shown(client, "print(here)") == "1\n"
 
-    def test_only_loopback_listens_and_the_key_is_in_no_process_list(self, lab, kernel):
+    def test_only_loopback_listens_and_the_key_is_in_no_process_list(
+        self, lab: driver.Lab, kernel: Kernel
+    ) -> None:
         manager, client = kernel
         pid = int(shown(client, "import os; print(os.getpid())"))
         listens = lab.in_vm(f"sudo ss -Hltnp | grep pid={pid},").splitlines()
@@ -149,7 +156,9 @@ class TestOneKernel:
             "sudo cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
         )
 
-    def test_killed_in_the_vm_it_is_gone_here_as_well(self, lab, kernel):
+    def test_killed_in_the_vm_it_is_gone_here_as_well(
+        self, lab: driver.Lab, kernel: Kernel
+    ) -> None:
         manager, client = kernel
         pid = int(shown(client, "import os; print(os.getpid())"))
         lab.in_vm(f"sudo kill -KILL {pid}")
@@ -159,7 +168,7 @@ class TestOneKernel:
 
 
 @pytest.mark.parametrize("whom", ["script", "connect"])
-def test_killed_here_it_is_gone_in_the_vm_as_well(lab, whom):
+def test_killed_here_it_is_gone_in_the_vm_as_well(lab: driver.Lab, whom: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True
     ) as script:
@@ -172,7 +181,9 @@ def test_killed_here_it_is_gone_in_the_vm_as_well(lab, whom):
         script.kill()
 
 
-def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(lab, tmp_path):
+def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
+    lab: driver.Lab, tmp_path: pathlib.Path
+) -> None:
     token = secrets.token_hex(24)
     folder = tmp_path
     server = subprocess.Popen(
@@ -189,7 +200,7 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(lab, tmp_path):
         wait_until(lambda: os.path.exists(about), LIMIT, "JupyterLab does not start")
         url = json.loads(pathlib.Path(about).read_text())["url"]
 
-        def ask(path, body=None):
+        def ask(path: str, body: dict[str, str] | None = None) -> Any:
             data = body and json.dumps(body).encode()
             headers = {"Authorization": f"token {token}"}
             request = urllib.request.Request(url + path, data, headers)
@@ -199,7 +210,7 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(lab, tmp_path):
         assert NAME in ask("api/kernelspecs")["kernelspecs"]
         number = ask("api/kernels", {"name": NAME})["id"]
 
-        def cell(code):
+        def cell(code: str) -> str:
             socket = websocket.create_connection(
                 url.replace("http", "ws", 1) + f"api/kernels/{number}/channels",
                 header=[f"Authorization: token {token}"],
@@ -244,7 +255,7 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(lab, tmp_path):
     all_gone(lab)
 
 
-def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path):
+def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path: pathlib.Path) -> None:
     ports = ["shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"]
     connection, config = tmp_path / "connection.json", tmp_path / "ssh"
     connection.write_text(json.dumps(dict.fromkeys(ports, 1)))
@@ -254,6 +265,8 @@ def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path):
     assert "./lab up" in done.stdout
 
 
-def test_remove_takes_it_out_of_the_list_again(lab, spec):
+def test_remove_takes_it_out_of_the_list_again(
+    lab: driver.Lab, spec: pathlib.Path
+) -> None:
     lab.run("kernel", "remove")
     assert not spec.parent.exists()

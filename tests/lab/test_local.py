@@ -8,6 +8,7 @@ remain.
 import os
 import pathlib
 import re
+from collections.abc import Iterator, Sequence
 
 import driver
 import pytest
@@ -18,10 +19,10 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.in_order]
 class Local:
     """The lab in its namespaces."""
 
-    def __init__(self, inside, place):
+    def __init__(self, inside: driver.Namespaces, place: pathlib.Path):
         self.inside, self.state = inside, place / "lab"
 
-    def lab(self, *words, ok=(0,)):
+    def lab(self, *words: driver.Word, ok: Sequence[int] = (0,)) -> driver.Done:
         """`./lab WORD…`: its status and output."""
         env = {"LAB": "local", "LAB_DIR": self.state}
         return self.inside.run(
@@ -30,7 +31,7 @@ class Local:
 
 
 @pytest.fixture(scope="module")
-def local(place):
+def local(place: pathlib.Path) -> Iterator[Local]:
     # Not ours: where this machine has it, we only mount over it.
     pathlib.Path("/var/lib/workshop").mkdir(exist_ok=True)
     (place / "state").mkdir()
@@ -40,47 +41,47 @@ def local(place):
 
 
 @pytest.fixture(scope="module")
-def screen(local):
+def screen(local: Local) -> str:
     """What `./lab up` shows."""
     return local.lab("up").stdout
 
 
 @pytest.fixture(scope="module")
-def url(screen):
+def url(screen: str) -> str:
     return re.search(r"http://127\.0\.0\.1:[0-9]+/lab\?token=[0-9a-f]+", screen)[0]
 
 
 @pytest.fixture(scope="module")
-def server(local):
+def server(local: Local) -> str:
     """The pid of JupyterLab in its namespace."""
     return (local.state / "local/pid").read_text().strip()
 
 
-def test_warning_comes_first(screen):
+def test_warning_comes_first(screen: str) -> None:
     warning = "root makes containers on this machine's own kernel"
     assert warning in "\n".join(screen.splitlines()[:3])
 
 
-def test_there_is_a_container_and_how_it_differs(screen):
+def test_there_is_a_container_and_how_it_differs(screen: str) -> None:
     assert re.search("uts namespace.*differs", screen)
 
 
-def test_jupyterlab_answers_to_its_token(local, url):
+def test_jupyterlab_answers_to_its_token(local: Local, url: str) -> None:
     assert local.inside.status(url) == 200
 
 
-def test_jupyterlab_refuses_without_token(local, url):
+def test_jupyterlab_refuses_without_token(local: Local, url: str) -> None:
     assert local.inside.status(url.partition("/lab?")[0] + "/api/contents") == 403
 
 
-def test_it_listens_on_loopback_only(local, server):
+def test_it_listens_on_loopback_only(local: Local, server: str) -> None:
     sockets = local.inside.run("ss", "-Hltnp").stdout.splitlines()
     ours = [line.split()[3] for line in sockets if f"pid={server}," in line]
     assert ours
     assert all(address.startswith("127.0.0.1:") for address in ours), ours
 
 
-def test_its_token_is_a_secret_of_root(local, url, server):
+def test_its_token_is_a_secret_of_root(local: Local, url: str, server: str) -> None:
     line = local.inside.run("cat", f"/proc/{server}/cmdline").stdout
     assert "jupyterlab" in line
     assert url.partition("token=")[2] not in line
@@ -88,14 +89,16 @@ def test_its_token_is_a_secret_of_root(local, url, server):
         assert not (local.state / "local" / name).stat().st_mode & 0o077, name
 
 
-def test_suite_of_step_02_passes(local):
+def test_suite_of_step_02_passes(local: Local) -> None:
     # On its own step only: this is about the way there, and the others are tried elsewhere.
     words = ["-q", "tests/test_02_pid.py", "--runtime", "steps/02_pid/container.py"]
     told = local.lab("test", *words).stdout
     assert re.search(r"^\d+ passed", told, re.M), told
 
 
-def test_limits_work_or_the_guide_and_the_suite_say_that_they_cannot(local):
+def test_limits_work_or_the_guide_and_the_suite_say_that_they_cannot(
+    local: Local,
+) -> None:
     doctor = local.lab("ssh", "--", "workshop doctor", ok=(0, 1))
     fact = "memory_hog_is_killed_at_its_limit"
     limits = local.lab("test", "-q", "tests/test_06_cgroup.py", "-k", fact, ok=(0, 1))
@@ -107,7 +110,7 @@ def test_limits_work_or_the_guide_and_the_suite_say_that_they_cannot(local):
         assert limits.returncode == 0, limits.stdout
 
 
-def test_nothing_runs_after_destroy(local, server):
+def test_nothing_runs_after_destroy(local: Local, server: str) -> None:
     local.lab("destroy")
     assert local.inside.run("test", "-e", f"/proc/{server}", ok=None).returncode == 1
     assert not os.path.exists(local.state / "local")

@@ -6,8 +6,10 @@ rest.
 """
 
 import os
+import pathlib
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import driver
 import pytest
@@ -36,7 +38,7 @@ def root(script: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def mine():
+def mine() -> Iterator[pathlib.Path]:
     """A file of the learner's."""
     path = driver.PROJECT / "my/of-the-learner.txt"
     path.parent.mkdir(exist_ok=True)
@@ -46,7 +48,7 @@ def mine():
 
 
 @pytest.fixture(scope="module")
-def before(lab, mine):
+def before(lab: driver.Lab, mine: pathlib.Path) -> str:
     """What the images were before the power was cut, in the middle of a commit."""
     before = lab.in_vm(root(DIGEST))
     command = [lab.project / "lab", "ssh", "--", root(COMMIT)]
@@ -63,15 +65,15 @@ def before(lab, mine):
     return before
 
 
-def test_lab_comes_up_again(lab, before):
+def test_lab_comes_up_again(lab: driver.Lab, before: str) -> None:
     assert "One kernel, two views" in lab.run("up")
 
 
-def test_every_image_is_as_it_was(lab, before):
+def test_every_image_is_as_it_was(lab: driver.Lab, before: str) -> None:
     assert lab.in_vm(root(DIGEST)) == before
 
 
-def test_image_in_the_making_is_whole_or_absent(lab):
+def test_image_in_the_making_is_whole_or_absent(lab: driver.Lab) -> None:
     listed = lab.in_vm(root("cd /workshop; workshop image ls"))
     if "cut-short" in listed:
         lab.in_vm(
@@ -79,18 +81,18 @@ def test_image_in_the_making_is_whole_or_absent(lab):
         )
 
 
-def test_clean_removes_what_is_left_of_it(lab):
+def test_clean_removes_what_is_left_of_it(lab: driver.Lab) -> None:
     lab.in_vm(root("workshop clean"))
     left = lab.in_vm(root("cd /var/lib/workshop && ls -A layers images containers"))
     assert "layers:" in left
     assert ".cut-short" not in left
 
 
-def test_container_runs_again(lab):
+def test_container_runs_again(lab: driver.Lab) -> None:
     lab.in_vm(root("rm -f /var/lib/workshop/images/cut-short; workshop clean"))
     command = "sudo steps/07_overlay/container.py run --net none debian echo runs"
     assert lab.in_vm(command) == "runs\n"
 
 
-def test_file_of_the_learner_is_kept(mine):
+def test_file_of_the_learner_is_kept(mine: pathlib.Path) -> None:
     assert mine.read_text() == "kept\n"

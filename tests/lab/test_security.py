@@ -10,6 +10,7 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 
 import driver
 import pytest
@@ -20,21 +21,26 @@ SYSTEM = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 pytestmark = pytest.mark.timeout(120)
 
 
-def run(*command, ok=(0,)):
+def run(*command: driver.Word, ok: Sequence[int] = (0,)) -> driver.Done:
     return driver.run(*command, ok=ok, env=SYSTEM, timeout=60, stderr=subprocess.PIPE)
 
 
-def status(lab, path, headers=(), method="GET"):
+def status(
+    lab: driver.Lab,
+    path: str,
+    headers: dict[str, str] | None = None,
+    method: str = "GET",
+) -> int:
     """The HTTP status that JupyterLab answers."""
     url = f"http://127.0.0.1:{lab.ports()[1]}{path}"
-    request = urllib.request.Request(url, headers=dict(headers), method=method)
+    request = urllib.request.Request(url, headers=headers or {}, method=method)
     try:
         return urllib.request.urlopen(request, timeout=30).status
     except urllib.error.HTTPError as error:
         return error.code
 
 
-def read(path):
+def read(path: pathlib.Path) -> bytes:
     """The bytes of a file in /proc; none if its process has just ended."""
     try:
         return path.read_bytes()
@@ -42,37 +48,37 @@ def read(path):
         return b""
 
 
-def test_vm_listens_on_loopback_only(lab):
+def test_vm_listens_on_loopback_only(lab: driver.Lab) -> None:
     pid = (lab.vm / "pid").read_text().strip()
     sockets = run("ss", "-Hltnp").stdout.splitlines()
     ours = [line.split()[3] for line in sockets if f"pid={pid}," in line]
     assert sorted(ours) == sorted(f"127.0.0.1:{port}" for port in lab.ports())
 
 
-def test_jupyter_answers_to_the_token(lab):
+def test_jupyter_answers_to_the_token(lab: driver.Lab) -> None:
     token = {"Authorization": f"token {lab.token()}"}
     assert status(lab, "/api/contents", token) == 200
 
 
 @pytest.mark.parametrize("path", ["/api/contents", "/api/kernels", "/api/terminals"])
-def test_jupyter_refuses_without_token(lab, path):
+def test_jupyter_refuses_without_token(lab: driver.Lab, path: str) -> None:
     assert status(lab, path) == 403
 
 
-def test_jupyter_refuses_wrong_token(lab):
+def test_jupyter_refuses_wrong_token(lab: driver.Lab) -> None:
     assert status(lab, "/api/contents", {"Authorization": "token " + "0" * 48}) == 403
 
 
 @pytest.mark.parametrize("path", ["/api/kernels", "/api/terminals"])
-def test_jupyter_starts_nothing_without_token(lab, path):
+def test_jupyter_starts_nothing_without_token(lab: driver.Lab, path: str) -> None:
     assert status(lab, path, method="POST") == 403
 
 
-def test_token_is_long_and_random(lab):
+def test_token_is_long_and_random(lab: driver.Lab) -> None:
     assert re.fullmatch("[0-9a-f]{48}", lab.token())
 
 
-def test_token_is_in_no_process_list(lab):
+def test_token_is_in_no_process_list(lab: driver.Lab) -> None:
     secret = lab.token().encode()
     lists = pathlib.Path("/proc").glob("[0-9]*/cmdline")
     assert not [path for path in lists if secret in read(path)]
@@ -82,13 +88,13 @@ def test_token_is_in_no_process_list(lab):
     assert lab.token() not in shown
 
 
-def test_secrets_are_their_owners_only(lab):
+def test_secrets_are_their_owners_only(lab: driver.Lab) -> None:
     paths = [lab.state, lab.vm, *lab.vm.glob("guest"), *lab.vm.glob("guest/*")]
     for path in [*paths, lab.vm / "key"]:
         assert not path.stat().st_mode & OTHERS, path
 
 
-def test_token_is_in_no_file_that_others_may_read(lab):
+def test_token_is_in_no_file_that_others_may_read(lab: driver.Lab) -> None:
     secret = lab.token().encode()
     found = [
         path
@@ -105,7 +111,7 @@ def test_token_is_in_no_file_that_others_may_read(lab):
     assert lab.token() not in text
 
 
-def test_image_holds_no_secret(lab):
+def test_image_holds_no_secret(lab: driver.Lab) -> None:
     """Each VM starts from the same image, so it holds nothing that is secret in one of them."""
     disk = lab.state / "image/disk.raw"
     keys = run("debugfs", "-R", "ls -l /etc/ssh", disk).stdout
@@ -119,13 +125,13 @@ def test_image_holds_no_secret(lab):
         assert "not found" in run("debugfs", "-R", f"stat {path}", disk).stderr, path
 
 
-def test_only_the_key_of_this_lab_opens_it(lab):
+def test_only_the_key_of_this_lab_opens_it(lab: driver.Lab) -> None:
     key = (lab.vm / "key.pub").read_text()
     assert lab.in_vm("cat ~/.ssh/authorized_keys") == key
     assert lab.in_vm("sudo find /root /home -name authorized_keys").count("\n") == 1
 
 
-def test_no_password_opens_it(lab):
+def test_no_password_opens_it(lab: driver.Lab) -> None:
     known = f"UserKnownHostsFile={lab.vm}/known_hosts"
     words = ["ssh", "-F", "none", "-p", lab.ports()[0], "-l", "vagrant"]
     words += ["-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no"]

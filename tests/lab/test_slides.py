@@ -62,7 +62,7 @@ class Seen(NamedTuple):
 @pytest.fixture(scope="module")
 def folder(request: pytest.FixtureRequest, place: Path) -> Path:
     """A directory with slides."""
-    folder = request.config.getoption("--slides")
+    folder: Path | None = request.config.getoption("--slides")
     if folder is None:
         folder = place
         lessons = request.config.getoption("--lessons") or LESSONS

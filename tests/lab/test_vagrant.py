@@ -141,12 +141,12 @@ def start_libvirt(site: Site) -> None:
     wait_until(answers, 20, "libvirtd does not start")
 
 
-def test_vagrantfile_is_valid(site):
+def test_vagrantfile_is_valid(site: Site) -> None:
     site.vagrant("validate")
 
 
 @pytest.fixture(scope="module")
-def damaged(site):
+def damaged(site: Site) -> Path:
     """A directory whose box is not the one that its checksums are of."""
     folder = site.place / "damaged"
     (folder / "box").mkdir(parents=True)
@@ -159,27 +159,27 @@ def damaged(site):
     return folder
 
 
-def test_lab_takes_no_damaged_box(site, damaged):
+def test_lab_takes_no_damaged_box(site: Site, damaged: Path) -> None:
     done = site.run("./lab", "up", "--from", damaged, ok=None, LAB="vagrant")
     assert done.returncode != 0
     assert "box is damaged" in done.stdout
 
 
-def test_nor_does_vagrant(site, damaged):
+def test_nor_does_vagrant(site: Site, damaged: Path) -> None:
     add = ["vagrant", "box", "add", "catalog.json"]
     done = site.run(*add, cwd=damaged / "box", ok=None)
     assert done.returncode != 0
     assert "checksum" in done.stdout
 
 
-def test_lab_up_from_a_stick_by_way_of_vagrant(site):
+def test_lab_up_from_a_stick_by_way_of_vagrant(site: Site) -> None:
     """Its last screen shows a container, and where JupyterLab is."""
     screen = site.run("./lab", "up", "--from", site.stick, LAB="vagrant").stdout
     shutil.rmtree(site.stick)  # it has gone on to the next person
     site.last_screen(screen)
 
 
-def test_box_goes_by_its_public_name_and_version(site):
+def test_box_goes_by_its_public_name_and_version(site: Site) -> None:
     text = (site.project / "Vagrantfile").read_text()
     name = re.search(r'^ *override\.vm\.box = "(.*)"$', text, re.M)[1]
     version = re.search(r'^ *override\.vm\.box_version = "(.*)"$', text, re.M)[1]
@@ -189,15 +189,15 @@ def test_box_goes_by_its_public_name_and_version(site):
     )
 
 
-def test_jupyterlab_answers_given_its_token(site):
+def test_jupyterlab_answers_given_its_token(site: Site) -> None:
     assert site.jupyterlab_answers()
 
 
-def test_jupyterlab_refuses_without_its_token(site):
+def test_jupyterlab_refuses_without_its_token(site: Site) -> None:
     assert site.inside.status(re.sub("/lab/.*", "/api/contents", site.url)) == 403
 
 
-def test_nobody_but_this_machine_can_reach_it(site):
+def test_nobody_but_this_machine_can_reach_it(site: Site) -> None:
     """The forward, and all else that listens here, but for libvirt's name server."""
     port = re.search(r"127\.0\.0\.1:(\d+)/", site.url)[1]
     sockets = site.inside.run("ss", "-Hltnp").stdout.splitlines()
@@ -208,7 +208,7 @@ def test_nobody_but_this_machine_can_reach_it(site):
         ), line
 
 
-def test_key_that_all_boxes_share_lets_nobody_in(site):
+def test_key_that_all_boxes_share_lets_nobody_in(site: Site) -> None:
     keys = site.in_vm("cat ~/.ssh/authorized_keys")
     assert re.search("^ssh-", keys, re.M)
     assert "insecure" not in keys
@@ -216,31 +216,31 @@ def test_key_that_all_boxes_share_lets_nobody_in(site):
     assert key.stat().st_mode & 0o777 == 0o600
 
 
-def test_no_password_lets_anybody_in(site):
+def test_no_password_lets_anybody_in(site: Site) -> None:
     assert "passwordauthentication no" in site.in_vm("sudo sshd -T").splitlines()
 
 
-def test_vagrant_ssh_has_the_guide(site):
+def test_vagrant_ssh_has_the_guide(site: Site) -> None:
     site.vagrant("ssh", "-c", "workshop clean --help")
 
 
-def test_vagrant_ssh_makes_a_container(site):
+def test_vagrant_ssh_makes_a_container(site: Site) -> None:
     command = "sudo steps/07_overlay/container.py run --net none busybox hostname"
     said = site.vagrant("ssh", "-c", f"cd /workshop && {command}")
     assert "container" in said.splitlines()
 
 
-def test_file_made_in_my_on_the_host_is_seen_in_the_vm(site):
+def test_file_made_in_my_on_the_host_is_seen_in_the_vm(site: Site) -> None:
     (site.project / "my/host.txt").write_text("from the host\n")
     assert site.in_vm("cat /workshop/my/host.txt") == "from the host\n"
 
 
-def test_file_made_in_my_in_the_vm_is_seen_on_the_host(site):
+def test_file_made_in_my_in_the_vm_is_seen_on_the_host(site: Site) -> None:
     site.in_vm("echo from the guest | sudo tee /workshop/my/guest.txt")
     assert (site.project / "my/guest.txt").read_text() == "from the guest\n"
 
 
-def test_provision_again_changes_nothing(site):
+def test_provision_again_changes_nothing(site: Site) -> None:
     before = site.in_vm(FINGERPRINT).splitlines()
     assert len(before) > 1000
     site.vagrant("provision")
@@ -249,39 +249,39 @@ def test_provision_again_changes_nothing(site):
     assert before == after
 
 
-def test_vagrant_reload_ends_with_the_same_screen(site):
+def test_vagrant_reload_ends_with_the_same_screen(site: Site) -> None:
     site.last_screen(site.vagrant("reload"))
 
 
-def test_jupyterlab_answers_after_a_reload(site):
+def test_jupyterlab_answers_after_a_reload(site: Site) -> None:
     assert site.jupyterlab_answers()
 
 
-def test_vagrant_halt_and_up_end_with_the_same_screen(site):
+def test_vagrant_halt_and_up_end_with_the_same_screen(site: Site) -> None:
     site.vagrant("halt")
     site.last_screen(site.vagrant("up"))
 
 
-def test_lab_up_finds_vagrant_and_ends_with_the_same_screen(site):
+def test_lab_up_finds_vagrant_and_ends_with_the_same_screen(site: Site) -> None:
     site.last_screen(site.run("./lab", "up").stdout)
 
 
-def test_lab_ssh(site):
+def test_lab_ssh(site: Site) -> None:
     assert "guest.txt" in site.run("./lab", "ssh", "--", "ls /workshop/my").stdout
 
 
-def test_jupyterlab_answers_in_the_end(site):
+def test_jupyterlab_answers_in_the_end(site: Site) -> None:
     assert site.jupyterlab_answers()
 
 
-def test_lab_destroy_leaves_no_vm(site):
+def test_lab_destroy_leaves_no_vm(site: Site) -> None:
     virsh = ["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"]
     assert site.inside.run(*virsh).stdout.strip()
     site.run("./lab", "destroy")
     assert not site.inside.run(*virsh).stdout.strip()
 
 
-def test_lab_destroy_leaves_my(site):
+def test_lab_destroy_leaves_my(site: Site) -> None:
     for whom in "guest", "host":
         text = (site.project / f"my/{whom}.txt").read_text()
         assert text == f"from the {whom}\n"

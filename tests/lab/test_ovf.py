@@ -227,8 +227,8 @@ class Machine:
             key = KEYS.get(letter, letter)
             if letter.isupper():
                 key = "shift-" + letter.lower()
-            self.ask("human-monitor-command", **{"command-line": f"sendkey {key} 20"})
-            time.sleep(0.05)
+            self.ask("human-monitor-command", **{"command-line": f"sendkey {key} 40"})
+            time.sleep(0.1)
 
     def status(self, path: str, *options: Word) -> int:
         """The HTTP status of JupyterLab's answer, 0 for none."""

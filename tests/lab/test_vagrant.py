@@ -57,6 +57,7 @@ class Site:
         self.inside, self.place = inside, place
         self.project, self.stick = place / "project", place / "a stick"
         self.env = {
+            "LAB_DIR": str(self.project / ".lab"),
             "VAGRANT_HOME": str(place / "home"),
             "VAGRANT_DEFAULT_PROVIDER": "libvirt",
             "VAGRANT_CHECKPOINT_DISABLE": "1",
@@ -152,7 +153,7 @@ def damaged(site: Site) -> Path:
     (folder / "box").mkdir(parents=True)
     (folder / "box/lab.box").symlink_to(site.stick / "box/lab.box")
     catalog = (site.stick / "box/catalog.json").read_text()
-    wrong = catalog.replace('"checksum": "', '"checksum": "zz', 1)
+    wrong = re.sub('"checksum": "..', '"checksum": "zz', catalog)
     assert wrong != catalog
     (folder / "box/catalog.json").write_text(wrong)
     shutil.copy(site.stick / "SHA256SUMS", folder)

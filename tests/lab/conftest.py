@@ -101,7 +101,8 @@ def stick() -> Iterator[pathlib.Path]:
     """A USB stick as `./lab pack` fills it: a directory. Its name has a blank in it."""
     with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as folder:
         stick = pathlib.Path(folder, "a stick")
-        driver.Lab().run("pack", stick, timeout=600)
+        lab = driver.Lab.spare(pathlib.Path(folder, "lab"))
+        lab.run("pack", stick, timeout=900)
         yield stick
 
 

@@ -133,9 +133,19 @@ class Lab:
         self.state, self.project, self.vm = state, project, state / "vm"
         self.environment = {"LAB": "qemu", "LAB_DIR": str(state)} | environment
 
+    @classmethod
+    def spare(
+        cls, state: pathlib.Path, project: pathlib.Path = PROJECT, **environment: str
+    ) -> "Lab":
+        """A lab beside the one of this project, for which it need not wait. It reads the same
+        image, if there is one."""
+        lab = cls(state, project, **environment)
+        lab.state.mkdir(mode=0o700, exist_ok=True)
+        lab.borrow("image", "accel")
+        return lab
+
     def borrow(self, *names: str) -> None:
-        """Take over what takes long to make, and is only read, from the lab of this project."""
-        self.state.mkdir(mode=0o700, exist_ok=True)
+        """Link to what takes long to make, and is only read, in the lab of this project."""
         for name in names:
             if (STATE / name).exists():
                 (self.state / name).symlink_to(STATE / name)

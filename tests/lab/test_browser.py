@@ -34,8 +34,8 @@ def check_passes(shown: str) -> bool:
 @pytest.fixture(scope="module")
 def learner(place: pathlib.Path, chromium: Browser) -> Iterator[Learner]:
     """Somebody at a browser, on a lab that is gone afterwards."""
-    lab = driver.Lab(place / "lab", driver.copy_project(place / "project"))
-    lab.borrow("image", "accel")
+    project = driver.copy_project(place / "project")
+    lab = driver.Lab.spare(place / "lab", project)
     page = chromium.new_page(viewport=PIECE)
     try:
         lab.run("up")

@@ -62,8 +62,7 @@ class Classroom:
 
     def __init__(self) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="classroom-", dir="/var/tmp"))
-        self.lab = driver.Lab(self.state, CLASSROOM_IDLE=str(IDLE))
-        self.lab.borrow("image", "accel")
+        self.lab = driver.Lab.spare(self.state, CLASSROOM_IDLE=str(IDLE))
         # The tests' environment has the hub's packages: what run.py says of it.
         if (driver.STATE / "tests").exists():
             (self.state / "jupyter").symlink_to(driver.STATE / "tests")

@@ -187,4 +187,4 @@ def test_what_has_a_grade_is_not_graded_again_and_the_tables_are_the_same(
 
 
 def test_no_machine_is_left_behind(grading: Grading) -> None:
-    assert left_behind() == grading.before
+    assert not left_behind() - grading.before

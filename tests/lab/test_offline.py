@@ -12,7 +12,7 @@ import driver
 import pytest
 
 Run = Callable[..., str]
-pytestmark = [pytest.mark.timeout(600), pytest.mark.in_order]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.in_order]
 
 
 @pytest.fixture(scope="module")

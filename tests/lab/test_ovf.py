@@ -23,7 +23,7 @@ import driver
 import pytest
 from driver import Word, run, wait_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 CIM = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_"

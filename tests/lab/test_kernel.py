@@ -30,7 +30,7 @@ NAME = "container-workshop"
 LIMIT = 120  # seconds for any one thing, also under emulation
 Kernel = tuple[Any, Any]  # its manager and a client
 KERNELS = "pgrep -fc '[i]pykernel_launcher -f .*/kernel-' || :"
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)  # with the start of the lab
 
 # Somebody's script: it starts a kernel, says so, and stays until it is killed.
 SCRIPT = f"""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import driver
 import pytest
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.in_order]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.in_order]
 
 
 class Local:

@@ -18,7 +18,7 @@ import pytest
 OTHERS = 0o077  # permission bits of everybody but the owner
 # Where Debian has ss and debugfs, which an ordinary user's PATH leaves out.
 SYSTEM = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(900)  # with the start of the lab
 
 
 def run(*command: driver.Word, ok: Sequence[int] = (0,)) -> driver.Done:

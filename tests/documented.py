@@ -4,7 +4,7 @@
     tests/documented.py LOG...
 
 LOG: a file that LAB_COMMANDS named while the tests ran. `./lab` appends its command line to
-that file when it starts, `workshop` when it has succeeded, tests/vagrant/run before each
+that file when it starts, `workshop` when it has succeeded, tests/lab/test_vagrant.py before each
 `vagrant`. Exit status 0: every documented command is in a LOG, or is in NOT_RUN with the
 reason. 1: some are not, and they are listed. The commands that begin with steps/ or diff are
 run one by one by tests/test_docs.py.

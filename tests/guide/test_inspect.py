@@ -36,7 +36,7 @@ def runtime(step):
 def seen(request):
     """A container of a step that runs, and what is shown of it."""
     with runtime(request.param).running() as box:
-        box.ask("sleep 1000 &")
+        box.ask("sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done")
         box.step = request.param
         box.shown = rows(box.process.pid)  # the runtime's pid means the same container
         yield box

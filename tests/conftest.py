@@ -13,6 +13,13 @@ from runtime import PROJECT, STEPS, Runtime, nothing_left_behind, processes_with
 NUMBER = re.compile(r"test_(\d\d)_")
 UNIT = pathlib.Path(__file__).parent / "unit"
 
+# What a fact can need beyond a Linux kernel and root: the arguments of the needs marker.
+NEEDS = {
+    "cgroup2": "cgroup v2 with the controllers cpu, memory and pids",
+    "debian13": "Debian 13 itself: the devices and settings of its kernel, its manual",
+    "machine": "a machine of its own: its settings change, or its memory or disk is measured",
+}
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("workshop")
@@ -23,18 +30,29 @@ def pytest_addoption(parser):
         action="store_true",
         help="each suite on its own step and on the last one; of the rest, what is marked quick",
     )
+    group.addoption(
+        "--where",
+        choices=["native", "vm"],
+        help="native: only the facts that any Linux kernel can show; "
+        "vm: only the others, whose needs marker says what they need",
+    )
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "also_before: holds in the step before as well")
     config.addinivalue_line("markers", "alone: measures, with nothing else running")
     config.addinivalue_line("markers", "quick: part of `./lab test` without --all")
+    for need, meaning in NEEDS.items():
+        config.addinivalue_line("markers", f'needs("{need}"): {meaning}')
 
 
 def pytest_ignore_collect(collection_path, config):
-    """--runtime and --step ask for the steps' suites only, and --quick for nothing that needs
-    no VM: hypothesis, which tests/unit imports, takes half a minute of an emulated one."""
-    if collection_path == UNIT and config.getoption("--quick"):
+    """--runtime and --step ask for the steps' suites only, and --where for facts that need root
+    and a kernel. --quick asks for nothing that needs no VM: hypothesis, which tests/unit
+    imports, takes half a minute of an emulated one."""
+    if collection_path == UNIT and (
+        config.getoption("--quick") or config.getoption("--where")
+    ):
         return True
     number, step = NUMBER.match(collection_path.name), config.getoption("--step")
     if collection_path.suffix != ".py" or collection_path.name == "conftest.py":
@@ -42,6 +60,23 @@ def pytest_ignore_collect(collection_path, config):
     if number:
         return True if step is not None and int(number[1]) > step else None
     return True if step is not None or config.getoption("--runtime") else None
+
+
+def needs_of(item):
+    """Returns what a fact needs beyond a Linux kernel, as keys of NEEDS."""
+    needs = {need for marker in item.iter_markers("needs") for need in marker.args}
+    if not needs <= set(NEEDS):
+        raise pytest.UsageError(f"{item.nodeid}: needs one of {', '.join(NEEDS)}")
+    return needs
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """With --where, every selected fact has to run: one that skips itself fails."""
+    report = (yield).get_result()
+    if report.skipped and item.config.getoption("--where"):
+        report.outcome = "failed"
+        report.longrepr = f"selected by --where, it skips itself: {report.longrepr}"
 
 
 def pytest_generate_tests(metafunc):
@@ -63,22 +98,27 @@ def pytest_generate_tests(metafunc):
 
 def pytest_collection_modifyitems(config, items):
     """All but tests/unit starts containers, or changes the machine in other ways. --quick: the
-    steps' suites, and of the other files only what is marked so."""
-    if os.geteuid() != 0 and not all(UNIT in item.path.parents for item in items):
+    steps' suites, and of the other files only what is marked so. --where: the facts of one
+    place. pytest's summary says how many are deselected; none is skipped."""
+    unit_only = all(UNIT in item.path.parents for item in items)
+    if os.geteuid() != 0 and not (unit_only or config.getoption("--collect-only")):
         pytest.exit(
             "the suite starts containers: it needs root, try sudo. "
             "`pytest tests/unit` does without",
             returncode=2,
         )
-    if config.getoption("--quick"):
-        chosen = [
-            item
-            for item in items
-            if NUMBER.match(item.path.name) or item.get_closest_marker("quick")
-        ]
-        left_out = [item for item in items if item not in chosen]
+
+    def chosen(item):
+        if config.getoption("--where") == ("native" if needs_of(item) else "vm"):
+            return False
+        if not config.getoption("--quick"):
+            return True
+        return NUMBER.match(item.path.name) or item.get_closest_marker("quick")
+
+    left_out = [item for item in items if not chosen(item)]
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = chosen
+        items[:] = [item for item in items if chosen(item)]
 
 
 @pytest.fixture(scope="session", autouse=True)

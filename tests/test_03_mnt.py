@@ -227,7 +227,8 @@ def test_pseudo_terminals_are_the_containers_own(runtime):
     a link into it."""
     with runtime.terminal("sh") as terminal:
         terminal.type("tty; ls /dev/pts; stty -echo\n")
-        terminal.wait_for(r"/dev/pts/0\r\n0 +ptmx\r\n")
+        assert terminal.wait_for(r"/dev/pts/(\d+)\r\n")[1] == "0"
+        terminal.wait_for(r"^0 +ptmx\r\n")
         terminal.type("exit 3\n")
         assert terminal.status() == 3
 

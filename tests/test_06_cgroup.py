@@ -57,6 +57,7 @@ def stress(tmp_path):
     return image
 
 
+@pytest.mark.needs("cgroup2")
 def test_memory_hog_is_killed_at_its_limit(runtime):
     """cgroups(7): at memory.max the kernel ends a process of the cgroup; memory.events
     counts it as oom_kill."""
@@ -69,6 +70,7 @@ def test_memory_hog_is_killed_at_its_limit(runtime):
     assert assert_one_line_error(result, status=137) == said, result
 
 
+@pytest.mark.needs("cgroup2")
 def test_memory_hog_is_killed_alone(runtime):
     """cgroups(7): a limit is for one cgroup, and so is what happens at it."""
     with runtime.running(memory="32M") as neighbour:
@@ -79,6 +81,7 @@ def test_memory_hog_is_killed_alone(runtime):
         assert events["oom_kill"] == 0, events
 
 
+@pytest.mark.needs("cgroup2")
 def test_memory_that_fits_is_had(runtime):
     """cgroups(7): below memory.max nothing happens, and nothing is said."""
     script = HOG.replace("400", "40")
@@ -87,6 +90,7 @@ def test_memory_that_fits_is_had(runtime):
     assert (result.status, result.err) == (0, ""), result
 
 
+@pytest.mark.needs("cgroup2")
 def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
     """tmpfs(5): files in memory are charged to the cgroup of the process that writes them,
     cgroups(7). At memory.max the kernel ends the writer: proc_pid_oom_score_adj(5)."""
@@ -102,6 +106,7 @@ def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
 
 
 @pytest.mark.alone
+@pytest.mark.needs("cgroup2")
 def test_fork_bomb_stays_at_its_count(runtime):
     """cgroups(7): at pids.max fork(2) says EAGAIN."""
     argv = runtime.argv("bash", "-c", BOMB, image="debian", pids=32)
@@ -123,6 +128,7 @@ def test_fork_bomb_stays_at_its_count(runtime):
     runtime.sweep()
 
 
+@pytest.mark.needs("cgroup2")
 def test_process_over_the_count_is_refused(runtime):
     """fork(2): EAGAIN, "Resource temporarily unavailable", at pids.max: cgroups(7)."""
     with contextlib.suppress(OSError):  # others may run in it
@@ -133,6 +139,7 @@ def test_process_over_the_count_is_refused(runtime):
 
 
 @pytest.mark.alone
+@pytest.mark.needs("cgroup2")
 def test_half_a_cpu_is_half_a_second_each_second(runtime):
     """cgroups(7): cpu.max is quota and period, in microseconds; whoever has used it up
     waits."""
@@ -152,6 +159,7 @@ def test_half_a_cpu_is_half_a_second_each_second(runtime):
 
 
 @pytest.mark.alone
+@pytest.mark.needs("cgroup2")
 def test_stress_ng_is_held_to_the_limits(runtime, stress):
     """cgroups(7): the limits are those of all processes of the cgroup together."""
     words = "--vm 1 --vm-bytes 200M --vm-keep --cpu 2 --timeout 6 --oomable"
@@ -177,6 +185,7 @@ def test_stress_ng_is_held_to_the_limits(runtime, stress):
     assert 0.3 <= seconds / (end - start) <= 0.55, (seconds, end - start)
 
 
+@pytest.mark.needs("cgroup2")
 def test_container_is_born_in_its_cgroup(runtime):
     """clone(2): CLONE_INTO_CGROUP, so that there is no moment without limits."""
     with runtime.running(pids=50) as box:
@@ -191,6 +200,7 @@ def test_container_is_born_in_its_cgroup(runtime):
         assert "/workshop/" not in outside
 
 
+@pytest.mark.needs("cgroup2")
 def test_inside_its_cgroup_is_the_root(runtime):
     """cgroup_namespaces(7): CLONE_NEWCGROUP makes the cgroup of the child look like the
     root of them all."""
@@ -208,6 +218,7 @@ def test_inside_its_cgroup_is_the_root(runtime):
         assert shell(f"lsns -n -t cgroup -o NS -p {box.pid}").out.split() == [inside]
 
 
+@pytest.mark.needs("cgroup2")
 def test_limit_cannot_be_lifted_from_inside(runtime):
     """cgroups(7): the files belong to root of the host; root inside is 100000:
     user_namespaces(7)."""
@@ -228,6 +239,7 @@ def test_without_a_limit_no_cgroup_is_made(runtime):
         assert same[0] == same[1]
 
 
+@pytest.mark.needs("cgroup2")
 def test_cgroup_goes_with_the_container(runtime):
     """cgroups(7): a cgroup is removed with rmdir(2) once it has no process."""
     with runtime.running(memory="64M") as box:
@@ -236,6 +248,7 @@ def test_cgroup_goes_with_the_container(runtime):
     assert not group.exists()
 
 
+@pytest.mark.needs("cgroup2")
 def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
     """cgroups(7): cgroups do not end with their processes; somebody has to sweep."""
     with runtime.running(memory="64M") as box:
@@ -276,6 +289,7 @@ def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
     assert_one_line_error(result, "cgroup v2")
 
 
+@pytest.mark.needs("cgroup2")
 def test_stopped_processes_die_with_the_container_too(runtime, seconds):
     """pid_namespaces(7): SIGKILL ends stopped processes, too, and rmdir(2) works only
     after."""

@@ -27,11 +27,6 @@ from runtime import (
 
 LAST = STEPS[-1]
 NETWORK = PROJECT / "steps/network.sh"
-V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
-in_the_vm = pytest.mark.skipif(
-    not V2,
-    reason="limits need cgroup v2, and settings of the whole machine are changed",
-)
 
 # Runs a container.py under a debugger's eyes: sys.settrace(). Each line of container.py and
 # process.py that is about to run is written to a file; at the one that is asked for, the
@@ -76,14 +71,23 @@ DEAD = (-signal.SIGKILL, 128 + signal.SIGSEGV, 125)
 
 
 @pytest.mark.parametrize("cleaner", ["the next run", "workshop clean"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param("", id="without limits"),
+        pytest.param(
+            "--memory 64M --pids 32", id="limits", marks=pytest.mark.needs("cgroup2")
+        ),
+    ],
+)
 def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
-    network, tmp_path, cleaner, record_property
+    network, tmp_path, cleaner, limits, record_property
 ):
     """kill(2): SIGKILL cannot be handled. What the kernel does not take away with the last
     process, whoever comes next does: directories and cgroups named after dead pids."""
     # Long enough for a guard, and a number that no other process sleeps.
     log, mark = tmp_path / "log", f"0.1{random.randint(10**6, 10**7)}"
-    words = ["run", "--net", "bridge", *(["--memory", "64M", "--pids", "32"] * V2)]
+    words = ["run", "--net", "bridge", *limits.split()]
     words += ["busybox", "sleep", mark]
     assert stepped("", log, *words) == 0
     # Each line once, where it is first come to; half of them for each who cleans.
@@ -166,7 +170,7 @@ def test_lack_of_descriptors_is_told_in_one_line(descriptors):
     assert result.status == 0 or descriptors < 16, result
 
 
-@in_the_vm
+@pytest.mark.needs("cgroup2")
 @pytest.mark.parametrize("pids", range(1, 9))
 def test_lack_of_processes_is_told_in_one_line(pids):
     """cgroups(7): at pids.max of a cgroup, fork(2) says EAGAIN."""
@@ -186,7 +190,7 @@ def test_lack_of_processes_is_told_in_one_line(pids):
     assert result.status == {1: 125, 8: 0}.get(pids, result.status), result
 
 
-@in_the_vm
+@pytest.mark.needs("machine")
 def test_lack_of_terminals_is_told_in_one_line():
     """pty(7): /proc/sys/kernel/pty/max is for all terminals of the machine: openpty(3) says
     ENOSPC."""
@@ -205,7 +209,7 @@ def test_lack_of_terminals_is_told_in_one_line():
             terminal.close()
 
 
-@in_the_vm
+@pytest.mark.needs("machine")
 def test_a_clock_that_jumps_disturbs_nobody():
     """clock_settime(2): CLOCK_REALTIME can be set, CLOCK_MONOTONIC cannot."""
     with nothing_left_behind(), Runtime(LAST).running() as box:
@@ -222,7 +226,7 @@ def test_a_clock_that_jumps_disturbs_nobody():
         assert box.ask("echo $$") == "1\n"
 
 
-@in_the_vm
+@pytest.mark.needs("machine")
 def test_watch_needs_no_inotify(tmp_path):
     """inotify(7): sees nothing of what happens in a shared folder on the other machine. So
     watch looks at the file itself, and works where there is no inotify at all."""

@@ -18,8 +18,7 @@ from runtime import (
     shell,
 )
 
-V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
-LIMITS = {"memory": "64M", "pids": 32, "cpus": 1} if V2 else {}
+LIMITS = {"memory": "64M", "pids": 32, "cpus": 1}
 MB = 1 << 20
 RUNS, AT_ONCE = (2000, 200) if FULL else (60, 40)
 
@@ -32,7 +31,7 @@ def exact():
         "mounts": len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()),
         "links": len(list(pathlib.Path("/sys/class/net").iterdir())),
         "namespaces": len(shell("lsns --noheadings --output NS").lines),
-        "cgroups": int(groups.read_text().split()[1]) if V2 else 0,
+        "cgroups": int(groups.read_text().split()[1]),
         "zombies": states.count("Z"),
         "containers": len(shell("ls /var/lib/workshop/containers", check=False).lines),
     }
@@ -60,6 +59,7 @@ def unchanged(network, record_property):
         record_property(name, count)
 
 
+@pytest.mark.needs("cgroup2", "machine")
 def test_many_runs_one_after_another(unchanged, record_property):
     runtime = Runtime(STEPS[-1])
     for number in range(RUNS):
@@ -68,6 +68,7 @@ def test_many_runs_one_after_another(unchanged, record_property):
     record_property("runs", RUNS)
 
 
+@pytest.mark.needs("cgroup2", "machine")
 def test_many_at_once(unchanged, record_property):
     """All of them are alive before the first one ends: they wait for a line."""
     argv = Runtime(STEPS[-1]).argv(

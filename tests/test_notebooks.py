@@ -19,11 +19,19 @@ from runtime import eventually, host_state
 from workshop import slides
 
 
-# One lesson is executed by the quick rung, too: the first that makes a namespace.
-PARAMS = [
-    pytest.param(path, marks=pytest.mark.quick if path.stem == "01_uts" else ())
-    for path in LESSONS
-]
+# What executing a lesson needs. Without limits, 00 and 06 take all memory of a machine.
+NEEDS = {"00": "cgroup2", "05": "debian13", "06": "cgroup2", "07": "cgroup2"}
+
+
+def marks_of(path):
+    """Returns the markers of a lesson. The quick rung executes one lesson, too: the first that
+    makes a namespace."""
+    need = NEEDS.get(path.name[:2])
+    marks = [pytest.mark.needs(need)] if need else []
+    return [*marks, pytest.mark.quick] if path.stem == "01_uts" else marks
+
+
+PARAMS = [pytest.param(path, marks=marks_of(path)) for path in LESSONS]
 
 
 @pytest.mark.parametrize("notebook", PARAMS, ids=[path.stem for path in LESSONS])

@@ -500,9 +500,20 @@ def layers(container):
     if is_shared or not roots or roots[-1].root == "/":
         return Group("layers", False, host, ["shared with the host"])
     mapped = "idmapped" in roots[-1].options.split(",")
-    inside = ["none: what it writes is written to", roots[-1].root]
+    inside = ["none: what it writes is written to", _on_host(roots[-1])]
     inside += ["as if its root were the host's (idmapped)"] if mapped else []
     return Group("layers", True, host, inside)
+
+
+def _on_host(mount):
+    """Returns where the host shows what a mount shows, which can be on a disk of its own. If
+    the host does not show it, this is its path in its filesystem."""
+    same = [ours for ours in proc.mounts("self") if ours.device == mount.device]
+    for ours in sorted(same, key=lambda ours: len(ours.root), reverse=True):
+        if Path(mount.root).is_relative_to(ours.root):
+            below = Path(mount.root).relative_to(ours.root)
+            return str(Path(ours.target, below))
+    return mount.root
 
 
 def changes(upper, most=2000):

@@ -24,7 +24,6 @@ from runtime import (
 )
 from targets import (
     command,
-    missing,
     rename_exchange,
     runtime_of,
     runtime_without,
@@ -314,17 +313,18 @@ def test_copy_up(who, uid, copy):
     leaves_nothing_marked("old", copy, who, uid)
 
 
+@pytest.mark.needs("cgroup2")
 @pytest.mark.parametrize("who", WHO)
 def test_processes(who, image):
     """cgroups(7), pids.max: fork(2) fails with EAGAIN, and the host goes on."""
     attack = ATTACKS["processes"]
-    missing(attack)
     result = runtime_of(7).run(*command(attack, who), image=image, pids=32)
     assert attack.says in result.err, result
     result = runtime_of(5).run(*command(attack, who), image=image)
     assert "worked" in result.out, result
 
 
+@pytest.mark.needs("machine")
 @pytest.mark.parametrize("who", WHO)
 def test_inodes(who, image):
     """statvfs(3): an upper layer takes its inodes from the disk that all share. They come

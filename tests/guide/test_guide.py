@@ -21,7 +21,7 @@ sys.path.append(str(PROJECT))
 from workshop import fence, look
 
 NAMES = [step.parent.name for step in STEPS]
-LIMITS = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+NEEDS_LIMITS = pytest.mark.needs("cgroup2")
 STEP_00 = STEPS[0].read_text()
 
 
@@ -122,10 +122,11 @@ PATH = [
     ),
     (4, "loopback only", "--net bridge|none is not in USAGE"),
     (5, "map is as promised", "CLONE_NEWUSER"),
+    pytest.param(
+        *(6, "born in its cgroup", "--memory SIZE is not in USAGE"), marks=NEEDS_LIMITS
+    ),
     (7, "writes vanish", "not overlay"),
 ]
-if LIMITS:
-    PATH += [(6, "born in its cgroup", "--memory SIZE is not in USAGE")]
 
 
 @pytest.mark.parametrize(("number", "fact", "lacks"), PATH)
@@ -193,7 +194,14 @@ def test_check_of_a_whole_step(learner, host):
     assert "changed since" in (out / "report.html").read_text()
 
 
-def test_last_step_is_celebrated_with_a_certificate(learner, host):
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [kind for _, kind, _ in look.NAMESPACES if kind != "cgroup"],
+        pytest.param(["cgroup"], marks=NEEDS_LIMITS),
+    ],
+)
+def test_last_step_is_celebrated_with_a_certificate(learner, host, kinds):
     """Of the runtime that has passed, whatever is written afterwards."""
     learner.has(STEPS[-1].read_text())
     script = """
@@ -212,7 +220,6 @@ report.celebrate(console())
     assert "98 lines of Python" in done.stdout and not done.stderr, done
     page = (learner.my / "certificate.html").read_text()
     assert "<b>98</b>lines of Python" in page and whole_by_itself(page)
-    kinds = [kind for _, kind, _ in look.NAMESPACES if LIMITS or kind != "cgroup"]
     for kind in kinds:
         row = rf"<code>{kind}</code>.*?>(\d+)<.*?>(\d+)<"
         inside, outside = re.search(row, page).groups()
@@ -229,11 +236,17 @@ report.celebrate(console())
 # ---- hints that look at the attempt
 
 
-@pytest.mark.parametrize("step", STEPS, ids=NAMES)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=[NEEDS_LIMITS] if "06" in name else [], id=name)
+        for step, name in zip(STEPS, NAMES, strict=True)
+    ],
+)
 def test_there_is_nothing_to_say_of_a_finished_step(step, host):
     with fence.workbench(step.read_bytes()) as bench:
         found = look.findings(step.parent.name[:2], bench, 30)
-    assert [text for text in found if LIMITS or "no cgroup v2" not in text] == []
+    assert found == []
 
 
 PRIVATE = '    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)'
@@ -314,17 +327,16 @@ HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
     ),
     ("00", "process.wait(container)", "0", "ends before|starts no child|never becomes"),
     ("00", "process.execute(args.command)", "process.exekute()", "line .*exekute"),
+    pytest.param(
+        *("06", ", cgroup=cgroup)", ")", "it is in the cgroup .*cgroup="),
+        marks=NEEDS_LIMITS,
+    ),
+    pytest.param(
+        *("06", '"memory.max": args.memory, ', ""),
+        "memory.max of its cgroup says 'max'",
+        marks=NEEDS_LIMITS,
+    ),
 ]
-if LIMITS:
-    HALF_DONE += [
-        ("06", ", cgroup=cgroup)", ")", "it is in the cgroup .*cgroup="),
-        (
-            "06",
-            '"memory.max": args.memory, ',
-            "",
-            "memory.max of its cgroup says 'max'",
-        ),
-    ]
 
 
 @pytest.mark.parametrize(("step", "old", "new", "hint"), HALF_DONE)
@@ -387,12 +399,14 @@ AT_WORK = {  # in parent: what it does there, and what is then told
     "never returns": ("    while True: pass\n", "nothing came back within"),
     "kills its parent": ("    os.kill(os.getppid(), 9)\n", "was killed by SIGKILL"),
     "floods": ("    while True: os.write(1, b'x' * 65536)\n", ""),
+    "bombs": ("    while True: os.fork()\n", ""),
 }
-if LIMITS:
-    AT_WORK["bombs"] = ("    while True: os.fork()\n", "")
 
 
-@pytest.mark.parametrize("name", AT_WORK)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[NEEDS_LIMITS] if n == "bombs" else []) for n in AT_WORK],
+)
 def test_runtime_that_misbehaves_is_bounded_and_leaves_nothing(learner, host, name):
     line, told = AT_WORK[name]
     docstring = STEP_00.splitlines().index("def parent(args):") + 2

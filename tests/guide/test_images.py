@@ -341,9 +341,16 @@ def network():
 
 
 @pytest.mark.quick
-def test_clean_removes_what_killed_runtimes_left(container, image, network):
-    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
-    limits = {"memory": "64M"} if v2 else {}
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param({}, id="without limits"),
+        pytest.param(
+            {"memory": "64M"}, id="limits", marks=pytest.mark.needs("cgroup2")
+        ),
+    ],
+)
+def test_clean_removes_what_killed_runtimes_left(container, image, network, limits):
     with container.running(image=image, **limits) as box, container.running() as alive:
         box.ask("mkdir -m 0 /x; echo x >/x/y; rm /file")
         pid, inside = box.process.pid, box.pid
@@ -355,7 +362,7 @@ def test_clean_removes_what_killed_runtimes_left(container, image, network):
         assert result.status == 0, result
         assert f"removed {CONTAINERS}/{pid}\n" in result.out, result
         assert not (CONTAINERS / str(pid)).exists()
-        if v2:
+        if limits:
             assert f"removed /sys/fs/cgroup/workshop/{pid}\n" in result.out, result
             assert not os.path.exists(f"/sys/fs/cgroup/workshop/{pid}")
         # The living is not touched.

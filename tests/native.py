@@ -128,8 +128,10 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
     environment = {"LAB": "local", "LAB_DIR": str(LAB_DIR), "HOME": str(run / "home")}
     environment |= {"LANG": "C.UTF-8", "TERM": "xterm"}
     environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    if full := os.environ.get("WORKSHOP_FULL"):
-        environment["WORKSHOP_FULL"] = full
+    # LAB_COMMANDS is a file in LAB_DIR: all else is read-only here, or goes away.
+    for name in "WORKSHOP_FULL", "LAB_COMMANDS":
+        if name in os.environ:
+            environment[name] = os.environ[name]
     command, place = [str(PROJECT / "lab"), "test", *words], str(PROJECT)
     if words[0] == "--unit":
         command, place = unit(words[1:])

@@ -5,6 +5,7 @@ open it to a room. Settings of your own go into .lab/classroom/config.py, which 
 """
 
 import asyncio
+import json
 import os
 import pathlib
 import subprocess
@@ -13,21 +14,20 @@ import sys
 from jupyterhub.auth import Authenticator
 from jupyterhub.spawner import LocalProcessSpawner
 
-CLASSROOM = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(CLASSROOM))
-import roster
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+from host import roster
 
 STATE = pathlib.Path(os.environ["CLASSROOM_STATE"])
 PORT = int(os.environ["CLASSROOM_PORT"])
 # So many VMs start at once; the others wait for their turn.
 TURNS = asyncio.Semaphore(2 * os.cpu_count())
-STARTED = "the notebook server starts"  # the last line that `lab seat` says of itself
 
 c = get_config()  # noqa: F821
 
 
 class Roster(Authenticator):
-    """Names and passwords of the class: roster.py."""
+    """Names and passwords of the class: host/roster.py."""
 
     async def authenticate(self, handler, data):
         file, name, password = STATE / "class", data["username"], data["password"]
@@ -39,14 +39,14 @@ class Roster(Authenticator):
 
 
 class Seat(LocalProcessSpawner):
-    """A VM for each student. `./lab seat` makes it, runs the notebook server in it, and is the
-    process that the hub looks after; it dies with the hub, and the VM with it."""
+    """A VM for each student. host/commands/seat.py starts it, runs the notebook server in it,
+    and is the process that the hub looks after; it dies with the hub, and the VM with it."""
 
     def get_args(self):
         return [self.user.name, str(self.port)]
 
     def make_preexec_fn(self, name):
-        # Nobody has a user of this machine: the VM is what separates them.
+        # No student has a user account on this machine: the VM is what separates them.
         return None
 
     def user_env(self, env):
@@ -58,18 +58,27 @@ class Seat(LocalProcessSpawner):
         return super().get_env() | {"JUPYTERHUB_SERVICE_URL": where}
 
     def load_state(self, state):
-        """Nothing: no VM outlives its hub, and what has its pid now is somebody else."""
+        """Does nothing: no VM outlives its hub, and another process has its pid by now."""
 
     @property
     def log_file(self):
         return STATE / "students" / self.user.name / "log"
 
-    def said(self):
-        """The lines of `./lab seat` so far."""
+    def events(self):
+        """What the seat has reported so far: a list of dicts."""
         try:
-            return self.log_file.read_text(errors="replace").splitlines()
+            lines = self.log_file.read_text(errors="replace").splitlines()
         except FileNotFoundError:  # it waits for its turn
             return []
+        found = []
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:  # a message of another program
+                continue
+            if isinstance(event, dict):
+                found.append(event)
+        return found
 
     async def start(self):
         """Returns where the server is, or will be in a moment.
@@ -84,41 +93,43 @@ class Seat(LocalProcessSpawner):
                     "stderr": subprocess.STDOUT,
                 }
                 address = await super().start()
-            while not any(STARTED in line for line in self.said()):
+            while not any(event.get("ready") for event in self.events()):
                 if await self.poll() is not None:
                     raise self.failure()
                 await asyncio.sleep(0.2)
         return address
 
     def failure(self):
-        """What the page shows: the sentence of `lab` about it."""
-        sentences = [line for line in self.said() if line.startswith("lab: ")]
-        error = RuntimeError((sentences or ["lab: it ended without a word"])[-1][5:])
-        error.jupyterhub_message = f"Your VM does not start: {error}"
+        """The error that the page shows: what the seat reported last."""
+        errors = [event["error"] for event in self.events() if "error" in event]
+        text = errors[-1] if errors else "it ended without saying why"
+        error = RuntimeError(text)
+        error.jupyterhub_message = f"Your VM does not start: {text}"
         return error
 
     async def progress(self):
         """What the page shows meanwhile."""
         shown = 0
         while True:
-            for line in self.said()[shown:]:
+            texts = [event["text"] for event in self.events() if "text" in event]
+            for text in texts[shown:]:
                 shown += 1
-                yield {"progress": min(20 * shown, 90), "message": line}
+                yield {"progress": min(20 * shown, 90), "message": text}
             await asyncio.sleep(0.5)
 
 
 c.JupyterHub.authenticator_class = Roster
-c.Roster.allow_all = True  # who is in the class
+c.Roster.allow_all = True  # everybody in the class
 c.JupyterHub.spawner_class = Seat
-# setpriv(1): the kernel ends these when the hub is gone, however it went.
+# setpriv(1): the kernel ends these when the hub is gone, in whatever way.
 with_hub = ["setpriv", "--pdeathsig", "TERM"]
-c.Seat.cmd = [*with_hub, str(CLASSROOM.parent / "lab"), "seat"]
+c.Seat.cmd = [*with_hub, sys.executable, str(PROJECT / "host"), "seat"]
 c.Seat.env_keep = ["PATH", "HOME", "LANG", "LAB_DIR", "LAB_MEMORY", "LAB_CPUS"]
 c.Seat.env_keep += ["XDG_RUNTIME_DIR"]
 c.Seat.default_url = "/lab/tree/notebooks/00_what_is_a_container.ipynb"
 # Seconds: an emulated VM takes a while, and the last of a class has waited for all others.
 c.Seat.start_timeout, c.Seat.http_timeout = 1800, 300
-c.JupyterHub.concurrent_spawn_limit = 0  # who waits does it on a page that tells of it
+c.JupyterHub.concurrent_spawn_limit = 0  # a page shows those who wait why they do
 
 # Each student's pages are of an origin of their own, or what one student's server sends could
 # act as another who looks at it. So there is a host name for each: NAME.localhost, here.

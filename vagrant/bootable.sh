@@ -1,37 +1,22 @@
 #!/bin/sh
-# disk.sh IMAGE DISK vagrant | alone PROJECT: makes the raw DISK of the lab's image in the
-# folder IMAGE, which image.sh made: a disk that starts itself on any PC with a BIOS, for a
-# VM that another program than `lab` runs. As root, through sudo where need be, on Linux,
-# with extlinux and sfdisk; DISK belongs to who called it.
+# bootable.sh DISK IMAGE vagrant | alone PROJECT: adapts the system on the raw DISK, which
+# host/disk.py made from the lab's image in the directory IMAGE, to a VM that another program
+# than `lab` runs. As root, in a mount namespace of its own, so no mount is left behind.
 #
-# It holds what the image holds. It differs where such a VM does: it has a bootloader and
-# asks its network for an address and a name server. With "vagrant" the project folder comes
-# from Vagrant, and so does the key that lets Vagrant in. With "alone" the VM has the
-# project, a tar.gz, on its disk, and its own screen says where JupyterLab is.
+# It gets a bootloader and asks its network for an address and a name server. With "vagrant"
+# the project comes from Vagrant as a shared folder, and so does the key that lets Vagrant
+# in. With "alone" the VM has the project, a tar.gz, on its disk, and its own screen says
+# where JupyterLab is.
 #
 # No key, token or host key is in it: each VM makes its own when it first starts.
 set -eu
-[ "$(id -u)" = 0 ] || exec sudo -- sh "$0" "$@"
-# A mount namespace of its own, so no mount is left behind.
-[ "${1-}" = --inside ] || exec unshare --mount sh "$0" --inside "$@"
+disk=$1
 image=$2
-disk=$3
-kind=$4
-project=${5-}
+kind=$3
+project=${4-}
 root=$disk.root
-trap 'umount "$root" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
+trap 'umount "$root" 2>/dev/null || true; rmdir "$root" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM HUP
-
-# The image has a filesystem and nothing else. A BIOS wants a partition table, with a
-# program in its first 440 bytes that starts the active partition's own.
-partitions() {
-	truncate -s 8G "$disk"
-	echo 'start=1MiB, type=83, bootable' | sfdisk -q --label dos "$disk"
-	dd if="$image/disk.raw" of="$disk" bs=1M seek=1 conv=sparse,notrunc status=none
-	dd if=/usr/lib/EXTLINUX/mbr.bin of="$disk" bs=440 count=1 conv=notrunc status=none
-	mkdir -p "$root"
-	mount -o loop,offset=1M "$disk" "$root"
-}
 
 # bootloader OPTIONS: of the kernel
 bootloader() {
@@ -119,8 +104,7 @@ alone() {
 	bootloader
 }
 
-partitions
+mkdir -p "$root"
+mount -o loop,offset=1M "$disk" "$root"
 adapt
 "$kind"
-umount "$root"
-chown "${SUDO_UID:-0}:${SUDO_GID:-0}" "$disk"

@@ -1,0 +1,20 @@
+"""`./lab SUBCOMMAND …`: finds the subcommand's file in host/commands and runs it.
+
+Also `py -m host SUBCOMMAND …` on Windows. What is a subcommand of the guide's goes to
+`workshop SUBCOMMAND …` in the VM.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+if not __package__:  # started by its directory's name, so from anywhere
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+from host.dispatch import main
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:], os.environ)
+    sys.exit(status)

@@ -1,0 +1,22 @@
+"""Removes the VM: its disk, keys and token. my/ stays, it is yours."""
+
+from __future__ import annotations
+
+import argparse
+
+from host import providers
+from host.lab import Lab
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--all", action="store_true", help="remove the image as well, to rebuild it"
+    )
+
+
+def run(lab: Lab, options: argparse.Namespace) -> int:
+    with lab.lock():
+        providers.choose(lab).destroy(options.all)
+        (lab.settings.state / "way").unlink(missing_ok=True)
+    lab.say("kept: my/, which is yours")
+    return 0

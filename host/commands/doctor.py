@@ -1,0 +1,58 @@
+"""Checks this machine, and says what to type if something is missing.
+
+It starts and changes nothing, except that it tries once whether hardware
+virtualization works. Exit status: 0 if everything needed is there, 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from host import providers
+from host.checkup import WAYS, Row, machine_rows
+from host.lab import Lab
+from host.probe import Probe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run(lab: Lab, options: argparse.Namespace) -> int:
+    lab.prepare_state()
+    way = providers.choose(lab).name
+    text, status = report(Probe(lab), way, colour=wants_colour())
+    print(text)
+    return status
+
+
+def wants_colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def report(probe: Probe, way: str, colour: bool = False) -> tuple[str, int]:
+    """The whole table about a machine, and the exit status."""
+    needed = [*machine_rows(probe, way), *WAYS[way](probe)]
+    lines = [f"The lab here: {way}", *(show(row, colour) for row in needed)]
+    for other in "qemu", "vagrant":
+        if other != way:
+            lines += ["", f"The other way, LAB={other}, is not needed:"]
+            lines += [show(row, colour) for row in WAYS[other](probe)]
+    missing = sum(row.mark == "NO" for row in needed)
+    if missing:
+        lines += ["", f"Missing: {missing}, marked NO above."]
+        return "\n".join(lines), 1
+    return "\n".join([*lines, "", "All that is needed is there: ./lab up"]), 0
+
+
+COLOURS = {"ok": 32, "slow": 33, "NO": 31}
+
+
+def show(row: Row, colour: bool) -> str:
+    mark = f"{row.mark:4}"
+    if colour:
+        mark = f"\033[1;{COLOURS[row.mark]}m{mark}\033[0m"
+    line = f"{mark}  {row.what:22}  {row.found}"
+    return line + (f"\n{'':30}type: {row.type}" if row.type else "")

@@ -1,0 +1,179 @@
+"""Grades a class's runtimes, each in a virtual machine of its own.
+
+SUBMISSION is a container.py, or a directory with such files at any depth; one has the
+name of its directory, or of its file where that is not container.py. DIRECTORY gets a
+NAME.json for each as soon as it is graded, and at the end marks.csv and marks.xml
+(JUnit). A submission that has been graded is not graded again, so an interrupted run
+goes on where it stopped.
+
+A submission may hang, fork, fill the disk or halt the machine: the VM has no network,
+sees nothing of the host, and is ended after so many minutes. It is not proof against
+somebody who rewrites the checks from inside: read what passes.
+
+Exit status: 0, all are graded; 1, a file cannot be read or a VM does not start; 2,
+wrong usage; 130, interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import itertools
+import pathlib
+import subprocess
+import sys
+import threading
+
+from host import frozen, grading, providers
+from host.errors import LabError
+from host.grading import Mark
+from host.lab import Lab
+from host.machine import Machine
+from host.providers.qemu import Qemu
+
+MOST_OUTPUT = 1 << 20  # bytes that a submission's VM may say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("submissions", nargs="+", type=pathlib.Path, metavar="SUBMISSION")
+    add("--out", required=True, type=pathlib.Path, metavar="DIRECTORY")
+    add("--upto", default="7", choices=list("01234567"), help="the last step (7)")
+    add("--jobs", type=int, default=1, help="VMs at the same time (1)")
+    add("--minutes", type=float, default=20, help="for each, at most (20)")
+
+
+def run(lab: Lab, options: argparse.Namespace) -> int:
+    provider = providers.choose(lab, "qemu")  # a VM for each, gone after it
+    assert isinstance(provider, Qemu)
+    found = grading.submissions(options.submissions)
+    options.out.mkdir(parents=True, exist_ok=True)
+    run = Grading(lab, found, options)
+    if run.marks:
+        print(f"{len(run.marks)} are graded already", flush=True)
+    if run.waiting:
+        with frozen.frozen(provider) as vm:
+            run.grade_all(vm)
+    grading.write_csv(run.marks, options.out / "marks.csv")
+    grading.write_junit(run.marks, options.out / "marks.xml")
+    print(f"{options.out}: marks.csv, marks.xml, and a file for each submission")
+    return 0
+
+
+class Grading:
+    """One run: the marks that are known, and the submissions that wait for one."""
+
+    def __init__(
+        self, lab: Lab, found: dict[str, pathlib.Path], options: argparse.Namespace
+    ) -> None:
+        self.lab, self.found, self.options = lab, found, options
+        self.marks: dict[str, Mark] = {}
+        self.waiting: dict[str, pathlib.Path] = {}
+        self.machines: list[Machine] = []
+        self.numbers = itertools.count()
+        self.stopped = threading.Event()
+        for name, path in found.items():
+            known = grading.known_mark(
+                self.file(name), grading.digest(path), options.upto
+            )
+            if known:
+                self.marks[name] = known
+            else:
+                self.waiting[name] = path
+
+    def file(self, name: str) -> pathlib.Path:
+        out: pathlib.Path = self.options.out
+        return out / f"{name}.json"
+
+    def grade_all(self, vm: Machine) -> None:
+        """Grades what waits, and writes each mark down."""
+        jobs = max(self.options.jobs, 1)
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            futures = {
+                pool.submit(self.grade, vm, path): name
+                for name, path in self.waiting.items()
+            }
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    name = futures[future]
+                    self.marks[name] = future.result()
+                    grading.write_mark(self.file(name), self.marks[name])
+                    self.show(name)
+            except BaseException:
+                self.stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for machine in list(self.machines):
+                    machine.kill()
+                raise
+        if sys.stdout.isatty():
+            print(flush=True)
+
+    def grade(self, vm: Machine, path: pathlib.Path) -> Mark:
+        """The mark of a file. Raises LabError if its VM does not start: that is not the
+        submission's fault."""
+        folder = vm.folder.with_name(f"mark{next(self.numbers)}")
+        sha256 = grading.digest(path)
+        try:
+            with frozen.resumed(vm, folder) as machine:
+                self.machines.append(machine)
+                if self.stopped.is_set():
+                    machine.kill()
+                said, why = self.ask(machine, path)
+                self.machines.remove(machine)
+        except LabError as error:
+            raise LabError(
+                f"{path} could not be graded: {error.sentence}", *error.advice
+            ) from None
+        return grading.read_mark(said, sha256, self.options.upto, why)
+
+    def ask(self, machine: Machine, path: pathlib.Path) -> tuple[bytes, str]:
+        """What the guide in the VM prints about a file, and what is wrong if that is no
+        mark."""
+        command = machine.argv(f"workshop grade --upto {self.options.upto}", False)
+        seconds = 60 * self.options.minutes
+        with (
+            open(path, "rb") as source,
+            subprocess.Popen(
+                command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as process,
+        ):
+            said, in_time = listen(process, seconds)
+        if not in_time:
+            return b"", f"it was not done after {self.options.minutes:g} minutes"
+        return said, "its VM stopped"
+
+    def show(self, name: str) -> None:
+        """A line for each mark, and on a terminal a bar below it."""
+        mark, done = self.marks[name], len(self.marks)
+        wrong = grading.printable(mark.wrong or "")
+        line = f"{name:24} {len(mark.passed)} passed"
+        line += f"   {wrong[:70]}" if wrong else ""
+        if not sys.stdout.isatty():
+            print(line, flush=True)
+            return
+        bar = "#" * (30 * done // len(self.found))
+        print(
+            f"\r\033[K{line}\n[{bar:30}] {done} of {len(self.found)}",
+            end="",
+            flush=True,
+        )
+
+
+def listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bool]:
+    """What a process prints, at most so much of it, and whether it ended in time. Ends
+    the process."""
+    said: list[bytes] = []
+    assert process.stdout
+    stream = process.stdout
+
+    def read() -> None:
+        said.append(stream.read(MOST_OUTPUT))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(seconds)
+    in_time = not reader.is_alive()
+    process.kill()
+    process.wait()
+    reader.join()
+    return b"".join(said), in_time

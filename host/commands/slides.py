@@ -1,0 +1,72 @@
+"""Writes the lessons as slides, with their output. They need no network.
+
+The lessons run in a VM that is thrown away. reveal.js, which shows the slides, comes
+from npm, once, and is put beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import subprocess
+
+from host import packages, processes, providers, sums
+from host.errors import LabError
+from host.lab import Lab
+
+REVEAL = "reveal.js@6.0.2"
+REVEAL_SHA256 = "2f0c20bfb02447a198a1ebe8a8c097a5437d035caa38f2820bf4ba887a3eac91"
+REVEAL_PARTS = [
+    "package/LICENSE",
+    "package/dist/reset.css",
+    "package/dist/reveal.css",
+    "package/dist/reveal.js",
+    "package/dist/plugin/notes.js",
+]
+IN_VM = "/var/tmp/slides"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=pathlib.Path, metavar="DIRECTORY")
+    parser.add_argument("lessons", nargs="*", metavar="N", help="these lessons only")
+
+
+def run(lab: Lab, options: argparse.Namespace) -> int:
+    folder: pathlib.Path = options.directory
+    folder.mkdir(parents=True, exist_ok=True)
+    lab.prepare_state()
+    tarball = reveal(lab)
+    with providers.choose(lab).throwaway() as guest:
+        lab.say("running the lessons (about a minute each if the VM is emulated)")
+        command = f"workshop slides {IN_VM} {processes.quote(options.lessons)}"
+        if guest.run(command) != 0:
+            raise LabError("the lessons did not run to their end")
+        guest.fetch(IN_VM, folder)
+    unpack(tarball, folder / "reveal.js")
+    lab.say(f"the slides are {folder}/index.html")
+    return 0
+
+
+def reveal(lab: Lab) -> pathlib.Path:
+    """The package of reveal.js, fetched once. Raises LabError if it is another one
+    than this was written for."""
+    state = lab.settings.state
+    tarball = state / f"{REVEAL.replace('@', '-')}.tgz"
+    if not tarball.exists():
+        packages.ensure(lab, "slides")
+        with lab.progress.stage("fetching reveal.js from npm", "2 s") as stage:
+            fetch = ["npm", "pack", "--pack-destination", str(state), REVEAL]
+            processes.run_logged(stage, fetch, lab.log("npm"))
+    if sums.sha256(tarball) != REVEAL_SHA256:
+        tarball.unlink()
+        raise LabError(
+            f"{REVEAL} is not the file that this was written for",
+            "./lab slides fetches it again.",
+        )
+    return tarball
+
+
+def unpack(tarball: pathlib.Path, folder: pathlib.Path) -> None:
+    folder.mkdir(exist_ok=True)
+    words = ["tar", "-C", str(folder), "--strip-components=1", "-xzf", str(tarball)]
+    subprocess.run([*words, *REVEAL_PARTS], check=True)

@@ -1,0 +1,30 @@
+"""A shell in the VM, or one command: ./lab ssh [-- COMMAND]
+
+Does what `ssh HOST COMMAND` does, in the project's directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from host import providers
+from host.guest import at_terminal, become
+from host.lab import Lab
+
+
+OWN_OPTIONS = {"-h": False, "--help": False}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "./lab ssh [-- COMMAND]"
+
+
+def run(lab: Lab, options: argparse.Namespace) -> int:
+    provider = providers.choose(lab)
+    provider.need_running()
+    return become(provider.shell_argv(text(options.arguments), at_terminal()))
+
+
+def text(words: list[str]) -> str:
+    """The command as ssh makes it of its arguments: with blanks between them."""
+    return " ".join(words[1:] if words[:1] == ["--"] else words)

@@ -1,0 +1,80 @@
+"""A VM that is frozen when it is ready to grade, and the VMs that go on from there.
+
+So a submission that is graded waits for no VM to start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from host.errors import LabError
+from host.machine import Machine, Ports, Spec
+from host.providers.qemu import Qemu
+
+# What the VM needs of the project.
+PROJECT_PARTS = ["pyproject.toml", "steps", "tests", "vagrant", "workshop", "notebooks"]
+# The project goes to the VM's own disk: a shared directory cannot be frozen.
+RECEIVE = """sudo sh -ec '
+    systemctl stop jupyter
+    umount /workshop
+    tar -C /workshop -xf - --no-same-owner
+    mkdir /workshop/my
+    chmod -R go=u-w /workshop'"""
+
+
+@contextlib.contextmanager
+def frozen(provider: Qemu) -> Iterator[Machine]:
+    """A VM whose state is in a file. In the block others can go on from there."""
+    with provider.throwaways(1, monitor=True) as (vm,):
+        with provider.lab.progress.stage("reading all facts, once for every grade"):
+            send_project(vm)
+            collect = "pytest -q --collect-only tests/test_0*.py >/dev/null"
+            vm.check(f"{vm.python} -m {collect}")
+        with provider.lab.progress.stage("freezing the VM", "2 to 10 s"):
+            vm.freeze()
+        (vm.folder / "nothing").mkdir()  # shared with the submissions' VMs
+        yield vm
+
+
+def send_project(vm: Machine) -> None:
+    """Copies the project to the VM's disk, in place of the shared directory."""
+    project = str(vm.lab.settings.project)
+    pack = ["tar", "-C", project, "-cf", "-", *PROJECT_PARTS]
+    receive = vm.connection.command(RECEIVE, False)
+    with subprocess.Popen(pack, stdout=subprocess.PIPE) as sender:
+        received = subprocess.run(receive, check=False, stdin=sender.stdout)
+    if sender.returncode != 0 or received.returncode != 0:
+        raise LabError("the project could not be copied to the VM's disk")
+
+
+@contextlib.contextmanager
+def resumed(vm: Machine, folder: pathlib.Path) -> Iterator[Machine]:
+    """A VM that goes on from where a frozen one stopped, in a new directory. It sees
+    nothing of this machine, and is gone after the block."""
+    spec = Spec(
+        share=vm.folder / "nothing",
+        share_options="security_model=none,readonly=on",
+        restrict=True,
+        snapshot=True,
+        resumes=vm.folder / "state",
+    )
+    vm.lab.need_memory(vm.hardware.memory)
+    copy = Machine(vm.lab, folder, dataclasses.replace(vm.hardware), spec)
+    folder.mkdir(mode=0o700)
+    try:
+        shutil.copytree(vm.folder / "guest", folder / "guest")
+        for name in "key", "known_hosts":
+            shutil.copy(vm.folder / name, folder / name)
+        os.symlink(vm.folder / "disk.qcow2", folder / "disk.qcow2")
+        copy.set_ports(Ports(0, 0))
+        copy.start()
+        copy.wait()
+        yield copy
+    finally:
+        copy.discard()

@@ -1,0 +1,191 @@
+"""The classroom's hub: its packages, its process, and the students' VMs behind it."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+from host.errors import LabError
+from host.lab import Lab
+from host.processes import run_logged
+
+START_LIMIT = 60
+STOP_LIMIT = 60
+
+
+class Hub:
+    """JupyterHub, in the lab's directory."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.project = lab.settings.project
+        self.folder = lab.settings.state / "classroom"
+        # A directory for each: their copy of the project, their VM, its log.
+        self.students = self.folder / "students"
+        self.roster = self.folder / "class"
+        self.venv = lab.settings.state / "jupyter"
+        self.log = self.folder / "log"
+
+    def pid(self) -> int | None:
+        """The hub's process, if it runs."""
+        try:
+            number = int((self.folder / "pid").read_text())
+            words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        return number if b"classroom/jupyterhub_config.py" in words else None
+
+    def address(self) -> str:
+        port = (self.folder / "port").read_text().strip()
+        return f"http://localhost:{port}"
+
+    def minutes(self) -> float:
+        """How long it has been open."""
+        return (time.time() - (self.folder / "pid").stat().st_mtime) / 60
+
+    def occupied(self) -> dict[str, int]:
+        """{student: memory of their VM, in MB} of those whose VM runs."""
+        found = {}
+        for path in sorted(self.students.glob("*/vm/pid")):
+            megabytes = vm_memory(path)
+            if megabytes is not None:
+                found[path.parent.parent.name] = megabytes
+        return found
+
+    # ---- packages
+
+    def install(self) -> None:
+        """Installs JupyterHub and its proxy, in the versions of the project."""
+        wanted = self.project / "vagrant/requirements.txt"
+        if not same(wanted, self.venv / "requirements.txt"):
+            title = "installing the hub's Python packages"
+            with self.lab.progress.stage(title, "20 to 60 s") as stage:
+                log = self.lab.log("hub-packages")
+                venv = ["python3", "-m", "venv", "--clear", str(self.venv)]
+                pip = [f"{self.venv}/bin/pip", "install", "-q"]
+                pip += ["--disable-pip-version-check", "--require-hashes"]
+                pip += ["--only-binary", ":all:", "-r", str(wanted)]
+                for command in venv, pip:
+                    run_logged(stage, command, log)
+                shutil.copy(wanted, self.venv / "requirements.txt")
+        lock = self.project / "classroom/package-lock.json"
+        if not same(lock, self.folder / "node_modules/.this"):
+            self.install_proxy(lock)
+
+    def install_proxy(self, lock: pathlib.Path) -> None:
+        shutil.rmtree(self.folder / "node_modules", ignore_errors=True)
+        for path in lock, lock.with_name("package.json"):
+            shutil.copy(path, self.folder / path.name)
+        with self.lab.progress.stage(
+            "fetching its proxy from npm", "3 to 10 s"
+        ) as stage:
+            command = ["npm", "ci", "--no-audit", "--no-fund"]
+            run_logged(stage, command, self.lab.log("npm"), cwd=self.folder)
+            shutil.copy(lock, self.folder / "node_modules/.this")
+
+    # ---- life
+
+    def sweep(self) -> None:
+        """After a power cut, whatever has these process numbers now is somebody else."""
+        (self.folder / "proxy.pid").unlink(missing_ok=True)
+        occupied = self.occupied()
+        for vm in self.students.glob("*/vm"):
+            if vm.parent.name not in occupied:
+                shutil.rmtree(vm)
+
+    def start(self, port: int) -> None:
+        """Starts the hub and waits until it answers."""
+        (self.folder / "port").write_text(f"{port}\n")
+        variables = {
+            "CLASSROOM_STATE": str(self.folder),
+            "CLASSROOM_PORT": str(port),
+            "LAB_DIR": str(self.lab.settings.state),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        # With SIGINT, which may be ignored here: the hub ends its own with it.
+        words = ["env", "--default-signal=INT", f"{self.venv}/bin/python"]
+        words += ["-m", "jupyterhub", "-f"]
+        words += [str(self.project / "classroom/jupyterhub_config.py")]
+        with self.lab.progress.stage("starting the hub", "3 to 10 s"):
+            with open(self.log, "wb") as log:
+                process = subprocess.Popen(
+                    words,
+                    cwd=self.folder,
+                    env={**os.environ, **variables},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    umask=0o077,
+                )
+            (self.folder / "pid").write_text(f"{process.pid}\n")
+            self.wait(process, port)
+
+    def wait(self, process: subprocess.Popen[bytes], port: int) -> None:
+        deadline = time.monotonic() + START_LIMIT
+        while not answers(f"http://127.0.0.1:{port}/hub/health"):
+            if process.poll() is not None:
+                raise LabError("the hub does not start", f"Its log is {self.log}")
+            if time.monotonic() > deadline:
+                raise LabError(
+                    "the hub runs, but does not answer", f"Its log is {self.log}"
+                )
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Has the hub end all VMs, then itself."""
+        pid = self.pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: self.pid() is None, STOP_LIMIT)
+        pid = self.pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)  # whatever it started ends with it
+        if not wait_until(lambda: not self.occupied(), 20):
+            raise LabError(f"these VMs do not end: {' '.join(self.occupied())}")
+        (self.folder / "pid").unlink(missing_ok=True)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def same(one: pathlib.Path, other: pathlib.Path) -> bool:
+    return other.exists() and filecmp.cmp(one, other, shallow=False)
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
+
+
+def vm_memory(pid_file: pathlib.Path) -> int | None:
+    """The memory in MB of the QEMU with this pid file, if it runs."""
+    try:
+        number = int(pid_file.read_text())
+        words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+        status = pathlib.Path(f"/proc/{number}/status").read_text()
+    except (OSError, ValueError):
+        return None
+    if os.fsencode(pid_file) not in words:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) >> 10
+    return None

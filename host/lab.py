@@ -1,0 +1,108 @@
+"""The lab: its settings, its progress and its directory, handed to every command."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+from host import locks, processes
+from host.errors import LabError
+from host.progress import Progress
+from host.settings import Settings
+
+
+class Lab:
+    """What every command works with."""
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self.settings = settings
+        self.progress = progress
+
+    def say(self, sentence: str) -> None:
+        self.progress.say(sentence)
+
+    def prepare_state(self) -> None:
+        """Makes the lab's directory, which nobody but its owner may read."""
+        state = self.settings.state
+        state.mkdir(parents=True, exist_ok=True)
+        state.chmod(0o700)
+        (state / "log").mkdir(exist_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lets one `lab` at a time change things, in the block."""
+        self.prepare_state()
+
+        def waiting() -> None:
+            self.say("another ./lab is at work here: waiting for it")
+
+        with locks.exclusive(self.settings.state / "lock", waiting):
+            yield
+
+    def log(self, name: str) -> pathlib.Path:
+        """The path of a log, which begins empty."""
+        path = self.settings.state / "log" / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        return path
+
+    def ask_for_root(self, purpose: str) -> None:
+        processes.ask_for_root(self.progress, purpose)
+
+    # ---- room
+
+    def free_disk(self) -> int:
+        """Megabytes free where the lab's directory is, or will be."""
+        place = self.settings.state
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free >> 20
+
+    def need_disk(self, megabytes: int, reusable: int = 0) -> None:
+        free = self.free_disk() + reusable
+        if free < megabytes:
+            raise LabError(
+                f"too little disk space for {self.settings.state}: "
+                f"{free} MB are free, {megabytes} MB are needed",
+                "Make room there, then run the command again.",
+            )
+
+    def need_memory(self, megabytes: int) -> None:
+        """Raises LabError if a VM with so much memory does not fit into this machine."""
+        needed, free = megabytes + 250, free_memory()
+        if free < needed:
+            raise LabError(
+                f"too little memory: {free} MB are free, {needed} MB are needed",
+                "Close something large, or give the VM less: LAB_MEMORY=1024 ./lab up",
+            )
+
+
+def free_memory() -> int:
+    """Megabytes of memory that programs can have without swapping (Linux)."""
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) >> 10
+    raise LabError("/proc/meminfo does not say how much memory is available")
+
+
+def disk_use(path: pathlib.Path) -> int:
+    """Megabytes that a file, or all files of a directory, take on the disk."""
+    paths = [path, *path.rglob("*")] if path.is_dir() else [path]
+    blocks = 0
+    for each in paths:
+        with contextlib.suppress(OSError):
+            # POSIX counts in blocks of 512 bytes; Windows does not count.
+            status = each.lstat()
+            blocks += getattr(status, "st_blocks", status.st_size // 512)
+    return blocks >> 11
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a file or a directory; a symbolic link, and not what it leads to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

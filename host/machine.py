@@ -1,0 +1,387 @@
+"""A QEMU virtual machine: keys, ports, command line, start, stop, freeze and resume.
+
+Everything about one VM is in one directory: its disk, keys, ports and pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+from host import processes, ssh
+from host.errors import LabError
+from host.guest import Guest
+from host.lab import Lab
+from host.progress import Stage
+from host.settings import Arch
+
+SSH_PORT, WEB_PORT = 2222, 8888
+START_LIMIT = 180  # seconds until ssh has to answer
+FREEZE_LIMIT = 180
+KERNEL = "quiet panic=1 net.ifnames=0 systemd.show_status=0"
+CREDENTIAL = (
+    "name=opt/io.systemd.credentials/workshop.{name},file={folder}/guest/{name}"
+)
+MONITOR_TO_FREEZE = """\
+migrate_set_parameter max-bandwidth 10G
+migrate "exec:cat >\\"$state_file\\""
+info migrate
+quit
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What a VM is made of, and the image that it starts from."""
+
+    arch: Arch
+    accel: str  # kvm or tcg
+    memory: int  # megabytes
+    image: pathlib.Path
+    cpus: int | None = None
+
+    @property
+    def processors(self) -> int:
+        # Two emulated processors that share memory take twice the time of one.
+        return self.cpus or (2 if self.accel == "kvm" else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ports:
+    """Of 127.0.0.1: the one that leads to ssh, and the one to JupyterLab."""
+
+    ssh: int
+    web: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """How a VM differs from the others."""
+
+    share: pathlib.Path  # the directory that is /workshop in the VM
+    share_options: str = "security_model=none"
+    restrict: bool = False  # no way to the internet, or to this machine
+    snapshot: bool = False  # what it writes to its disk is thrown away
+    console: bool = True  # what its console says goes to console.log
+    kernel_options: str = ""
+    prefix: tuple[str, ...] = ()  # a command that starts QEMU, such as nice
+    dies_with_us: bool = True
+    monitor: bool = False  # reads commands from standard input
+    resumes: pathlib.Path | None = None  # goes on from the state in this file
+
+
+def commas(path: pathlib.Path) -> str:
+    """In QEMU's options a comma ends a value; two stand for one."""
+    return str(path).replace(",", ",,")
+
+
+def argv(
+    hardware: Hardware, spec: Spec, folder: pathlib.Path, ports: Ports
+) -> list[str]:
+    """QEMU's command line."""
+    words = [*spec.prefix]
+    if spec.dies_with_us:
+        words += processes.DIES_WITH_US
+    words += processor(hardware)
+    words += ["-display", "none", "-monitor", "stdio" if spec.monitor else "none"]
+    words += ["-no-reboot"] if spec.dies_with_us else ["-daemonize"]
+    words += ["-kernel", f"{hardware.image}/vmlinuz"]
+    words += ["-initrd", f"{hardware.image}/initrd"]
+    append = f"console={hardware.arch.console} {KERNEL} {spec.kernel_options}".strip()
+    words += ["-append", append]
+    place = commas(folder)
+    console = f"file:{place}/console.log" if spec.console else "null"
+    words += ["-serial", console, "-pidfile", f"{folder}/pid"]
+    drive = f"file={place}/disk.qcow2,if=virtio,format=qcow2"
+    words += ["-drive", drive + (",snapshot=on" if spec.snapshot else "")]
+    share = f"local,path={commas(spec.share)},mount_tag=workshop,multidevs=remap"
+    words += ["-virtfs", f"{share},{spec.share_options}"]
+    forwards = f"hostfwd=tcp:127.0.0.1:{ports.ssh}-:22"
+    forwards += f",hostfwd=tcp:127.0.0.1:{ports.web}-:8888"
+    restrict = ",restrict=on" if spec.restrict else ""
+    words += ["-netdev", f"user,id=net,{forwards}{restrict}"]
+    words += ["-device", "virtio-net-pci,netdev=net,romfile="]
+    words += ["-device", "virtio-rng-pci"]
+    if spec.resumes:
+        words += ["-incoming", 'exec:cat <"$state_file"']
+    for name in "token", "ssh_key", "host_key":
+        words += ["-fw_cfg", CREDENTIAL.format(name=name, folder=place)]
+    return words
+
+
+def processor(hardware: Hardware) -> list[str]:
+    """QEMU's name, and its options about processor and memory."""
+    words = [hardware.arch.qemu, "-m", str(hardware.memory)]
+    if hardware.accel == "kvm":
+        words += ["-accel", "kvm", "-cpu", "host"]
+    else:
+        # Signing pointers just as real ARM processors do takes long when emulated.
+        cpu = "max" if hardware.arch.name == "amd64" else "max,pauth-impdef=on"
+        words += ["-accel", "tcg,thread=multi", "-cpu", cpu]
+    words += ["-smp", str(hardware.processors)]
+    if hardware.arch.name == "arm64":
+        words += ["-machine", "virt"]
+    return words
+
+
+def free_port(first: int, taken: tuple[int, ...] = ()) -> int:
+    """The first free port of 127.0.0.1 from this one on; 0 leaves the choice to the
+    kernel."""
+    for port in range(first, 65536):
+        with socket.socket() as probe:
+            # As QEMU does: connections that are just over do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                probe.listen(1)
+            except OSError:
+                continue
+            number: int = probe.getsockname()[1]
+            if number not in taken:
+                return number
+    raise LabError(f"no port of 127.0.0.1 from {first} on is free")
+
+
+class Machine(Guest):
+    """One VM, in a directory."""
+
+    def __init__(
+        self, lab: Lab, folder: pathlib.Path, hardware: Hardware, spec: Spec
+    ) -> None:
+        self.lab = lab
+        self.folder = folder
+        self.hardware = hardware
+        self.spec = spec
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection = ssh.Connection(folder / "ssh")
+
+    # ---- running commands in it
+
+    def argv(self, command: str, terminal: bool) -> list[str]:
+        return self.connection.command(ssh.guide_command(command), terminal)
+
+    def shell_argv(self, text: str, terminal: bool) -> list[str]:
+        return self.connection.command(ssh.user_command(text), terminal)
+
+    # ---- keys and ports
+
+    def make_secrets(self) -> None:
+        """Makes the VM's keys and token, once. The guest gets its share through QEMU's
+        fw_cfg as systemd credentials: they are in no image and in no process list."""
+        guest = self.folder / "guest"
+        if (self.folder / "known_hosts").exists():
+            return
+        for place in self.folder, guest:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self.folder / "key", guest / "host_key":
+            path.unlink(missing_ok=True)
+            generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "workshop"]
+            subprocess.run([*generate, "-f", path], check=True, umask=0o077)
+        secret(guest / "ssh_key", (self.folder / "key.pub").read_text())
+        secret(guest / "token", secrets.token_hex(24))
+        host_key = (guest / "host_key.pub").read_text()
+        # Last: it says that the others are complete.
+        secret(self.folder / "known_hosts", f"{ssh.HOST} {host_key}")
+
+    def token(self) -> str:
+        return (self.folder / "guest/token").read_text()
+
+    def ports(self) -> Ports:
+        """The ports in use, or those that were last."""
+        try:
+            ssh_port, web_port = (self.folder / "ports").read_text().split()
+            return Ports(int(ssh_port), int(web_port))
+        except (FileNotFoundError, ValueError):
+            return Ports(SSH_PORT, WEB_PORT)
+
+    def set_ports(self, ports: Ports) -> None:
+        (self.folder / "ports").write_text(f"{ports.ssh} {ports.web}\n")
+
+    # ---- life
+
+    def pid(self) -> int | None:
+        """The process of this very VM, if it runs."""
+        try:
+            pid = int((self.folder / "pid").read_text())
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        if self.process and self.process.poll() is not None:
+            return None
+        return pid if os.fsencode(self.folder / "pid") in words else None
+
+    def is_running(self) -> bool:
+        if self.process:
+            return self.process.poll() is None
+        return self.pid() is not None
+
+    def start(self, move_web_port: bool = True) -> None:
+        """Starts QEMU; moves on to the next port while one is taken."""
+        wanted = self.ports()
+        ports = wanted
+        while True:
+            ports = self._free_ports(ports, move_web_port)
+            error = self._launch(ports)
+            if error is None:
+                break
+            if "host forwarding rule" not in error:
+                last = [f"| {line}" for line in error.splitlines()]
+                raise LabError("QEMU does not start", *last)
+            # Somebody else was faster.
+            if f":{ports.web}-" in error:
+                ports = Ports(ports.ssh, ports.web + 1)
+            else:
+                ports = Ports(ports.ssh + 1, ports.web)
+        if ports.web != wanted.web and wanted.web != 0:
+            self.lab.say(
+                f"port {wanted.web} is in use on this machine; "
+                f"JupyterLab gets {ports.web}"
+            )
+        self.set_ports(ports)
+        (self.folder / "ssh").write_text(ssh.config(self.folder, ports.ssh))
+
+    @staticmethod
+    def _free_ports(ports: Ports, move_web_port: bool) -> Ports:
+        web = free_port(ports.web)
+        if web != ports.web and not move_web_port:
+            raise LabError(f"port {ports.web} is in use on this machine")
+        return Ports(free_port(ports.ssh, taken=(web,)), web)
+
+    def _launch(self, ports: Ports) -> str | None:
+        """Starts QEMU. Returns what it says if it does not stay."""
+        (self.folder / "pid").unlink(missing_ok=True)
+        words = argv(self.hardware, self.spec, self.folder, ports)
+        variables = dict(os.environ)
+        variables["state_file"] = str(self.spec.resumes or self.folder / "state")
+        with open(self.folder / "qemu.log", "wb") as log:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE if self.spec.monitor else subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=variables,
+            )
+        if not self.spec.dies_with_us:  # it goes on in the background
+            stays = process.wait() == 0
+        else:
+            self.process = process
+            try:
+                process.wait(1)
+                stays = False
+            except subprocess.TimeoutExpired:
+                stays = True
+        return None if stays else self.last_words()
+
+    def last_words(self) -> str:
+        return (self.folder / "qemu.log").read_text(errors="replace")
+
+    def wait(self, stage: Stage | None = None, limit: float = START_LIMIT) -> None:
+        """Waits until ssh answers: the first sign of life, and the last one needed."""
+        deadline = time.monotonic() + limit
+        while not self.connection.open():
+            if not self.is_running():
+                raise LabError(
+                    "the VM stopped while it started",
+                    f"Its last words are in {self.folder}/console.log and qemu.log.",
+                )
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"the VM runs, but has not answered for {limit:.0f} s",
+                    f"Its last words are in {self.folder}/console.log.",
+                    "./lab down stops it, ./lab up starts it again.",
+                )
+            time.sleep(0.5)
+
+    def boot(self) -> None:
+        """Starts the VM and waits until it answers, with a stage for it."""
+        usual = "5 to 10 s" if self.hardware.accel == "kvm" else "15 to 40 s"
+        with self.lab.progress.stage("starting the VM", usual) as stage:
+            self.start()
+            self.wait(stage)
+
+    def power_off(self) -> None:
+        """Has the VM shut itself down; pulls the plug if it does not within 40 s."""
+        if self.is_running():
+            command = self.connection.command("sudo systemctl poweroff", False)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    command,
+                    check=False,
+                    timeout=10,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            deadline = time.monotonic() + 30
+            while self.is_running() and time.monotonic() < deadline:
+                time.sleep(0.2)
+        self.kill()
+
+    def kill(self) -> None:
+        """Pulls the plug."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdin:
+                self.process.stdin.close()
+        while True:
+            pid = self.pid()
+            if pid is None:
+                break
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / "pid").unlink()
+
+    def discard(self) -> None:
+        """Ends the VM and removes all of it."""
+        self.kill()
+        if (self.folder / "ssh").exists():
+            self.connection.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # ---- freezing
+
+    def freeze(self) -> None:
+        """Saves the running VM's state in the file `state`, and ends the VM. It needs
+        the spec's monitor, and no shared directory in use."""
+        assert self.process and self.process.stdin
+        self.connection.close()
+        self.process.stdin.write(MONITOR_TO_FREEZE.encode())
+        self.process.stdin.flush()
+        try:
+            self.process.wait(FREEZE_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        said = self.last_words()
+        if "Migration status: completed" not in said:
+            lines = [
+                line for line in said.splitlines() if not line.startswith("(qemu)")
+            ]
+            raise LabError(
+                "QEMU could not save the state of a VM",
+                *[f"| {line}" for line in lines[-5:]],
+                f"Is the disk full? {self.lab.free_disk()} MB are free.",
+            )
+
+
+def secret(path: pathlib.Path, text: str) -> None:
+    """Writes a file that only its owner may read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(text)
+
+
+def new_disk(image: pathlib.Path, disk: pathlib.Path) -> None:
+    """Makes a thin disk above the image's: it holds what the VM changes."""
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
+    subprocess.run([*create, "-b", image / "disk.raw", disk], check=True)

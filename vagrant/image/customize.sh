@@ -1,0 +1,49 @@
+#!/bin/sh
+# customize.sh ROOT: makes the lab of a Debian that has just been unpacked in ROOT.
+# mmdebstrap calls it: see debian.sh.
+set -eu
+root=$1
+
+chroot "$root" useradd -u 1000 -m -s /bin/bash vagrant
+echo workshop >"$root/etc/hostname"
+printf '127.0.0.1 localhost\n127.0.1.1 workshop\n' >"$root/etc/hosts"
+# The names and numbers of QEMU's user network are always the same.
+mkdir -p "$root/etc/systemd/network"
+cat >"$root/etc/systemd/network/qemu.network" <<-'END'
+	[Match]
+	Type=ether
+	Kind=!*
+	[Network]
+	Address=10.0.2.15/24
+	Gateway=10.0.2.2
+	IPv6AcceptRA=no
+	LinkLocalAddressing=no
+END
+mkdir -p "$root/workshop/vagrant"
+cat >"$root/etc/fstab" <<-'END'
+	LABEL=workshop / ext4 rw,relatime,errors=remount-ro 0 0
+	workshop /workshop 9p trans=virtio,version=9p2000.L,msize=512000,cache=mmap 0 0
+END
+
+# Downloads in there trust what this machine trusts (it may have a proxy of its own);
+# nothing of that stays in the image.
+mount --rbind "$root" "$root" # mmdebstrap in there wants / to be a mount
+mount --bind "$VAGRANT" "$root/workshop/vagrant"
+bundle=/etc/ssl/certs/ca-certificates.crt
+if [ -e $bundle ]; then cp $bundle "$root/tmp/ca.crt"; fi
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LAB_MIRROR="${LAB_MIRROR-}" \
+	${http_proxy:+"http_proxy=$http_proxy"} ${https_proxy:+"https_proxy=$https_proxy"} \
+	PIP_CONFIG_FILE=/dev/null PIP_CERT=/tmp/ca.crt PIP_DEFAULT_TIMEOUT=60 \
+	chroot "$root" sh /workshop/vagrant/provision.sh
+umount "$root/workshop/vagrant"
+umount -R "$root"
+rmdir "$root/workshop/vagrant"
+
+chroot "$root" systemctl -q enable systemd-networkd
+chroot "$root" apt-mark -q hold "linux-image-$LAB_ARCH" >/dev/null
+for console in ttyS0 ttyAMA0; do
+	ln -sf /dev/null "$root/etc/systemd/system/serial-getty@$console.service"
+done
+rm -f "$root"/etc/ssh/ssh_host_* "$root/tmp/ca.crt" "$root"/initrd.img* "$root"/vmlinuz*
+# Nothing has to be brought up to date at the first start.
+touch "$root/etc/.updated" "$root/var/.updated"

@@ -110,7 +110,9 @@ class Progress:
             if self.live:
                 self._draw(stage)
             elif self.clock() - self.last_line >= QUIET:
-                self._line(f"  still {stage.part or stage.title}")
+                self._line(
+                    f"  {stage.part or stage.title}: {stage.seconds():.0f} s so far"
+                )
 
     def _draw(self, stage: Stage) -> None:
         width = shutil.get_terminal_size().columns - 1

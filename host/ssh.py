@@ -14,6 +14,7 @@ from host.errors import LabError
 from host.processes import quote
 
 HOST = "workshop"
+GUEST_PROJECT = "/workshop"  # where the project is in the VM
 CONFIG = """\
 Host {host}
   HostName 127.0.0.1
@@ -52,14 +53,14 @@ def escaped(path: pathlib.Path) -> str:
 def guide_command(command: str) -> str:
     """A command line of ours, in the project's directory. The shell in the VM outlives a
     Ctrl-C, so the exit status of a signal is 128 + its number."""
-    return f"trap : INT; cd /workshop && {command}; exit $?"
+    return f"trap : INT; cd {GUEST_PROJECT} && {command}; exit $?"
 
 
 def user_command(text: str) -> str:
     """Any text, run as `ssh HOST TEXT` runs it, but in the project's directory."""
     if not text:
-        return "cd /workshop && exec bash -l"
-    return f"cd /workshop && exec bash -c {quote([text])}"
+        return f"cd {GUEST_PROJECT} && exec bash -l"
+    return f"cd {GUEST_PROJECT} && exec bash -c {quote([text])}"
 
 
 def socket_directory() -> pathlib.Path:

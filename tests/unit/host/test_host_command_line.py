@@ -1,0 +1,255 @@
+"""./lab: the launcher, subcommands, help and errors. None of them starts anything."""
+
+import ast
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from host import dispatch, providers
+from host.dispatch import COMMANDS, FOR_OTHERS, GUIDE, INTERNAL
+from host.settings import PROJECT
+
+FILES = sorted((PROJECT / "host").rglob("*.py"))
+
+
+def call(*words, **environment):
+    command = [sys.executable, str(PROJECT / "host"), *words]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_python_3_9_can_read_it(path):
+    ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+@pytest.mark.parametrize("words", [[], ["help"], ["-h"], ["--help"]])
+def test_help_has_a_line_for_every_subcommand(words):
+    done = call(*words)
+    assert done.returncode == 0 and not done.stderr
+    lines = done.stdout.splitlines()
+    for name, about in {**COMMANDS, **FOR_OTHERS}.items():
+        assert f"  {name:10} {about}" in lines
+    assert max(map(len, lines)) <= 88
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *FOR_OTHERS, *INTERNAL])
+def test_each_subcommand_has_its_file_and_its_help(name):
+    done = call(name, "--help")
+    assert done.returncode == 0, done
+    assert done.stdout.startswith(f"usage: ./lab {name}")
+    assert done.stdout.count("\n") > 2
+
+
+def test_every_file_of_commands_is_a_subcommand():
+    files = (PROJECT / "host/commands").glob("[!_]*.py")
+    names = {path.stem.replace("_", "-") for path in files}
+    assert names == {*COMMANDS, *FOR_OTHERS, *INTERNAL}
+
+
+def test_unknown_subcommand_is_named_with_the_nearest():
+    done = call("tset")
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.splitlines()[0] == (
+        "lab: unknown subcommand 'tset'. Did you mean 'test'?"
+    )
+
+
+def test_unknown_subcommand_like_nothing_else():
+    done = call("xyzzy")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "lab: unknown subcommand 'xyzzy'."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["up", "--form", "x"],
+        ["up", "now"],
+        ["pack"],
+        ["box"],
+        ["grade", "x"],
+        ["rehearse", "30"],
+        ["classroom", "up", "--port", "x"],
+        ["classroom", "add"],
+        ["kernel"],
+        ["kernel", "start"],
+        ["test", "--where", "here"],
+    ],
+)
+def test_wrong_usage_is_said_in_words_and_shown(words, tmp_path):
+    done = call(*words, LAB_DIR=str(tmp_path / "lab"))
+    assert done.returncode == 2, done
+    error, usage = done.stderr.splitlines()[:2]
+    assert error.startswith(f"lab: {words[0]}"), done.stderr
+    assert usage.startswith(f"     Usage: ./lab {words[0]}"), done.stderr
+
+
+def test_guides_subcommands_are_all_known():
+    from workshop.__main__ import WORDS
+
+    assert set(GUIDE) == set(WORDS) - {*COMMANDS, *FOR_OTHERS}
+
+
+def test_guides_subcommand_goes_to_the_vm_as_it_is(make_lab, monkeypatch):
+    started = []
+    lab = make_lab(LAB="qemu")
+    monkeypatch.setattr(dispatch, "become", lambda argv: started.append(argv) or 0)
+    provider = providers.choose(lab)
+    monkeypatch.setattr(type(provider), "is_running", lambda self: True)
+    dispatch.guide(lab, "check", ["3", "--only", "it's PID 1"])
+    assert "workshop check 3 --only 'it'\"'\"'s PID 1'" in started[0][-1]
+
+
+@pytest.mark.parametrize("words", [["check", "3"], ["ssh", "--", "true"], ["demo"]])
+def test_lab_that_is_not_up_is_said(words, tmp_path):
+    done = call(*words, LAB_DIR=str(tmp_path / "lab"), LAB="qemu")
+    assert done.returncode == 1
+    assert done.stderr == "lab: the lab is not running\n     ./lab up starts it.\n"
+
+
+def test_status_of_nothing(tmp_path):
+    done = call("status", LAB_DIR=str(tmp_path / "lab"), LAB="qemu")
+    assert done.returncode == 3
+    assert done.stdout.splitlines() == [
+        "way      qemu",
+        "image    not built yet",
+        "running  no (./lab up starts it)",
+    ]
+
+
+def test_wrong_setting_is_an_error_in_one_line():
+    done = call("status", LAB_MEMORY="2G")
+    assert done.returncode == 1
+    assert done.stderr == "lab: LAB_MEMORY is '2G', but must be a number of megabytes\n"
+
+
+def test_reader_that_has_seen_enough_gets_no_traceback():
+    script = f"'{sys.executable}' '{PROJECT}/host' help | head -n 1"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1 and not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "own", "others"),
+    [
+        (["-q", "tests/x.py"], [], ["-q", "tests/x.py"]),
+        (["--all", "--where", "vm", "-x"], ["--all", "--where", "vm"], ["-x"]),
+        (["--where=vm", "--all"], ["--where=vm", "--all"], []),
+        (["tests/x.py", "--all"], [], ["tests/x.py", "--all"]),
+    ],
+)
+def test_options_of_the_tests_are_handed_on(words, own, others):
+    from host.commands.test import OWN_OPTIONS
+
+    assert dispatch.split(words, OWN_OPTIONS) == (own, others)
+
+
+# ---- the launcher
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A machine's programs, in a directory that is all of PATH, but for Python."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in "sh", "dirname", "cat":
+        (programs / name).symlink_to(shutil.which(name))
+    add(programs, "id", "echo 1000")
+    return programs
+
+
+def add(programs, name, script):
+    path = programs / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def launch(programs, *words, cwd="/"):
+    return subprocess.run(
+        [programs / "sh", PROJECT / "lab", *words],
+        env={"PATH": str(programs)},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_launcher_finds_python_from_anywhere(tree, tmp_path):
+    (tree / "python3").symlink_to(sys.executable)
+    (tmp_path / "host.py").write_text("raise SystemExit('the wrong host')")
+    done = launch(tree, "help", cwd=tmp_path)
+    assert done.returncode == 0 and "./lab SUBCOMMAND" in done.stdout, done
+
+
+def test_launcher_passes_words_and_status_on(tree):
+    add(tree, "python3", 'case $1 in -c) exit ;; esac; printf "<%s>" "$@"; exit 42')
+    done = launch(tree, "ssh", "--", "a b", "", "*")
+    assert done.returncode == 42
+    assert done.stdout == f"<{PROJECT}/host><ssh><--><a b><><*>"
+
+
+def test_launcher_passes_over_an_old_python(tree):
+    add(tree, "python3", "exit 1")
+    add(tree, "python3.11", 'case $1 in -c) exit ;; esac; echo "the newer one"')
+    assert launch(tree, "up").stdout == "the newer one\n"
+
+
+def test_without_python_and_apt_it_says_what_to_install(tree):
+    done = launch(tree, "up")
+    assert done.returncode == 1 and done.stderr.startswith("lab: Python 3.9 or newer")
+    assert "Install python3" in done.stderr
+
+
+def test_without_a_terminal_a_user_is_told_what_to_type(tree):
+    add(tree, "apt-get", "echo called; exit 1")
+    add(tree, "sudo", "echo called; exit 1")
+    done = launch(tree, "up")
+    assert done.returncode == 1 and not done.stdout
+    assert "Type: sudo apt-get install python3" in done.stderr
+
+
+def test_without_sudo_a_user_is_told_who_can(tree):
+    add(tree, "apt-get", "exit 1")
+    done = launch(tree, "up")
+    assert done.returncode == 1 and "As root, type: apt-get install" in done.stderr
+
+
+def test_root_without_a_terminal_gets_python_and_goes_on(tree):
+    add(tree, "id", "echo 0")
+    python = "case $1 in -c) exit ;; esac; echo here we are"
+    install = (
+        f"printf '#!/bin/sh\\n{python}\\n' >{tree}/python3; chmod +x {tree}/python3"
+    )
+    (tree / "chmod").symlink_to(shutil.which("chmod"))
+    add(tree, "apt-get", f"case $* in *install*python3) {install} ;; esac")
+    done = launch(tree, "up")
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines() == [
+        "lab: installing the package python3, which takes 10 to 60 s",
+        "here we are",
+    ]
+
+
+def test_package_that_is_too_old_is_said(tree):
+    add(tree, "id", "echo 0")
+    add(tree, "apt-get", "exit 0")
+    done = launch(tree, "up")
+    assert done.returncode == 1 and "is older than 3.9" in done.stderr
+
+
+def test_launcher_is_short():
+    assert len((PROJECT / "lab").read_text().splitlines()) <= 40
+    assert os.access(pathlib.Path(PROJECT, "lab"), os.X_OK)

@@ -1,0 +1,181 @@
+"""Grades: names of submissions, marks, and tables."""
+
+import csv
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from host import grading
+from host.commands.grade import MOST_OUTPUT, listen
+from host.errors import LabError
+from host.grading import Mark, read_mark
+
+
+@pytest.fixture
+def class_folder(tmp_path):
+    for place in "ada", "b/bob", "c c/grace":
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "container.py").write_text(place)
+    (tmp_path / "linus.py").write_text("linus")
+    return tmp_path
+
+
+def test_submission_has_the_name_of_its_directory_or_its_own(class_folder):
+    found = grading.submissions([class_folder, class_folder / "linus.py"])
+    assert list(found) == ["ada", "bob", "grace", "linus"]
+    assert found["bob"] == class_folder / "b/bob/container.py"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("a b", "a_b"), ("=cmd()", "_cmd__"), ("../x", "x"), ("ä.b-c", "ä.b-c")],
+)
+def test_name_can_be_a_files(tmp_path, folder, name):
+    path = tmp_path / folder / "container.py"
+    assert grading.submission_name(path) == name
+
+
+def test_two_of_one_name_are_refused(class_folder):
+    (class_folder / "z/ada").mkdir(parents=True)
+    (class_folder / "z/ada/container.py").write_text("")
+    with pytest.raises(LabError, match="are both called ada"):
+        grading.submissions([class_folder])
+
+
+def test_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(LabError, match="there is no file"):
+        grading.submissions([tmp_path / "none.py"])
+
+
+SAID = {
+    "sha256": "of a file that somebody else sent",
+    "steps": {"00": [5, 5], "01": [3, 4]},
+    "passed": ["00"],
+    "wrong": "test_x: it did not",
+}
+
+
+def said(**changes):
+    return b"noise\n" + json.dumps({**SAID, **changes}).encode() + b"\n"
+
+
+def test_mark_is_read_from_the_last_line():
+    mark = read_mark(said(), "abc", "7", "its VM stopped")
+    assert mark == Mark("abc", "7", SAID["steps"], ["00"], SAID["wrong"])
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"",
+        b"\n",
+        b"not json\n",
+        b"[]\n",
+        b"{}\n",
+        said(steps=[]),
+        said(steps={"00": "x"}),
+        said(steps={"00": ["x"]}),
+        said(passed=7),
+        b"[" * 100000,
+        b"\xff\xfe\n",
+    ],
+)
+def test_anything_else_is_no_mark(output):
+    mark = read_mark(output, "abc", "7", "its VM stopped")
+    assert mark == Mark("abc", "7", {}, [], "its VM stopped")
+
+
+@given(st.binary(max_size=200))
+def test_no_output_breaks_the_reader(output):
+    assert isinstance(read_mark(output, "abc", "7", "why"), Mark)
+
+
+def test_steps_that_there_are_not_do_not_count():
+    mark = read_mark(said(passed=["00", "99", "__"]), "abc", "7", "")
+    assert mark.passed == ["00"]
+
+
+def test_what_went_wrong_has_a_bound():
+    mark = read_mark(said(wrong="x" * 10000), "abc", "7", "")
+    assert len(mark.wrong) == grading.LONGEST
+
+
+# ---- kept
+
+
+def test_mark_is_known_again_for_the_same_file_and_steps(tmp_path):
+    mark = Mark("abc", "7", {"00": [5, 5]}, ["00"], None)
+    grading.write_mark(tmp_path / "ada.json", mark)
+    assert grading.known_mark(tmp_path / "ada.json", "abc", "7") == mark
+    assert grading.known_mark(tmp_path / "ada.json", "other", "7") is None
+    assert grading.known_mark(tmp_path / "ada.json", "abc", "3") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"sha256": "abc"}'])
+def test_damaged_mark_is_graded_again(tmp_path, text):
+    (tmp_path / "ada.json").write_text(text)
+    assert grading.known_mark(tmp_path / "ada.json", "abc", "7") is None
+
+
+# ---- tables
+
+MARKS = {
+    "bob": Mark("b", "1", {"00": [5, 5], "01": [3, 4]}, ["00"], "=1+1\x1b[31m"),
+    "ada": Mark("a", "1", {"00": [5, 5], "01": [4, 4]}, ["00", "01"], None),
+    "eve": Mark("e", "1", {}, [], "its VM stopped"),
+}
+
+
+def test_table_is_in_the_order_of_names_and_holds_no_formula(tmp_path):
+    grading.write_csv(MARKS, tmp_path / "marks.csv")
+    rows = list(csv.DictReader(open(tmp_path / "marks.csv", newline="")))
+    assert [row["name"] for row in rows] == ["ada", "bob", "eve"]
+    assert [row["steps passed"] for row in rows] == ["2", "1", "0"]
+    assert [row["01"] for row in rows] == ["4/4", "3/4", ""]
+    assert rows[1]["wrong"].startswith("'=1+1")
+
+
+def test_junit_has_a_suite_for_each_and_a_case_for_each_step(tmp_path):
+    grading.write_junit(MARKS, tmp_path / "marks.xml")
+    suites = ElementTree.parse(tmp_path / "marks.xml").getroot()
+    counts = {s.get("name"): (s.get("tests"), s.get("failures")) for s in suites}
+    assert counts == {"ada": ("2", "0"), "bob": ("2", "1"), "eve": ("2", "2")}
+    assert "\x1b" not in (tmp_path / "marks.xml").read_text()
+
+
+def test_tables_are_the_same_for_the_same_marks(tmp_path):
+    for name, marks in ("a", MARKS), ("b", dict(reversed(MARKS.items()))):
+        grading.write_csv(marks, tmp_path / f"{name}.csv")
+        grading.write_junit(marks, tmp_path / f"{name}.xml")
+    for kind in "csv", "xml":
+        one, other = (tmp_path / f"{name}.{kind}" for name in "ab")
+        assert one.read_bytes() == other.read_bytes()
+
+
+# ---- a VM that says anything, or nothing
+
+
+def start(script):
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+
+
+def test_whatever_is_said_in_time_is_heard():
+    with start("print('hello')") as process:
+        assert listen(process, 30) == (b"hello\n", True)
+
+
+def test_silence_ends_at_its_limit():
+    with start("import time; time.sleep(60)") as process:
+        assert listen(process, 0.2) == (b"", False)
+    assert process.returncode is not None
+
+
+def test_endless_output_is_cut():
+    with start("while True: print('x' * 4096)") as process:
+        heard, in_time = listen(process, 30)
+    assert len(heard) == MOST_OUTPUT and in_time

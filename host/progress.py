@@ -27,11 +27,12 @@ class Stage:
         self.title = title
         self.usual = usual
         self.part = ""
-        self.begin = progress.clock()
+        self.begin = self.part_begin = progress.clock()
 
     def note(self, part: str) -> None:
         """Says which part of the stage begins."""
         self.part = part
+        self.part_begin = self.progress.clock()
         self.progress.show_part(self)
 
     def seconds(self) -> float:
@@ -110,9 +111,8 @@ class Progress:
             if self.live:
                 self._draw(stage)
             elif self.clock() - self.last_line >= QUIET:
-                self._line(
-                    f"  {stage.part or stage.title}: {stage.seconds():.0f} s so far"
-                )
+                seconds = self.clock() - stage.part_begin
+                self._line(f"  {stage.part or stage.title}: {seconds:.0f} s so far")
 
     def _draw(self, stage: Stage) -> None:
         width = shutil.get_terminal_size().columns - 1

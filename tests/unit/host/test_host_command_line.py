@@ -84,7 +84,7 @@ def test_unknown_subcommand_like_nothing_else():
         ["classroom", "add"],
         ["kernel"],
         ["kernel", "start"],
-        ["test", "--where", "here"],
+        ["test", "--here"],
     ],
 )
 def test_wrong_usage_is_said_in_words_and_shown(words, tmp_path):
@@ -144,8 +144,8 @@ def test_reader_that_has_seen_enough_gets_no_traceback():
     ("words", "own", "others"),
     [
         (["-q", "tests/x.py"], [], ["-q", "tests/x.py"]),
-        (["--all", "--where", "vm", "-x"], ["--all", "--where", "vm"], ["-x"]),
-        (["--where=vm", "--all"], ["--where=vm", "--all"], []),
+        (["--all", "--where", "vm", "-x"], ["--all"], ["--where", "vm", "-x"]),
+        (["--here", "--all"], ["--here", "--all"], []),
         (["tests/x.py", "--all"], [], ["tests/x.py", "--all"]),
     ],
 )

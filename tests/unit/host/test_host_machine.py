@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from host import machine
@@ -254,6 +255,9 @@ def test_process_that_names_the_pid_file_is_the_vm_and_can_be_killed(vm):
     words = [sys.executable, "-c", script, str(vm.folder / "pid")]
     with subprocess.Popen(words) as process:
         (vm.folder / "pid").write_text(f"{process.pid}\n")
+        deadline = time.monotonic() + 20  # until the kernel has its command line
+        while vm.pid() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert vm.pid() == process.pid and vm.is_running()
         vm.process = process
         vm.kill()

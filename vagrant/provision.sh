@@ -1,6 +1,6 @@
 #!/bin/sh
 # What is in the lab VM, whichever way it is made: Vagrant runs this in the
-# running VM, image.sh in the image. As root, with the project in /workshop.
+# running VM, image/customize.sh in the image. As root, with the project in /workshop.
 # Running it again changes nothing. With the argument "roots" it makes the root filesystems
 # only: that is for a lab without a VM.
 set -eu

@@ -1,16 +1,13 @@
-"""`workshop class`: the reports of many as one table. And who may log in at a class's hub."""
+"""`workshop class`: the reports of many as one table."""
 
 import csv
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
-from roster import knows, teachers
-from runtime import PROJECT, STEPS
+from runtime import STEPS
 
 FACTS = ["its host name stays inside", "a queue of the host is not seen"]
 REASON = {"why": "", "happened": "<b>nothing</b>"}
@@ -87,42 +84,3 @@ def test_nothing_to_show_is_an_error_in_one_line(learner, folder):
     done = learner.type(f"class {folder}/none.json")
     assert done.returncode == 1 and "none.json: No such file" in done.stderr, done
     assert not os.listdir(folder)
-
-
-# ---- who may log in at the hub: classroom/roster.py
-
-
-def roster(*words):
-    return subprocess.run(
-        [sys.executable, PROJECT / "classroom/roster.py", *map(str, words)],
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_password_opens_for_its_owner_only(tmp_path):
-    file = tmp_path / "class"
-    told = roster(file, "ada", "grace").stdout
-    ada, grace = (line.split("\t")[1] for line in told.splitlines())
-    assert knows(file, "ada", ada) and knows(file, "grace", grace)
-    for name, password in ("ada", grace), ("ada", ""), ("linus", ada), ("", ""):
-        assert not knows(file, name, password)
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert ada not in file.read_text(), "the password itself is kept"
-
-
-def test_new_password_takes_the_place_of_the_old(tmp_path):
-    file = tmp_path / "class"
-    old = roster(file, "ada").stdout.split()[1]
-    new = roster(file, "--teacher", "ada").stdout.split()[1]
-    assert old != new and not knows(file, "ada", old) and knows(file, "ada", new)
-    assert teachers(file) == {"ada"}
-
-
-@pytest.mark.parametrize(
-    "name", ["", "Ada", "a b", "../ada", "1a", "a" * 32, "a\n", "ä"]
-)
-def test_name_that_is_no_folder_and_no_host_is_refused(tmp_path, name):
-    done = roster(tmp_path / "class", name)
-    assert done.returncode == 1 and done.stderr.startswith("lab: "), done
-    assert done.stderr.count("\n") == 1 and not (tmp_path / "class").exists()

@@ -229,6 +229,10 @@ class Machine(Guest):
         ports = wanted
         while True:
             ports = self._free_ports(ports, move_web_port)
+            # Before the VM runs: if we are killed now, the next ./lab finds its way.
+            self.set_ports(ports)
+            config = ssh.config(self.folder, ports.ssh)
+            (self.folder / "ssh").write_text(config)
             error = self._launch(ports)
             if error is None:
                 break
@@ -245,8 +249,6 @@ class Machine(Guest):
                 f"port {wanted.web} is in use on this machine; "
                 f"JupyterLab gets {ports.web}"
             )
-        self.set_ports(ports)
-        (self.folder / "ssh").write_text(ssh.config(self.folder, ports.ssh))
 
     @staticmethod
     def _free_ports(ports: Ports, move_web_port: bool) -> Ports:

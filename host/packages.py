@@ -73,7 +73,7 @@ def install(lab: Lab, names: Sequence[str]) -> None:
             f"these packages are missing, by their Debian names: {' '.join(names)}",
             "Install them, or Vagrant with VirtualBox, then run the command again.",
         )
-    lab.ask_for_root(f"install packages ({' '.join(names)}) and build the image")
+    lab.ask_for_root(f"install packages ({' '.join(names)})")
     quiet = processes.environment_words({"DEBIAN_FRONTEND": "noninteractive"})
     log = lab.log("packages")
     with lab.progress.stage(f"installing {' '.join(names)}", "20 to 60 s") as stage:

@@ -6,10 +6,10 @@ import os
 import pathlib
 import platform
 import re
-import subprocess
 
 from host import accel, packages, processes, providers
 from host.lab import Lab, free_memory
+from host.providers.base import Provider
 from host.settings import Arch
 
 VERSION = re.compile(r"\d+(?:\.\d+)+")
@@ -18,8 +18,9 @@ VERSION = re.compile(r"\d+(?:\.\d+)+")
 class Probe:
     """This machine."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, provider: Provider) -> None:
         self.lab = lab
+        self.provider = provider
 
     def system(self) -> str:
         """Linux, Darwin or Windows."""
@@ -70,7 +71,7 @@ class Probe:
         return int(self.output("powershell", "-Command", query) or 0) >> 10
 
     def is_running(self) -> bool:
-        return providers.choose(self.lab).is_running()
+        return self.provider.is_running()
 
     def kvm_usable(self) -> bool:
         """Whether /dev/kvm is there and may be used."""
@@ -84,6 +85,4 @@ class Probe:
         return accel.choose(self.lab)
 
     def libvirt_answers(self) -> bool:
-        command = ["virsh", "-q", "-c", "qemu:///system", "uri"]
-        done = subprocess.run(command, check=False, capture_output=True)
-        return done.returncode == 0
+        return providers.libvirt_answers()

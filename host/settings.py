@@ -28,7 +28,7 @@ ARCHS = {
     "amd64": Arch("amd64", "qemu-system-x86_64", "qemu-system-x86", "ttyS0"),
     "arm64": Arch("arm64", "qemu-system-aarch64", "qemu-system-arm", "ttyAMA0"),
 }
-DEBIAN_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+DEBIAN_NAMES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,9 @@ python_packages() {
 	[ -x /opt/workshop/bin/python ] || /usr/bin/python3 -m venv /opt/workshop
 	/opt/workshop/bin/pip install -q --no-compile --no-cache-dir --disable-pip-version-check \
 		--require-hashes --only-binary :all: -r "$here/requirements.txt"
+	# A check of IRIs that nothing here asks for. It compiles a grammar whenever it is
+	# imported, which is half of JupyterLab's start: 20 s in an emulated VM.
+	/opt/workshop/bin/pip uninstall -q -y --disable-pip-version-check rfc3987-syntax lark
 	say 'Python bytecode'
 	/opt/workshop/bin/python -m compileall -q -j 2 /opt/workshop/lib >/dev/null || true
 	cp "$here/requirements.txt" /opt/workshop/requirements.txt

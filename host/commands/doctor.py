@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
     lab.prepare_state()
-    way = providers.choose(lab).name
-    text, status = report(Probe(lab), way, colour=wants_colour())
+    provider = providers.choose(lab)
+    text, status = report(Probe(lab, provider), provider.name, wants_colour())
     print(text)
     return status
 

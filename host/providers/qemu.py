@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import pathlib
 import time
 from collections.abc import Iterator
@@ -195,13 +196,14 @@ class Qemu(Provider):
                 (self.lab.settings.project / "my").mkdir(exist_ok=True)
                 place = stack.enter_context(scratch.directory(self.lab.settings.state))
             vms = []
+            processors = sorted(os.sched_getaffinity(0))
             for number in range(count):
                 spec = Spec(
                     share=self.lab.settings.project,
                     share_options="security_model=none,readonly=on",
                     restrict=True,
                     monitor=monitor,
-                    prefix=("taskset", "-c", str(number)) if count > 1 else (),
+                    prefix=pinned(processors[number]) if count > 1 else (),
                 )
                 vm = Machine(self.lab, place / str(number), hardware, spec)
                 stack.callback(vm.discard)
@@ -217,6 +219,12 @@ class Qemu(Provider):
                 for vm in vms:
                     vm.wait()
             yield vms
+
+
+def pinned(processor: int) -> tuple[str, ...]:
+    """A command that gives QEMU one processor: two emulated VMs would only disturb each
+    other's caches."""
+    return "taskset", "-c", str(processor)
 
 
 def jupyter_answers(port: int) -> bool:

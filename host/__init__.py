@@ -1,1 +1,1 @@
-"""The lab on your own machine: `./lab` starts this package. Standard library only, Python 3.9."""
+"""The lab on your own machine, which `./lab` starts. Standard library only, Python 3.9."""

@@ -80,7 +80,7 @@ def root_row(probe: Probe, purpose: str) -> Row:
 
 
 def machine_rows(probe: Probe, way: str) -> Rows:
-    """What every way needs."""
+    """Yields what every way needs."""
     processor = probe.processor()
     if processor in PROCESSORS:
         yield Row("ok", "processor", processor)
@@ -131,7 +131,7 @@ def local_rows(probe: Probe) -> Rows:
 
 
 def vagrant_rows(probe: Probe) -> Rows:
-    """The lowest versions are in docs/providers.md, with the reasons."""
+    """Yields what Vagrant needs. docs/providers.md has the reasons for the versions."""
     if not probe.has("vagrant"):
         yield Row("NO", "Vagrant", "is not installed", VAGRANT_PAGE)
         return

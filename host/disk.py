@@ -31,7 +31,7 @@ def prepare(lab: Lab, provider: Qemu) -> None:
 
 @contextlib.contextmanager
 def work(lab: Lab, name: str) -> Iterator[pathlib.Path]:
-    """A directory beside the image, gone after the block."""
+    """Makes a directory next to the image, and removes it after the block."""
     folder = lab.settings.state / f"image.{name}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

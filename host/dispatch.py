@@ -119,8 +119,8 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def split(
     words: Sequence[str], own: Mapping[str, bool] | None
 ) -> tuple[list[str], list[str]]:
-    """A subcommand's own options, and what follows them, which it hands on as it is.
-    `own` names the options and says which take a value; None: all are its own."""
+    """Splits off a subcommand's own options from what it hands on unchanged. `own` says
+    for each option whether it takes a value; with None all words are its own."""
     if own is None:
         return list(words), []
     end = 0
@@ -148,7 +148,7 @@ def unknown(name: str) -> UsageError:
 
 
 def usage() -> str:
-    """The page of help."""
+    """Returns the page of help."""
     lines = ["usage: ./lab SUBCOMMAND [ARGUMENTS]", ""]
     for title, commands in ("", COMMANDS), ("For others", FOR_OTHERS):
         lines += ["", title] if title else []

@@ -30,7 +30,7 @@ RECEIVE = """sudo sh -ec '
 
 @contextlib.contextmanager
 def frozen(provider: Qemu) -> Iterator[Machine]:
-    """A VM whose state is in a file. In the block others can go on from there."""
+    """Freezes a VM: its state is in a file, and in the block others go on from there."""
     with provider.throwaways(1, monitor=True) as (vm,):
         with provider.lab.progress.stage("reading all facts, once for every grade"):
             send_project(vm)
@@ -55,8 +55,8 @@ def send_project(vm: Machine) -> None:
 
 @contextlib.contextmanager
 def resumed(vm: Machine, folder: pathlib.Path) -> Iterator[Machine]:
-    """A VM that goes on from where a frozen one stopped, in a new directory. It sees
-    nothing of this machine, and is gone after the block."""
+    """Starts a VM that goes on from where a frozen one stopped, in a new directory. It
+    sees nothing of this machine, and is gone after the block."""
     spec = Spec(
         share=vm.folder / "nothing",
         share_options="security_model=none,readonly=on",

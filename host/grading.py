@@ -19,7 +19,7 @@ LONGEST = 300  # characters of what went wrong
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """What one submission got."""
+    """Says which steps one submission passed."""
 
     sha256: str  # of the submission
     upto: str  # the last step that was asked for
@@ -32,8 +32,8 @@ class Mark:
 
 
 def submissions(paths: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
-    """{name: path} of files, and of every container.py in directories. A file that is
-    called container.py has the name of its directory, any other its own."""
+    """Returns {name: path} of files, and of every container.py in directories. The name
+    is that of the file, or for a container.py that of its directory."""
     found: dict[str, pathlib.Path] = {}
     for path in paths:
         inside = sorted(path.rglob("container.py")) if path.is_dir() else [path]
@@ -48,7 +48,7 @@ def submissions(paths: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
 
 
 def submission_name(path: pathlib.Path) -> str:
-    """A name that can be a file's."""
+    """Returns a submission's name, which can also be the name of a file."""
     own = path.stem if path.name != "container.py" else path.resolve().parent.name
     return re.sub(r"[^\w.-]", "_", own)
 
@@ -58,8 +58,8 @@ def digest(path: pathlib.Path) -> str:
 
 
 def read_mark(said: bytes, sha256: str, upto: str, otherwise: str) -> Mark:
-    """The mark in the last line that `workshop grade` printed. A submission may have
-    printed anything: where that is no mark, `otherwise` says what went wrong."""
+    """Reads the mark in the last line that `workshop grade` printed. A submission can
+    make it print anything: if that is not a mark, `otherwise` says what went wrong."""
     try:
         told = json.loads(said.splitlines()[-1])
         steps = {
@@ -81,7 +81,7 @@ def read_mark(said: bytes, sha256: str, upto: str, otherwise: str) -> Mark:
 
 
 def known_mark(file: pathlib.Path, sha256: str, upto: str) -> Mark | None:
-    """The mark from an earlier run, if it is about this very submission."""
+    """Returns the mark from an earlier run, if it is about this very submission."""
     try:
         mark = Mark(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
@@ -97,7 +97,7 @@ def write_mark(file: pathlib.Path, mark: Mark) -> None:
 
 
 def printable(text: str) -> str:
-    """The text without what XML and a terminal have no place for."""
+    """Replaces what neither XML nor a terminal can show."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -32,11 +32,11 @@ class Guest(abc.ABC):
 
     @abc.abstractmethod
     def argv(self, command: str, terminal: bool) -> list[str]:
-        """The command line, here, that runs a shell command there."""
+        """Returns the command line, here, that runs a shell command there."""
 
     @abc.abstractmethod
     def shell_argv(self, text: str, terminal: bool) -> list[str]:
-        """The command line, here, that runs any text there as ssh does."""
+        """Returns the command line, here, that runs any text there as ssh does."""
 
     def run(
         self,

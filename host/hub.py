@@ -22,7 +22,7 @@ STOP_LIMIT = 60
 
 
 class Hub:
-    """JupyterHub, in the lab's directory."""
+    """Installs, starts and stops JupyterHub, in the lab's directory."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -35,7 +35,7 @@ class Hub:
         self.log = self.folder / "log"
 
     def pid(self) -> int | None:
-        """The hub's process, if it runs."""
+        """Returns the hub's process, if it runs."""
         try:
             number = int((self.folder / "pid").read_text())
             words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes()
@@ -48,11 +48,11 @@ class Hub:
         return f"http://localhost:{port}"
 
     def minutes(self) -> float:
-        """How long it has been open."""
+        """Returns how long it has been open."""
         return (time.time() - (self.folder / "pid").stat().st_mtime) / 60
 
     def occupied(self) -> dict[str, int]:
-        """{student: memory of their VM, in MB} of those whose VM runs."""
+        """Returns {student: memory of their VM, in MB} of those whose VM runs."""
         found = {}
         for path in sorted(self.students.glob("*/vm/pid")):
             megabytes = vm_memory(path)
@@ -94,7 +94,7 @@ class Hub:
     # ---- life
 
     def sweep(self) -> None:
-        """After a power cut, whatever has these process numbers now is somebody else."""
+        """Removes what a power cut left: other processes have these numbers now."""
         (self.folder / "proxy.pid").unlink(missing_ok=True)
         occupied = self.occupied()
         for vm in self.students.glob("*/vm"):
@@ -176,7 +176,7 @@ def answers(url: str) -> bool:
 
 
 def vm_memory(pid_file: pathlib.Path) -> int | None:
-    """The memory in MB of the QEMU with this pid file, if it runs."""
+    """Returns the memory in MB of the QEMU with this pid file, if it runs."""
     try:
         number = int(pid_file.read_text())
         words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")

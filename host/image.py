@@ -43,7 +43,7 @@ class Image:
         self.runner = runner
 
     def inputs(self) -> str:
-        """A hash of what the image is made from. When it changes, the image is rebuilt."""
+        """Returns a hash of what the image is made from: if it changes, so must the image."""
         vagrant = self.lab.settings.project / "vagrant"
         files = [vagrant / "init", vagrant / "provision.sh"]
         files += [vagrant / "requirements.txt", *vagrant.glob("image/*.sh")]
@@ -58,11 +58,11 @@ class Image:
         return digest.hexdigest()
 
     def made_from(self) -> str:
-        """The hash of what this image was made from, or nothing if there is none."""
+        """Returns the hash of what it was made from; empty if there is none."""
         return self._read("inputs")
 
     def origin(self) -> str:
-        """The directory of ./lab pack that the image is from, or nothing."""
+        """Returns the directory of ./lab pack that it is from; empty if there is none."""
         return self._read("from")
 
     def megabytes(self) -> str:
@@ -109,7 +109,7 @@ class Image:
             self.work.rename(self.folder)
 
     def command(self) -> list[str]:
-        """What root runs to build the image."""
+        """Returns what root runs to build the image."""
         settings = self.lab.settings
         variables = {
             "LAB_ARCH": settings.arch.name,
@@ -124,7 +124,7 @@ class Image:
         return [*words, "sh", str(script), str(self.work), owner]
 
     def _wait_for_another_build(self, limit: float = 20) -> None:
-        """The build of a killed ./lab ends with it, but not at once."""
+        """Waits for the build of a killed ./lab, which ends soon after it."""
         deadline = time.monotonic() + limit
         path = self.folder.with_name("image.lock")
         while True:

@@ -14,7 +14,7 @@ from host.settings import Settings
 
 
 class Lab:
-    """What every command works with."""
+    """Holds what every command works with."""
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings = settings
@@ -42,7 +42,7 @@ class Lab:
             yield
 
     def log(self, name: str) -> pathlib.Path:
-        """The path of a log, which begins empty."""
+        """Returns the path of a new, empty log."""
         path = self.settings.state / "log" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")

@@ -90,7 +90,7 @@ def install_python_packages(folder: pathlib.Path, say: Callable[[str], None]) ->
 
 
 def write_guide(folder: pathlib.Path) -> None:
-    """The command `workshop`, as it is called in the VM."""
+    """Writes the command `workshop`, as it is called in the VM."""
     project, pycache = quote([str(PROJECT)]), quote([f"{folder}/pycache"])
     python = quote([f"{folder}/venv/bin/python"])
     guide = folder / "bin/workshop"
@@ -107,7 +107,7 @@ def write_guide(folder: pathlib.Path) -> None:
 
 
 def pid(folder: pathlib.Path) -> int | None:
-    """JupyterLab's process, if it runs."""
+    """Returns JupyterLab's process, if it runs."""
     try:
         number = int((folder / "pid").read_text())
         words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
@@ -153,7 +153,7 @@ def running(folder: pathlib.Path) -> dict[str, object]:
 
 
 def address(folder: pathlib.Path) -> dict[str, object]:
-    """Where JupyterLab is, with its token; empty if it does not start."""
+    """Returns where JupyterLab is, with its token; empty if it does not start."""
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline and pid(folder) is not None:
         found = ADDRESS.findall((folder / "jupyter.log").read_text(errors="replace"))

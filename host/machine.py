@@ -40,7 +40,7 @@ quit
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What a VM is made of, and the image that it starts from."""
+    """Describes what a VM is made of, and the image that it starts from."""
 
     arch: Arch
     accel: str  # kvm or tcg
@@ -56,7 +56,7 @@ class Hardware:
 
 @dataclasses.dataclass(frozen=True)
 class Ports:
-    """Of 127.0.0.1: the one that leads to ssh, and the one to JupyterLab."""
+    """Names the ports of 127.0.0.1 that lead to the VM's ssh and JupyterLab."""
 
     ssh: int
     web: int
@@ -64,7 +64,7 @@ class Ports:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """How a VM differs from the others."""
+    """Describes how a VM differs from the others."""
 
     share: pathlib.Path  # the directory that is /workshop in the VM
     share_options: str = "security_model=none"
@@ -79,14 +79,14 @@ class Spec:
 
 
 def commas(path: pathlib.Path) -> str:
-    """In QEMU's options a comma ends a value; two stand for one."""
+    """Doubles commas: in QEMU's options a single one ends a value."""
     return str(path).replace(",", ",,")
 
 
 def argv(
     hardware: Hardware, spec: Spec, folder: pathlib.Path, ports: Ports
 ) -> list[str]:
-    """QEMU's command line."""
+    """Returns QEMU's command line."""
     words = [*spec.prefix]
     if spec.dies_with_us:
         words += processes.DIES_WITH_US
@@ -118,7 +118,7 @@ def argv(
 
 
 def processor(hardware: Hardware) -> list[str]:
-    """QEMU's name, and its options about processor and memory."""
+    """Returns QEMU's name, and its options about processor and memory."""
     words = [hardware.arch.qemu, "-m", str(hardware.memory)]
     if hardware.accel == "kvm":
         words += ["-accel", "kvm", "-cpu", "host"]
@@ -133,8 +133,8 @@ def processor(hardware: Hardware) -> list[str]:
 
 
 def free_port(first: int, taken: tuple[int, ...] = ()) -> int:
-    """The first free port of 127.0.0.1 from this one on; 0 leaves the choice to the
-    kernel."""
+    """Returns the first free port of 127.0.0.1 from this one on; 0 leaves the choice to
+    the kernel."""
     for port in range(first, 65536):
         with socket.socket() as probe:
             # As QEMU does: connections that are just over do not count.
@@ -151,7 +151,7 @@ def free_port(first: int, taken: tuple[int, ...] = ()) -> int:
 
 
 class Machine(Guest):
-    """One VM, in a directory."""
+    """Starts, stops, freezes and talks to one VM, whose files are in a directory."""
 
     def __init__(
         self, lab: Lab, folder: pathlib.Path, hardware: Hardware, spec: Spec
@@ -195,7 +195,7 @@ class Machine(Guest):
         return (self.folder / "guest/token").read_text()
 
     def ports(self) -> Ports:
-        """The ports in use, or those that were last."""
+        """Returns the ports in use, or the last ones."""
         try:
             ssh_port, web_port = (self.folder / "ports").read_text().split()
             return Ports(int(ssh_port), int(web_port))
@@ -208,7 +208,7 @@ class Machine(Guest):
     # ---- life
 
     def pid(self) -> int | None:
-        """The process of this very VM, if it runs."""
+        """Returns the process of this very VM, if it runs."""
         try:
             pid = int((self.folder / "pid").read_text())
             words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -46,7 +46,7 @@ INSTALL += ["-o", "DPkg::Lock::Timeout=300"]
 
 
 def find(what: str) -> bool:
-    """Whether a program is installed, or a file is there."""
+    """Returns whether a program is installed, or a file exists."""
     if what.startswith("/"):
         return pathlib.Path(what).exists()
     sbin = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -54,7 +54,7 @@ def find(what: str) -> bool:
 
 
 def missing(job: str, arch: Arch, found: Callable[[str], bool] = find) -> list[str]:
-    """The packages that a job needs and this machine does not have."""
+    """Returns the packages that a job needs and this machine does not have."""
     needs = [(arch.qemu, arch.package), *NEEDS[job]]
     return [package for what, package in needs if not found(what)]
 

@@ -16,25 +16,25 @@ VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 
 class Probe:
-    """This machine."""
+    """Asks this machine."""
 
     def __init__(self, lab: Lab, provider: Provider) -> None:
         self.lab = lab
         self.provider = provider
 
     def system(self) -> str:
-        """Linux, Darwin or Windows."""
+        """Returns Linux, Darwin or Windows."""
         return platform.system()
 
     def processor(self) -> str:
-        """As uname -m calls it."""
+        """Returns what uname -m prints."""
         return platform.machine()
 
     def arch(self) -> Arch:
         return self.lab.settings.arch
 
     def release(self) -> str:
-        """The kernel's version."""
+        """Returns the kernel's version."""
         return platform.release()
 
     def is_root(self) -> bool:
@@ -44,11 +44,11 @@ class Probe:
         return packages.find(program)
 
     def output(self, *command: str) -> str:
-        """What a command prints, or nothing if it fails."""
+        """Returns what a command prints, or nothing if it fails."""
         return providers.output(*command)
 
     def version(self, *command: str) -> str:
-        """The first thing in a command's output that looks like a version."""
+        """Returns the first thing in a command's output that looks like a version."""
         found = VERSION.search(self.output(*command))
         return found[0] if found else ""
 
@@ -62,7 +62,7 @@ class Probe:
         return self.lab.free_disk()
 
     def free_memory(self) -> int:
-        """Megabytes; on macOS all there are, since it does not say what is free."""
+        """Returns megabytes; on macOS all of them, since it does not say what is free."""
         if self.system() == "Linux":
             return free_memory()
         if self.system() == "Darwin":
@@ -74,11 +74,11 @@ class Probe:
         return self.provider.is_running()
 
     def kvm_usable(self) -> bool:
-        """Whether /dev/kvm is there and may be used."""
+        """Returns whether /dev/kvm exists and may be used."""
         return os.access(accel.KVM, os.W_OK)
 
     def accelerator(self) -> tuple[str, str] | None:
-        """kvm, or tcg and why; None before there is an image to try it with."""
+        """Returns kvm, or tcg and why; None before there is an image to try it with."""
         settings = self.lab.settings
         if not (settings.image / "initrd").exists() or not self.has(settings.arch.qemu):
             return None

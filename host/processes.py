@@ -30,7 +30,7 @@ def is_root() -> bool:
 
 
 def as_root(argv: Sequence[Word]) -> list[Word]:
-    """The same command line, with sudo in front where this process is not root."""
+    """Returns the command line, with sudo in front if this process is not root."""
     return list(argv) if is_root() else ["sudo", "--", *argv]
 
 
@@ -52,7 +52,7 @@ def ask_for_root(progress: Progress, purpose: str) -> None:
 
 
 def environment_words(variables: Mapping[str, str]) -> list[str]:
-    """`env NAME=VALUE…`, since sudo does not pass the environment on."""
+    """Returns `env NAME=VALUE…`, because sudo does not pass the environment on."""
     return ["env", *(f"{name}={value}" for name, value in variables.items())]
 
 
@@ -123,7 +123,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def failure(title: str, log: pathlib.Path) -> LabError:
-    """The error for a stage that failed, with the last lines of its log."""
+    """Returns the error for a stage that failed, with the last lines of its log."""
     text = log.read_text(errors="replace")
     if "No space left on device" in text:
         return LabError(
@@ -146,7 +146,7 @@ def stop(process: subprocess.Popen[bytes], seconds: float = 5) -> None:
 
 
 def quote(words: Sequence[str]) -> str:
-    """The words as a POSIX shell reads them back."""
+    """Quotes words so that a POSIX shell reads them back."""
     return " ".join(shlex.quote(word) for word in words)
 
 

@@ -20,7 +20,7 @@ QUIET = 10.0  # seconds without a line until a stage shows that it is alive
 
 
 class Stage:
-    """A piece of work that takes a while."""
+    """Tracks a piece of work that takes a while."""
 
     def __init__(self, progress: Progress, title: str, usual: str) -> None:
         self.progress = progress

@@ -27,18 +27,18 @@ def _key(password: str, salt: bytes) -> bytes:
 
 
 def read(path: pathlib.Path) -> dict[str, list[str]]:
-    """{name: [salt, key, *marks]} of the file; empty if there is none."""
+    """Returns {name: [salt, key, *marks]} of the file; empty if there is none."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {words[0]: words[1:] for words in map(str.split, lines)}
 
 
 def teachers(path: pathlib.Path) -> set[str]:
-    """The names of those who may stop other people's VMs."""
+    """Returns the names of those who may stop other people's VMs."""
     return {name for name, words in read(path).items() if "teacher" in words}
 
 
 def knows(path: pathlib.Path, name: str, password: str) -> bool:
-    """Whether this is the password of somebody in the class."""
+    """Returns whether this is the password of somebody in the class."""
     salt, key, *_ = read(path).get(name, NOBODY)
     return hmac.compare_digest(_key(password, bytes.fromhex(salt)), bytes.fromhex(key))
 

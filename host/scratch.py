@@ -17,7 +17,7 @@ from host import locks
 
 @contextlib.contextmanager
 def directory(state: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A directory of this process, gone after the block. Call it under the lab's lock:
+    """Makes a directory of this process, gone after the block. Needs the lab's lock:
     until it is locked itself, a sweep would take it for a leftover."""
     sweep(state)
     path = state / f"test.{os.getpid()}"

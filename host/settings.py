@@ -16,7 +16,7 @@ DEFAULT_MEMORY = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Arch:
-    """A processor, and what Debian and QEMU call the things made for it."""
+    """Says what Debian and QEMU call the things made for a processor."""
 
     name: str  # Debian's name
     qemu: str
@@ -33,7 +33,7 @@ DEBIAN_NAMES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the environment says. `memory` and `cpus` are None where it says nothing."""
+    """Holds what the environment says; `memory` and `cpus` are None if it says nothing."""
 
     project: pathlib.Path
     state: pathlib.Path  # LAB_DIR: the image, the disk, the keys
@@ -51,7 +51,7 @@ class Settings:
 
     @property
     def arch(self) -> Arch:
-        """The VM's processor. Raises LabError if there is no image for it."""
+        """Returns the VM's processor. Raises LabError if there is no image for it."""
         if self.arch_name not in ARCHS:
             raise LabError(
                 f"the lab's VM needs an x86_64 or aarch64 processor; "
@@ -61,7 +61,7 @@ class Settings:
 
     @property
     def is_emulated(self) -> bool:
-        """Whether the VM's processor differs from this machine's."""
+        """Returns whether the VM's processor differs from this machine's."""
         return self.arch_name != self.native_arch
 
     @property

@@ -34,7 +34,7 @@ Host {host}
 
 
 def config(folder: pathlib.Path, port: int) -> str:
-    """The way into the VM of this folder, also for other programs: ssh -F … workshop"""
+    """Returns the way into the VM, also for other programs: ssh -F … workshop"""
     return CONFIG.format(
         host=HOST,
         port=port,
@@ -44,27 +44,27 @@ def config(folder: pathlib.Path, port: int) -> str:
 
 
 def escaped(path: pathlib.Path) -> str:
-    """A path as ssh_config(5) reads it back: quoted, and without its %-tokens."""
+    """Escapes a path so that ssh_config(5) reads it back: quotes and %-tokens."""
     text = str(path).replace("%", "%%")
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
 
 
 def guide_command(command: str) -> str:
-    """A command line of ours, in the project's directory. The shell in the VM outlives a
-    Ctrl-C, so the exit status of a signal is 128 + its number."""
+    """Returns what runs a command of ours in the project's directory. The shell in the VM
+    survives a Ctrl-C, so the exit status of a signal is 128 + its number."""
     return f"trap : INT; cd {GUEST_PROJECT} && {command}; exit $?"
 
 
 def user_command(text: str) -> str:
-    """Any text, run as `ssh HOST TEXT` runs it, but in the project's directory."""
+    """Returns what runs any text as `ssh HOST TEXT` does, but in the project's directory."""
     if not text:
         return f"cd {GUEST_PROJECT} && exec bash -l"
     return f"cd {GUEST_PROJECT} && exec bash -c {quote([text])}"
 
 
 def socket_directory() -> pathlib.Path:
-    """Where the sockets of open connections are: a short path that only we can use."""
+    """Returns where the sockets of open connections are: a short, private path."""
     user = os.getuid()
     runtime = pathlib.Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
     if not os.access(runtime, os.W_OK):
@@ -85,7 +85,7 @@ def socket_directory() -> pathlib.Path:
 
 
 class Connection:
-    """A way into a VM. Where `shared`, one open connection carries all commands: a
+    """Runs ssh into a VM. If `shared`, one open connection carries all commands: a
     handshake takes a second in an emulated VM."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Connection:
         return socket_directory() / name
 
     def argv(self, *words: str) -> list[str]:
-        """An ssh command line: options, or a command after the host's name."""
+        """Returns an ssh command line: options, or a command after the host's name."""
         base = ["ssh", "-F", str(self.config)]
         if self.shared:
             path = str(self.socket()).replace("%", "%%")
@@ -110,7 +110,7 @@ class Connection:
         return [*base, *words]
 
     def command(self, text: str, terminal: bool) -> list[str]:
-        """The command line that runs a text in the VM."""
+        """Returns the command line that runs a text in the VM."""
         return self.argv("-t" if terminal else "-T", self.host, text)
 
     def open(self) -> bool:
@@ -131,7 +131,7 @@ class Connection:
         )
 
     def answers(self, seconds: float) -> bool:
-        """Whether a command runs in the VM within this time."""
+        """Returns whether a command runs in the VM within this time."""
         try:
             return self._quietly(self.argv("-T", self.host, "true"), seconds) == 0
         except subprocess.TimeoutExpired:

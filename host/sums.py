@@ -9,7 +9,7 @@ from host.errors import LabError
 
 
 def digest(path: pathlib.Path, algorithm: str) -> str:
-    """The checksum of a file, in hexadecimal."""
+    """Returns the checksum of a file, in hexadecimal."""
     total = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while True:

@@ -34,7 +34,7 @@ def bench(guest: Guest, arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def measuring(lab: Lab) -> Iterator[Guest]:
-    """A VM with the figures so far. Those that it has afterwards go to docs/."""
+    """Gives the block a VM with the figures so far, and copies them to docs/ after it."""
     memory = lab.settings.memory or MEMORY
     with providers.choose(lab).throwaway(memory) as guest:
         guest.check(f"mkdir -p {FIGURES} && cp -r docs/proof {FIGURES}")

@@ -55,7 +55,7 @@ def make(lab: Lab, stage: Stage, box: pathlib.Path) -> None:
 
 
 def pack(work: pathlib.Path, box: pathlib.Path) -> None:
-    """A box is a tar.gz. It appears as a whole."""
+    """Packs the box, a tar.gz, which appears when it is complete."""
     part = box.with_name(f"{box.name}.part")
     with tarfile.open(part, "w:gz", compresslevel=1) as archive:
         for name in "metadata.json", "box.img":
@@ -64,7 +64,7 @@ def pack(work: pathlib.Path, box: pathlib.Path) -> None:
 
 
 def pinned(vagrantfile: str, word: str) -> str:
-    """What the Vagrantfile sets this to, for libvirt."""
+    """Returns what the Vagrantfile sets this to for libvirt."""
     found = re.search(rf'^ *override\.vm\.{word} = "(.*)"$', vagrantfile, re.M)
     if not found:
         raise LabError(f"the Vagrantfile does not set override.vm.{word}")

@@ -33,7 +33,7 @@ def wants_colour() -> bool:
 
 
 def report(probe: Probe, way: str, colour: bool = False) -> tuple[str, int]:
-    """The whole table about a machine, and the exit status."""
+    """Returns the whole table about a machine, and the exit status."""
     needed = [*machine_rows(probe, way), *WAYS[way](probe)]
     lines = [f"The lab here: {way}", *(show(row, colour) for row in needed)]
     for other in "qemu", "vagrant":

@@ -61,7 +61,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 class Grading:
-    """One run: the marks that are known, and the submissions that wait for one."""
+    """Grades submissions: keeps the marks so far, and those that wait for one."""
 
     def __init__(
         self, lab: Lab, found: dict[str, pathlib.Path], options: argparse.Namespace
@@ -109,8 +109,8 @@ class Grading:
             print(flush=True)
 
     def grade(self, vm: Machine, path: pathlib.Path) -> Mark:
-        """The mark of a file. Raises LabError if its VM does not start: that is not the
-        submission's fault."""
+        """Returns the mark of a file. Raises LabError if its VM does not start, because
+        that is not the submission's fault."""
         folder = vm.folder.with_name(f"mark{next(self.numbers)}")
         sha256 = grading.digest(path)
         try:
@@ -127,8 +127,8 @@ class Grading:
         return grading.read_mark(said, sha256, self.options.upto, why)
 
     def ask(self, machine: Machine, path: pathlib.Path) -> tuple[bytes, str]:
-        """What the guide in the VM prints about a file, and what is wrong if that is no
-        mark."""
+        """Returns what the guide in the VM prints about a file, and what to say went wrong
+        if that is not a mark."""
         command = machine.argv(f"workshop grade --upto {self.options.upto}", False)
         seconds = 60 * self.options.minutes
         with (
@@ -143,7 +143,7 @@ class Grading:
         return said, "its VM stopped"
 
     def show(self, name: str) -> None:
-        """A line for each mark, and on a terminal a bar below it."""
+        """Prints a line for a mark, and on a terminal a bar below it."""
         mark, done = self.marks[name], len(self.marks)
         wrong = grading.printable(mark.wrong or "")
         line = f"{name:24} {len(mark.passed)} passed"
@@ -160,7 +160,7 @@ class Grading:
 
 
 def listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bool]:
-    """What a process prints, at most so much of it, and whether it ended in time. Ends
+    """Returns what a process prints, up to a limit, and whether it ended in time. Ends
     the process."""
     said: list[bytes] = []
     assert process.stdout

@@ -57,7 +57,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def jupyter_directory(environment: Mapping[str, str]) -> pathlib.Path:
-    """Where Jupyter looks for what a user installed: `jupyter --data-dir`."""
+    """Returns where Jupyter looks for what a user installed: `jupyter --data-dir`."""
     if "JUPYTER_DATA_DIR" in environment:
         return pathlib.Path(environment["JUPYTER_DATA_DIR"])
     if sys.platform == "darwin":
@@ -71,7 +71,7 @@ def jupyter_directory(environment: Mapping[str, str]) -> pathlib.Path:
 def kernelspec(
     project: pathlib.Path, config: pathlib.Path, host: str
 ) -> dict[str, object]:
-    """What Jupyter is told. It names the project, so it is true while that stays here."""
+    """Returns the kernelspec. It names the project, so it works while that stays here."""
     start = [sys.executable, str(project / "host"), "kernel", "connect"]
     return {
         "argv": [*start, str(config), host, "{connection_file}"],
@@ -83,7 +83,7 @@ def kernelspec(
 
 
 def ssh_argv(config: str, host: str, about: Mapping[str, object]) -> list[str]:
-    """The ssh process that carries a kernel's five ports."""
+    """Returns the ssh command line that carries a kernel's five ports."""
     words = ["ssh", "-F", config, "-T", "-o", "BatchMode=yes"]
     words += ["-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes"]
     words += ["-o", "ServerAliveInterval=5"]  # a VM that hangs counts as dead

@@ -84,7 +84,7 @@ def pack_image(lab: Lab, stage: Stage, target: pathlib.Path) -> None:
 
 
 def pack_project(project: pathlib.Path, archive: pathlib.Path) -> None:
-    """The project as a new checkout: without anybody's own files."""
+    """Packs the project like a new checkout, without anybody's own files."""
 
     def chosen(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         parts = member.name.split("/")[1:]
@@ -101,7 +101,7 @@ def pack_project(project: pathlib.Path, archive: pathlib.Path) -> None:
 
 
 def start_page(lab: Lab) -> str:
-    """START.md, for what there is on this processor."""
+    """Returns START.md, for this processor."""
     arch = lab.settings.arch
     text = (TEMPLATES / "start.md").read_text()
     if arch.name == "amd64":

@@ -42,7 +42,7 @@ def prove(guest: Guest, files: list[str]) -> int:
 
 
 def time_starts(lab: Lab) -> tuple[int, int]:
-    """The seconds of ./lab up in a new directory: the first time, and later."""
+    """Returns the seconds of ./lab up in a new directory: the first time, and later."""
     lab.say("building a lab from nothing, and starting it again")
     timed(lab, "destroy", "--all")
     first = timed(lab, "up")
@@ -53,7 +53,7 @@ def time_starts(lab: Lab) -> tuple[int, int]:
 
 
 def timed(lab: Lab, *words: str) -> int:
-    """The seconds that ./lab takes for this, in a directory of its own."""
+    """Returns the seconds that ./lab takes for this, in its own directory."""
     begin = time.monotonic()
     command = [sys.executable, str(lab.settings.project / "host"), *words]
     variables = {**os.environ, "LAB_DIR": str(lab.settings.state / "proof")}

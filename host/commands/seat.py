@@ -104,7 +104,7 @@ def student_machine(lab: Lab, home: pathlib.Path) -> Machine:
 
 
 def renew(project: pathlib.Path, copy: pathlib.Path) -> None:
-    """What the student wrote stays; the workshop's own files are refreshed."""
+    """Refreshes the workshop's own files, and keeps what the student wrote."""
     (copy / "my").mkdir(parents=True, exist_ok=True)
     skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
     for name in OURS:

@@ -48,8 +48,8 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def reveal(lab: Lab) -> pathlib.Path:
-    """The package of reveal.js, fetched once. Raises LabError if it is another one
-    than this was written for."""
+    """Fetches the package of reveal.js, once. Raises LabError if it is not the one that
+    this was written for."""
     state = lab.settings.state
     tarball = state / f"{REVEAL.replace('@', '-')}.tgz"
     if not tarball.exists():

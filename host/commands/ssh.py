@@ -26,5 +26,5 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def text(words: list[str]) -> str:
-    """The command as ssh makes it of its arguments: with blanks between them."""
+    """Joins the words of the command with blanks, as ssh does."""
     return " ".join(words[1:] if words[:1] == ["--"] else words)

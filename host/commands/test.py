@@ -80,12 +80,12 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def command(guest: Guest, arguments: list[str]) -> str:
-    """The command line for pytest, there."""
+    """Returns the command line that runs pytest there."""
     return f"{guest.python} -m pytest -p no:cacheprovider {quote(arguments)}"
 
 
 def covered(guest: Guest, arguments: list[str]) -> str:
-    """The same, with the guide's coverage measured, which has a floor."""
+    """Returns the same, but with the guide's coverage measured, which has a floor."""
     coverage = f"{guest.python} -m coverage"
     pytest = f"-m pytest -p no:cacheprovider {quote(arguments)}"
     return (
@@ -125,7 +125,7 @@ def in_halves(lab: Lab, provider: Provider, rung: str, arguments: list[str]) -> 
 
 @contextlib.contextmanager
 def guests(lab: Lab, provider: Provider) -> Iterator[list[Guest]]:
-    """Two VMs if there is room, else one."""
+    """Gives the block two VMs if there is room for both, one otherwise."""
     if isinstance(provider, Qemu) and room_for_two(lab):
         with provider.throwaways(2) as machines:
             yield [*machines]
@@ -140,7 +140,7 @@ def room_for_two(lab: Lab) -> bool:
 
 
 class Shard:
-    """Some of the tests, the place where they run, and what they print."""
+    """Runs some of the tests in one place, and keeps what they print."""
 
     def __init__(self, guest: Guest, command: str, report: str) -> None:
         self.guest, self.command, self.report = guest, command, report
@@ -164,7 +164,7 @@ class Shard:
         return "".join(self.pieces)
 
     def keep_report(self, folder: pathlib.Path) -> None:
-        """What each fact did, as JUnit: docs/PROOF.md is made of it."""
+        """Copies what each fact did, as JUnit: docs/PROOF.md is made of it."""
         path = folder / pathlib.Path(self.report).name
         fetch = f"sudo cat {self.report} && sudo rm -f {self.report}"
         with open(path, "wb") as file:
@@ -221,7 +221,7 @@ def show(shard: Shard, thread: threading.Thread) -> None:
 
 
 def total(outputs: list[str]) -> str:
-    """The counts in pytest's last lines, added up: "1 failed, 12 passed"."""
+    """Adds up the counts in pytest's last lines: "1 failed, 12 passed"."""
     counts: dict[str, int] = {}
     for output in outputs:
         lines = [line for line in output.splitlines() if SUMMARY.search(line)]

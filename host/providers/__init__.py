@@ -13,7 +13,7 @@ from host.providers.base import Provider
 
 
 def choose(lab: Lab, way: str | None = None) -> Provider:
-    """The way that LAB names, or that was used before, or that this machine allows."""
+    """Returns the way that LAB names, or the one used before, or the best one here."""
     from host.providers.local import Local
     from host.providers.qemu import Qemu
     from host.providers.vagrant import Vagrant
@@ -43,7 +43,7 @@ def remember(lab: Lab, provider: Provider) -> None:
 
 
 def detect(lab: Lab) -> str:
-    """What this machine allows: Vagrant where it works, else plain QEMU, on Linux."""
+    """Returns Vagrant if it works here or this is not Linux, plain QEMU otherwise."""
     if platform.system() != "Linux" or vagrant_works():
         return "vagrant"
     if shutil.which("vagrant"):
@@ -52,7 +52,7 @@ def detect(lab: Lab) -> str:
 
 
 def vagrant_works() -> bool:
-    """Whether Vagrant is installed, and a provider that it can use."""
+    """Returns whether Vagrant is installed, with a provider that it can use."""
     if shutil.which("vagrant") is None:
         return False
     if any(shutil.which(name) for name in ("VBoxManage", "prlctl", "vmrun")):
@@ -70,7 +70,7 @@ def libvirt_answers() -> bool:
 
 
 def output(*command: str) -> str:
-    """What a command prints, or nothing if it fails."""
+    """Returns what a command prints, or nothing if it fails."""
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
     except OSError:

@@ -13,7 +13,7 @@ from host.lab import Lab
 
 
 class Provider(Guest):
-    """A way to the lab. As a Guest it runs commands in the lab that is up."""
+    """Makes, starts and stops the lab; as a Guest, runs commands in it."""
 
     name: str
 
@@ -43,18 +43,18 @@ class Provider(Guest):
 
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Whether commands can be run in the lab."""
+        """Returns whether commands can be run in the lab."""
 
     @abc.abstractmethod
     def ssh_config(self) -> tuple[pathlib.Path, str]:
-        """An ssh_config(5) file, and the name of the VM in it."""
+        """Returns an ssh_config(5) file, and the name of the VM in it."""
 
     @abc.abstractmethod
     def throwaway(
         self, memory: int | None = None
     ) -> contextlib.AbstractContextManager[Guest]:
-        """A place for tests and figures: where the way allows it a VM of its own,
-        without internet and with the project read-only, gone after the block."""
+        """Gives the block a place for tests and figures: a separate VM if possible,
+        without internet and with the project read-only, gone afterwards."""
 
     def need_running(self) -> None:
         if not self.is_running():
@@ -63,5 +63,5 @@ class Provider(Guest):
 
 @contextlib.contextmanager
 def kept(guest: Guest) -> Iterator[Guest]:
-    """A guest that is not thrown away."""
+    """Gives the block a guest that is not thrown away."""
     yield guest

@@ -68,7 +68,7 @@ class Local(Provider):
         return [str(word) for word in processes.as_root(words)]
 
     def ask(self, job: str) -> dict[str, object]:
-        """What a job that root does answers."""
+        """Has root do a job. Returns its answer."""
         argv = self.root_argv(job)
         done = subprocess.run(argv, check=False, stdout=subprocess.PIPE)
         if done.returncode != 0:

@@ -21,7 +21,7 @@ JUPYTER_LIMIT = 180
 
 
 class Qemu(Provider):
-    """The lab's VM, with a disk that stays, and VMs that are thrown away."""
+    """Runs the lab's VM, whose disk stays, and VMs that are thrown away."""
 
     name = "qemu"
 
@@ -32,7 +32,7 @@ class Qemu(Provider):
         _ = lab.settings.arch  # raises LabError where there can be no VM
 
     def machine(self, accelerator: str = "tcg") -> Machine:
-        """The lab's own VM."""
+        """Returns the lab's own VM."""
         spec = Spec(share=self.lab.settings.project, dies_with_us=False)
         return Machine(self.lab, self.folder, self.hardware(accelerator), spec)
 
@@ -186,7 +186,7 @@ class Qemu(Provider):
     def throwaways(
         self, count: int, memory: int | None = None, monitor: bool = False
     ) -> Iterator[list[Machine]]:
-        """Some VMs with the project read-only and no way to the internet. Where there
+        """Starts VMs with the project read-only and no way to the internet. Where there
         are several, each gets a processor of this machine to itself."""
         with contextlib.ExitStack() as stack:
             with self.lab.lock():
@@ -222,13 +222,13 @@ class Qemu(Provider):
 
 
 def pinned(processor: int) -> tuple[str, ...]:
-    """A command that gives QEMU one processor: two emulated VMs would only disturb each
-    other's caches."""
+    """Returns a command that keeps QEMU on one processor: two emulated VMs that change
+    places only disturb each other's caches."""
     return "taskset", "-c", str(processor)
 
 
 def jupyter_answers(port: int) -> bool:
-    """Whether a web server answers on this port of 127.0.0.1."""
+    """Returns whether a web server answers on this port of 127.0.0.1."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("HEAD", "/login")

@@ -22,7 +22,7 @@ DEFAULT = "VAGRANT_DEFAULT_PROVIDER"
 
 
 class Vagrant(Provider):
-    """The VM that the Vagrantfile describes."""
+    """Runs the VM that the Vagrantfile describes."""
 
     name = "vagrant"
 
@@ -93,7 +93,7 @@ class Vagrant(Provider):
     def throwaway(
         self, memory: int | None = None
     ) -> contextlib.AbstractContextManager[Guest]:
-        """The lab's own VM: a second one would take minutes to make."""
+        """Gives the block the lab's own VM: a second one would take minutes to make."""
         if not self.is_running():
             with self.lab.lock():
                 self.up()
@@ -139,7 +139,7 @@ class Vagrant(Provider):
 
 
 def has_box(listed: str, name: str, version: str) -> bool:
-    """Whether `vagrant box list` shows this version of a box for libvirt."""
+    """Returns whether `vagrant box list` shows this version of a box for libvirt."""
     for line in listed.splitlines():
         word, _, about = line.partition(" ")
         facts = [part.strip() for part in about.strip().strip("()").split(",")]
@@ -151,8 +151,8 @@ def has_box(listed: str, name: str, version: str) -> bool:
 def with_whole_urls(
     about: dict[str, object], folder: pathlib.Path
 ) -> dict[str, object]:
-    """The catalog with a whole URL for each box. Vagrant makes a broken one of a path
-    with a blank."""
+    """Returns the catalog with a whole URL for each box, because Vagrant makes a broken
+    one from a path with a blank."""
     whole: dict[str, object] = json.loads(json.dumps(about))
     for version in whole["versions"]:  # type: ignore[attr-defined]
         for provider in version["providers"]:

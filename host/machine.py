@@ -20,7 +20,6 @@ from host import processes, ssh
 from host.errors import LabError
 from host.guest import Guest
 from host.lab import Lab
-from host.progress import Stage
 from host.settings import Arch
 
 SSH_PORT, WEB_PORT = 2222, 8888
@@ -285,7 +284,7 @@ class Machine(Guest):
     def last_words(self) -> str:
         return (self.folder / "qemu.log").read_text(errors="replace")
 
-    def wait(self, stage: Stage | None = None, limit: float = START_LIMIT) -> None:
+    def wait(self, limit: float = START_LIMIT) -> None:
         """Waits until ssh answers: the first sign of life, and the last one needed."""
         deadline = time.monotonic() + limit
         while not self.connection.open():
@@ -301,13 +300,6 @@ class Machine(Guest):
                     "./lab down stops it, ./lab up starts it again.",
                 )
             time.sleep(0.5)
-
-    def boot(self) -> None:
-        """Starts the VM and waits until it answers, with a stage for it."""
-        usual = "5 to 10 s" if self.hardware.accel == "kvm" else "15 to 40 s"
-        with self.lab.progress.stage("starting the VM", usual) as stage:
-            self.start()
-            self.wait(stage)
 
     def power_off(self) -> None:
         """Has the VM shut itself down; pulls the plug if it does not within 40 s."""

@@ -14,6 +14,7 @@ from host.errors import LabError
 from host.image import Image
 from host.lab import Lab, disk_use, remove
 from host.machine import Hardware, Machine, Ports, Spec
+from host.progress import Stage
 from host.providers.base import Provider
 
 ANY_PORT = Ports(0, 0)
@@ -80,10 +81,11 @@ class Qemu(Provider):
             self.lab.need_disk(500)
             vm.make_secrets()
             self.make_disk()
-            with self.starting(vm):
+            with self.starting():
                 vm.start()
+                vm.wait()
         if not vm.connection.is_open():
-            with self.starting(vm):
+            with self.starting():
                 vm.wait()
         elif not vm.connection.answers(20):
             raise LabError(
@@ -92,11 +94,10 @@ class Qemu(Provider):
                 "./lab down stops the VM, ./lab up starts it again.",
             )
 
-    @contextlib.contextmanager
-    def starting(self, vm: Machine) -> Iterator[None]:
-        usual = "5 to 10 s, emulated 15 to 40 s"
-        with self.lab.progress.stage("starting the VM", usual):
-            yield
+    def starting(
+        self, title: str = "starting the VM"
+    ) -> contextlib.AbstractContextManager[Stage]:
+        return self.lab.progress.stage(title, "5 to 10 s, emulated 15 to 40 s")
 
     def make_disk(self) -> None:
         """Makes the VM's thin disk above the image, unless it has one above this one."""
@@ -212,8 +213,7 @@ class Qemu(Provider):
                 machine.new_disk(self.image.folder, vm.folder / "disk.qcow2")
                 vm.set_ports(ANY_PORT)
             title = "starting the VM" if count == 1 else f"starting {count} VMs"
-            usual = "5 to 10 s, emulated 15 to 40 s"
-            with self.lab.progress.stage(title, usual):
+            with self.starting(title):
                 for vm in vms:
                     vm.start()
                 for vm in vms:

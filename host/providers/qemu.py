@@ -228,11 +228,11 @@ def pinned(processor: int) -> tuple[str, ...]:
 
 
 def jupyter_answers(port: int) -> bool:
-    """Returns whether a web server answers on this port of 127.0.0.1."""
+    """Returns whether JupyterLab answers on this port of 127.0.0.1."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("HEAD", "/login")
-        connection.getresponse()
+        connection.request("GET", "/api")
+        connection.getresponse().read()
     except (OSError, http.client.HTTPException):
         return False
     finally:

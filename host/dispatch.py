@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, lambda *_: sys.exit(143))
     try:
+        record(arguments, environment)
         return run(arguments, environment)
     except LabError as error:
         return report(error)
@@ -76,6 +78,14 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except OSError as error:
         parts = (error.filename, error.strerror or error)
         return report(LabError(": ".join(str(part) for part in parts if part)))
+
+
+def record(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Writes the command line down for tests/documented.py, if LAB_COMMANDS asks for it."""
+    if environment.get("LAB_COMMANDS"):
+        way = f"LAB={environment['LAB']} " if environment.get("LAB") else ""
+        with open(environment["LAB_COMMANDS"], "a") as file:
+            file.write(f"{way}./lab {' '.join(arguments)}\n")
 
 
 def words(command: object) -> list[str]:
@@ -96,6 +106,9 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     name, *rest = arguments or ["help"]
     if name in ("help", "-h", "--help"):
         print(usage())
+        return 0
+    if name == "--version":
+        print(f"lab {version()}")
         return 0
     if name in GUIDE:
         return guide(Lab(settings.read(environment), Progress()), name, rest)
@@ -147,6 +160,13 @@ def unknown(name: str) -> UsageError:
     )
 
 
+def version() -> str:
+    """Returns the project's version, as the guide knows it."""
+    text = (settings.PROJECT / "workshop/__init__.py").read_text()
+    found = re.search(r'^__version__ = "([^"]*)"', text, re.M)
+    return found[1] if found else "unknown"
+
+
 def usage() -> str:
     """Returns the page of help."""
     lines = ["usage: ./lab SUBCOMMAND [ARGUMENTS]", ""]
@@ -155,8 +175,10 @@ def usage() -> str:
         lines += [f"  {name:10} {about}" for name, about in commands.items()]
     lines += ["", "In the VM, as `workshop SUBCOMMAND`", f"  {' '.join(GUIDE[:9])}"]
     lines += [f"  {' '.join(GUIDE[9:])}", ""]
-    lines += ["./lab SUBCOMMAND --help says more about one of them. Settings, as"]
-    lines += ["environment variables:"]
+    lines += [
+        "./lab SUBCOMMAND --help says more about one of them; ./lab --version names"
+    ]
+    lines += ["the version. Settings, as environment variables:"]
     lines += [f"  {name:24} {about}" for name, about in SETTINGS.items()]
     return "\n".join(lines)
 

@@ -44,6 +44,7 @@ class Settings:
     arch_name: str  # LAB_ARCH, or this machine's processor
     native_arch: str
     suite: str  # LAB_SUITE: the code name of a Debian release
+    commands: pathlib.Path | None  # LAB_COMMANDS: gets the commands that were run
 
     @property
     def image(self) -> pathlib.Path:
@@ -89,6 +90,7 @@ def read(environment: Mapping[str, str], cwd: pathlib.Path | None = None) -> Set
         arch_name=environment.get("LAB_ARCH") or native,
         native_arch=native,
         suite=environment.get("LAB_SUITE") or "trixie",
+        commands=_path(environment, "LAB_COMMANDS"),
     )
 
 
@@ -100,6 +102,11 @@ def check_path(state: pathlib.Path) -> None:
                 f"ssh cannot read a path that contains {name}: {str(state)!r}",
                 "Set LAB_DIR to another directory.",
             )
+
+
+def _path(environment: Mapping[str, str], name: str) -> pathlib.Path | None:
+    text = environment.get(name)
+    return pathlib.Path(text).absolute() if text else None
 
 
 def _number(environment: Mapping[str, str], name: str, what: str) -> int | None:

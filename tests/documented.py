@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 from pages import LESSONS, PAGES, PROJECT, commands
 
+sys.path.append(str(PROJECT))
+from host.dispatch import COMMANDS, FOR_OTHERS
+
 # Documented, and run by no test: why.
 NOT_RUN = {
     "vagrant rsync": "for the providers without a shared folder, which no test has",
@@ -29,11 +32,8 @@ FAMILIES = ("classroom", "kernel")
 
 
 def words_of_lab() -> set[str]:
-    """Returns the subcommands of ./lab itself, from its last `case`: all others are the
-    guide's."""
-    cases = (PROJECT / "lab").read_text().rpartition("\ncase ")[2]
-    found = re.findall(r"^([a-z-][a-z |-]*)\)", cases, re.MULTILINE)
-    return {word.strip() for words in found for word in words.split("|")}
+    """Returns the subcommands of ./lab itself: all others are the guide's."""
+    return {*COMMANDS, *FOR_OTHERS, "help", "--version"}
 
 
 class Shape(NamedTuple):

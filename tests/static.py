@@ -80,7 +80,10 @@ def commands(everything: list[Path]) -> dict[str, list[list[str]]]:
         "lint": [["ruff", "check", "--quiet", cache, *python]],
         "format": [["ruff", "format", "--quiet", "--diff", cache, *python]],
         "shell": [["shellcheck", "--external-sources", *shell], [*login_shell, *login]],
-        "types": [["mypy", "--no-error-summary", f"{cache}/mypy", *typed]],
+        "types": [
+            ["mypy", "--no-error-summary", f"{cache}/mypy", *typed],
+            ["mypy", "--no-error-summary", f"{cache}/mypy", "--strict", "host"],
+        ],
         "spelling": [["codespell", "--check-hidden", *prose]],
     }
 

@@ -107,14 +107,18 @@ def connect(config: str, host: str, connection: str) -> int:
         ssh.stdin.flush()
     except BrokenPipeError:
         pass  # ssh ended, and said why
-    jupyter = os.getppid()
-    while True:
-        try:
-            status = ssh.wait(1)
-            break
-        except subprocess.TimeoutExpired:
-            if os.getppid() != jupyter and not ssh.stdin.closed:
-                ssh.stdin.close()  # Jupyter was killed
+    status = wait(ssh)
     if status == 255:
         print("lab: no way into the VM. Is it up? ./lab up starts it.", file=sys.stderr)
     return status
+
+
+def wait(ssh: subprocess.Popen[bytes]) -> int:
+    """Waits until ssh ends; hangs up if Jupyter was killed. Returns ssh's status."""
+    jupyter = os.getppid()
+    while True:
+        try:
+            return ssh.wait(1)
+        except subprocess.TimeoutExpired:
+            if os.getppid() != jupyter and ssh.stdin and not ssh.stdin.closed:
+                ssh.stdin.close()

@@ -21,7 +21,7 @@ from host.processes import quote
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", choices=("suite",), help="the tests only")
-    parser.add_argument("files", nargs="*", metavar="tests/guide | FILE")
+    parser.add_argument("files", nargs="*", metavar="tests/guide tests/unit | FILE")
 
 
 def run(lab: Lab, options: argparse.Namespace) -> int:

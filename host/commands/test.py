@@ -25,26 +25,33 @@ from host.guest import Guest
 from host.lab import Lab, free_memory
 from host.processes import quote
 from host.providers.base import Provider
+from host.providers.local import Local
 from host.providers.qemu import Qemu
+from host.settings import PROJECT
 
 OWN_OPTIONS = {"--all": False, "--here": False, "-h": False, "--help": False}
 QUICK = "quick"
 ALL = "all"
+SUITES = sorted(
+    path.relative_to(PROJECT).as_posix()
+    for path in PROJECT.glob("tests/test_[0-9][0-9]_*.py")
+)
 # The two halves take about as long as each other: lists of arguments for pytest.
 HALVES = {
     QUICK: [
-        ["--quick", "--ignore=tests/guide", "--ignore=tests/test_suite.py"]
-        + ["--ignore=tests/test_notebooks.py"],
+        ["--quick", *SUITES],
         ["--quick", "tests/test_suite.py", "tests/test_notebooks.py", "tests/guide"],
     ],
     ALL: [
-        ["--ignore=tests/guide", "--ignore=tests/test_notebooks.py"],
-        ["tests/guide", "tests/test_notebooks.py"],
+        ["--ignore=tests/guide", "--ignore=tests/unit"]
+        + ["--ignore=tests/test_notebooks.py"],
+        ["tests/guide", "tests/unit", "tests/test_notebooks.py"],
     ],
 }
 # Tests of what runs outside the VM.
 NOT_IN_VM = "--ignore=tests/unit/host"
 COVERAGE = "/var/tmp/workshop-coverage"
+COMMANDS = "/var/tmp/commands"
 MORE = (
     "./lab test --all adds every fact on every later step, a broken copy for each line,\n"
     "faults, load, attacks, all lessons and all of the guide: 40 minutes if emulated,\n"
@@ -72,21 +79,47 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
                 "Usage: ./lab test --here FILE…",
             )
         provider.need_running()
-        return provider.run(command(provider, arguments))
+        with recorded(lab, provider):
+            return provider.run(command(lab, provider, arguments))
     if arguments and not options.all:
-        with provider.throwaway() as guest:
-            return guest.run(command(guest, arguments))
+        with provider.throwaway() as guest, recorded(lab, guest):
+            return guest.run(command(lab, guest, arguments))
     return in_halves(lab, provider, ALL if options.all else QUICK, arguments)
 
 
-def command(guest: Guest, arguments: list[str]) -> str:
+def command(lab: Lab, guest: Guest, arguments: list[str]) -> str:
     """Returns the command line that runs pytest there."""
-    return f"{guest.python} -m pytest -p no:cacheprovider {quote(arguments)}"
+    return f"{python(lab, guest)} -m pytest -p no:cacheprovider {quote(arguments)}"
 
 
-def covered(guest: Guest, arguments: list[str]) -> str:
+def python(lab: Lab, guest: Guest) -> str:
+    """Returns the Python that runs pytest there, and records the guide's commands."""
+    if not records(lab, guest):
+        return guest.python
+    start, _, program = guest.python.rpartition(" ")
+    return f"{start} LAB_COMMANDS={COMMANDS} {program}"
+
+
+def records(lab: Lab, guest: Guest) -> bool:
+    return lab.settings.commands is not None and not isinstance(guest, Local)
+
+
+@contextlib.contextmanager
+def recorded(lab: Lab, guest: Guest) -> Iterator[None]:
+    """Adds the guide's commands that succeeded in the tests to the file that LAB_COMMANDS
+    names: tests/documented.py compares them with the docs."""
+    if not records(lab, guest):
+        yield
+        return
+    guest.check(f"sudo install -m 666 /dev/null {COMMANDS}")
+    yield
+    with open(str(lab.settings.commands), "ab") as file:
+        guest.run(f"cat {COMMANDS}", stdin=subprocess.DEVNULL, stdout=file)
+
+
+def covered(lab: Lab, guest: Guest, arguments: list[str]) -> str:
     """Returns the same, but with the guide's coverage measured, which has a floor."""
-    coverage = f"{guest.python} -m coverage"
+    coverage = f"{python(lab, guest)} -m coverage"
     pytest = f"-m pytest -p no:cacheprovider {quote(arguments)}"
     return (
         f"mkdir -p -m 1777 {COVERAGE} && {coverage} run {pytest}; held=$?; "
@@ -100,7 +133,10 @@ def covered(guest: Guest, arguments: list[str]) -> str:
 
 def in_halves(lab: Lab, provider: Provider, rung: str, arguments: list[str]) -> int:
     begin = time.monotonic()
-    with guests(lab, provider) as places:
+    with contextlib.ExitStack() as stack:
+        places = stack.enter_context(guests(lab, provider))
+        for guest in places:
+            stack.enter_context(recorded(lab, guest))
         shards = []
         for number, half in enumerate(HALVES[rung]):
             guest = places[number % len(places)]
@@ -108,7 +144,8 @@ def in_halves(lab: Lab, provider: Provider, rung: str, arguments: list[str]) -> 
             words = [*half, *arguments, NOT_IN_VM, f"--junitxml={report}"]
             # The floor is that of the whole guide.
             whole = rung == ALL and number == 1 and not arguments
-            text = covered(guest, words) if whole else command(guest, words)
+            make = covered if whole else command
+            text = make(lab, guest, words)
             shards.append(Shard(guest, text, report))
         if len(places) > 1:
             run_side_by_side(lab, shards)

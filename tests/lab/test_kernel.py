@@ -1,4 +1,4 @@
-"""The lab as a kernel of Jupyter on the host: vagrant/kernel.py.
+"""The lab as a kernel of Jupyter on the host: host/commands/kernel.py.
 
 Through nbclient and jupyter_client, as VS Code and scripts do it, and through JupyterLab's
 server.
@@ -53,13 +53,9 @@ def spec(lab: driver.Lab, place: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def on_host() -> set[int]:
     """The processes here that belong to a kernel of this project."""
-    connect = str(PROJECT / "vagrant/kernel.py")
-    return {
-        pid
-        for pid, words in driver.processes_with("vagrant/kernel.py").items()
-        if "/workshop/vagrant/kernel.py serve" in words
-        or (connect in words and " connect " in words)
-    }
+    serve = driver.processes_with("/workshop/vagrant/kernel.py serve")
+    connect = driver.processes_with(f"{PROJECT / 'host'} kernel connect ")
+    return {*serve, *connect}
 
 
 def all_gone(lab: driver.Lab) -> None:
@@ -260,7 +256,7 @@ def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path: pathlib.Path) ->
     connection, config = tmp_path / "connection.json", tmp_path / "ssh"
     connection.write_text(json.dumps(dict.fromkeys(ports, 1)))
     config.write_text("Host workshop\n  HostName 127.0.0.1\n  Port 1\n")
-    words = ["vagrant/kernel.py", "connect", config, "workshop", connection]
+    words = ["./lab", "kernel", "connect", config, "workshop", connection]
     done = driver.run(*words, cwd=PROJECT, ok=[255], timeout=LIMIT)
     assert "./lab up" in done.stdout
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from runtime import PROJECT
 
-sys.path += [str(PROJECT / name) for name in ("", "steps", "classroom")]
+sys.path += [str(PROJECT / name) for name in ("", "steps")]
 from people import learner_with
 
 from workshop import containers, images

@@ -14,12 +14,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from host import providers, settings
+from host import settings
 from host.errors import LabError, UsageError
 from host.guest import become
 from host.lab import Lab
 from host.processes import quote
 from host.progress import JsonProgress, Progress
+from host.providers import choose
 
 # The file in host/commands, and its line of help.
 COMMANDS = {
@@ -145,7 +146,7 @@ def split(
 
 def guide(lab: Lab, name: str, rest: Sequence[str]) -> int:
     """Runs a subcommand of the guide, in the lab."""
-    provider = providers.choose(lab)
+    provider = choose.provider(lab)
     provider.need_running()
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     return become(provider.argv(f"workshop {quote([name, *rest])}", terminal))

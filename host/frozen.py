@@ -13,8 +13,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+from host import ports
 from host.errors import LabError
-from host.machine import Machine, Ports, Spec
+from host.machine import Machine, Spec
 from host.providers.qemu import Qemu
 
 # What the VM needs of the project.
@@ -72,7 +73,7 @@ def resumed(vm: Machine, folder: pathlib.Path) -> Iterator[Machine]:
         for name in "key", "known_hosts":
             shutil.copy(vm.folder / name, folder / name)
         os.symlink(vm.folder / "disk.qcow2", folder / "disk.qcow2")
-        copy.set_ports(Ports(0, 0))
+        copy.set_ports(ports.ANY)
         copy.start()
         copy.wait()
         yield copy

@@ -12,7 +12,6 @@ import pathlib
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
@@ -20,9 +19,9 @@ from host import processes, ssh
 from host.errors import LabError
 from host.guest import Guest
 from host.lab import Lab
+from host.ports import USUAL, Ports, free_ports, next_ports
 from host.settings import Arch
 
-SSH_PORT, WEB_PORT = 2222, 8888
 START_LIMIT = 180  # seconds until ssh has to answer
 FREEZE_LIMIT = 180
 KERNEL = "quiet panic=1 net.ifnames=0 systemd.show_status=0"
@@ -51,14 +50,6 @@ class Hardware:
     def processors(self) -> int:
         # Two emulated processors that share memory take twice the time of one.
         return self.cpus or (2 if self.accel == "kvm" else 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ports:
-    """Names the ports of 127.0.0.1 that lead to the VM's ssh and JupyterLab."""
-
-    ssh: int
-    web: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,24 +122,6 @@ def processor(hardware: Hardware) -> list[str]:
     return words
 
 
-def free_port(first: int, taken: tuple[int, ...] = ()) -> int:
-    """Returns the first free port of 127.0.0.1 from this one on; 0 leaves the choice to
-    the kernel."""
-    for port in range(first, 65536):
-        with socket.socket() as probe:
-            # As QEMU does: connections that are just over do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                probe.listen(1)
-            except OSError:
-                continue
-            number: int = probe.getsockname()[1]
-            if number not in taken:
-                return number
-    raise LabError(f"no port of 127.0.0.1 from {first} on is free")
-
-
 class Machine(Guest):
     """Starts, stops, freezes and talks to one VM, whose files are in a directory."""
 
@@ -199,7 +172,7 @@ class Machine(Guest):
             ssh_port, web_port = (self.folder / "ports").read_text().split()
             return Ports(int(ssh_port), int(web_port))
         except (FileNotFoundError, ValueError):
-            return Ports(SSH_PORT, WEB_PORT)
+            return USUAL
 
     def set_ports(self, ports: Ports) -> None:
         (self.folder / "ports").write_text(f"{ports.ssh} {ports.web}\n")
@@ -227,7 +200,7 @@ class Machine(Guest):
         wanted = self.ports()
         ports = wanted
         while True:
-            ports = self._free_ports(ports, move_web_port)
+            ports = free_ports(ports, move_web_port)
             # Before the VM runs: if we are killed now, the next ./lab finds its way.
             self.set_ports(ports)
             config = ssh.config(self.folder, ports.ssh)
@@ -238,23 +211,12 @@ class Machine(Guest):
             if "host forwarding rule" not in error:
                 last = [f"| {line}" for line in error.splitlines()]
                 raise LabError("QEMU does not start", *last)
-            # Somebody else was faster.
-            if f":{ports.web}-" in error:
-                ports = Ports(ports.ssh, ports.web + 1)
-            else:
-                ports = Ports(ports.ssh + 1, ports.web)
+            ports = next_ports(ports, error)
         if ports.web != wanted.web and wanted.web != 0:
             self.lab.say(
                 f"port {wanted.web} is in use on this machine; "
                 f"JupyterLab gets {ports.web}"
             )
-
-    @staticmethod
-    def _free_ports(ports: Ports, move_web_port: bool) -> Ports:
-        web = free_port(ports.web)
-        if web != ports.web and not move_web_port:
-            raise LabError(f"port {ports.web} is in use on this machine")
-        return Ports(free_port(ports.ssh, taken=(web,)), web)
 
     def _launch(self, ports: Ports) -> str | None:
         """Starts QEMU. Returns what it says if it does not stay."""

@@ -7,8 +7,9 @@ import pathlib
 import platform
 import re
 
-from host import accel, packages, processes, providers
+from host import accel, packages, processes
 from host.lab import Lab, free_memory
+from host.providers import choose
 from host.providers.base import Provider
 from host.settings import Arch
 
@@ -45,7 +46,7 @@ class Probe:
 
     def output(self, *command: str) -> str:
         """Returns what a command prints, or nothing if it fails."""
-        return providers.output(*command)
+        return choose.output(*command)
 
     def version(self, *command: str) -> str:
         """Returns the first thing in a command's output that looks like a version."""
@@ -85,4 +86,4 @@ class Probe:
         return accel.choose(self.lab)
 
     def libvirt_answers(self) -> bool:
-        return providers.libvirt_answers()
+        return choose.libvirt_answers()

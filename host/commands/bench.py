@@ -6,10 +6,10 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 
-from host import providers
 from host.guest import Guest
 from host.lab import Lab
 from host.processes import quote
+from host.providers import choose
 
 MEMORY = 4096  # megabytes, for 500 containers
 FIGURES = "/var/tmp/proof"  # in the VM; a copy of docs/proof and docs/PROOF.md
@@ -36,7 +36,7 @@ def bench(guest: Guest, arguments: list[str]) -> int:
 def measuring(lab: Lab) -> Iterator[Guest]:
     """Gives the block a VM with the figures so far, and copies them to docs/ after it."""
     memory = lab.settings.memory or MEMORY
-    with providers.choose(lab).throwaway(memory) as guest:
+    with choose.provider(lab).throwaway(memory) as guest:
         guest.check(f"mkdir -p {FIGURES} && cp -r docs/proof {FIGURES}")
         try:
             yield guest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from host import providers
 from host.lab import Lab
+from host.providers import choose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
     with lab.lock():
-        providers.choose(lab).destroy(options.all)
+        choose.provider(lab).destroy(options.all)
         (lab.settings.state / "way").unlink(missing_ok=True)
     lab.say("kept: my/, which is yours")
     return 0

@@ -10,10 +10,10 @@ import argparse
 import os
 import sys
 
-from host import providers
 from host.checkup import WAYS, Row, machine_rows
 from host.lab import Lab
 from host.probe import Probe
+from host.providers import choose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
     lab.prepare_state()
-    provider = providers.choose(lab)
+    provider = choose.provider(lab)
     text, status = report(Probe(lab, provider), provider.name, wants_colour())
     print(text)
     return status

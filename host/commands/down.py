@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from host import providers
 from host.lab import Lab
+from host.providers import choose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,5 +14,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
     with lab.lock():
-        providers.choose(lab).down()
+        choose.provider(lab).down()
     return 0

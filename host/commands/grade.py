@@ -24,11 +24,12 @@ import subprocess
 import sys
 import threading
 
-from host import frozen, grading, providers
+from host import frozen, grading
 from host.errors import LabError
 from host.grading import Mark
 from host.lab import Lab
 from host.machine import Machine
+from host.providers import choose
 from host.providers.qemu import Qemu
 
 MOST_OUTPUT = 1 << 20  # bytes that a submission's VM may say
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
-    provider = providers.choose(lab, "qemu")  # a VM for each, gone after it
+    provider = choose.provider(lab, "qemu")  # a VM for each, gone after it
     assert isinstance(provider, Qemu)
     found = grading.submissions(options.submissions)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from host import providers
 from host.lab import Lab
+from host.providers import choose
 
 NAME = "container-workshop"
 TITLE = "Container workshop (VM)"
@@ -48,7 +48,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         print(f"Removed {folder}")
         return 0
-    config, host = providers.choose(lab).ssh_config()
+    config, host = choose.provider(lab).ssh_config()
     folder.mkdir(parents=True, exist_ok=True)
     spec = kernelspec(lab.settings.project, config, host)
     (folder / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n")

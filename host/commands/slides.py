@@ -10,9 +10,10 @@ import argparse
 import pathlib
 import subprocess
 
-from host import packages, processes, providers, sums
+from host import packages, processes, sums
 from host.errors import LabError
 from host.lab import Lab
+from host.providers import choose
 
 REVEAL = "reveal.js@6.0.2"
 REVEAL_SHA256 = "2f0c20bfb02447a198a1ebe8a8c097a5437d035caa38f2820bf4ba887a3eac91"
@@ -36,7 +37,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     lab.prepare_state()
     tarball = reveal(lab)
-    with providers.choose(lab).throwaway() as guest:
+    with choose.provider(lab).throwaway() as guest:
         lab.say("running the lessons (about a minute each if the VM is emulated)")
         command = f"workshop slides {IN_VM} {processes.quote(options.lessons)}"
         if guest.run(command) != 0:

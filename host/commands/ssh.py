@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from host import providers
 from host.guest import at_terminal, become
 from host.lab import Lab
-
+from host.providers import choose
 
 OWN_OPTIONS = {"-h": False, "--help": False}
 
@@ -20,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
-    provider = providers.choose(lab)
+    provider = choose.provider(lab)
     provider.need_running()
     return become(provider.shell_argv(text(options.arguments), at_terminal()))
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from host import providers
 from host.lab import Lab
+from host.providers import choose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,4 +16,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
-    return providers.choose(lab).status()
+    return choose.provider(lab).status()

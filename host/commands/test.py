@@ -19,11 +19,11 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-from host import providers
 from host.errors import UsageError
 from host.guest import Guest
 from host.lab import Lab, free_memory
 from host.processes import quote
+from host.providers import choose
 from host.providers.base import Provider
 from host.providers.local import Local
 from host.providers.qemu import Qemu
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
-    provider = providers.choose(lab)
+    provider = choose.provider(lab)
     arguments: list[str] = options.arguments
     if options.here:
         if options.all or not arguments:

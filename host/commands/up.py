@@ -10,9 +10,9 @@ import argparse
 import dataclasses
 import pathlib
 
-from host import providers
 from host.errors import LabError
 from host.lab import Lab
+from host.providers import choose
 from host.providers.base import Provider
 
 
@@ -39,8 +39,8 @@ def start(lab: Lab, source: pathlib.Path | None = None) -> Provider:
         source = source.resolve()
         lab.settings = dataclasses.replace(lab.settings, way=lab.settings.way or "qemu")
     with lab.lock():
-        provider = providers.choose(lab)
-        providers.remember(lab, provider)
+        provider = choose.provider(lab)
+        choose.remember(lab, provider)
         (lab.settings.project / "my").mkdir(exist_ok=True)
         provider.up(source)
     return provider

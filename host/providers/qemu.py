@@ -9,15 +9,14 @@ import pathlib
 import time
 from collections.abc import Iterator
 
-from host import accel, machine, packages, scratch, ssh
+from host import accel, machine, packages, ports, scratch, ssh
 from host.errors import LabError
 from host.image import Image
 from host.lab import Lab, disk_use, remove
-from host.machine import Hardware, Machine, Ports, Spec
+from host.machine import Hardware, Machine, Spec
 from host.progress import Stage
 from host.providers.base import Provider
 
-ANY_PORT = Ports(0, 0)
 JUPYTER_LIMIT = 180
 
 
@@ -211,7 +210,7 @@ class Qemu(Provider):
                 vms.append(vm)
                 vm.make_secrets()
                 machine.new_disk(self.image.folder, vm.folder / "disk.qcow2")
-                vm.set_ports(ANY_PORT)
+                vm.set_ports(ports.ANY)
             title = "starting the VM" if count == 1 else f"starting {count} VMs"
             with self.starting(title):
                 for vm in vms:

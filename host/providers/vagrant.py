@@ -15,8 +15,8 @@ from host.errors import LabError
 from host.guest import Guest
 from host.lab import Lab
 from host.progress import Stage
-from host.providers import libvirt_answers, output
 from host.providers.base import Provider, kept
+from host.providers.choose import libvirt_answers, output
 
 DEFAULT = "VAGRANT_DEFAULT_PROVIDER"
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from host import dispatch, providers
+
+from host import dispatch
 from host.dispatch import COMMANDS, FOR_OTHERS, GUIDE, INTERNAL
+from host.providers import choose
 from host.settings import PROJECT
 
 FILES = sorted((PROJECT / "host").rglob("*.py"))
@@ -105,7 +107,7 @@ def test_guides_subcommand_goes_to_the_vm_as_it_is(make_lab, monkeypatch):
     started = []
     lab = make_lab(LAB="qemu")
     monkeypatch.setattr(dispatch, "become", lambda argv: started.append(argv) or 0)
-    provider = providers.choose(lab)
+    provider = choose.provider(lab)
     monkeypatch.setattr(type(provider), "is_running", lambda self: True)
     dispatch.guide(lab, "check", ["3", "--only", "it's PID 1"])
     assert "workshop check 3 --only 'it'\"'\"'s PID 1'" in started[0][-1]

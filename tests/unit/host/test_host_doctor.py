@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import pytest
+
 from host.checkup import at_least
 from host.commands.doctor import report
 from host.probe import Probe

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from host import grading
 from host.commands.grade import MOST_OUTPUT, listen
 from host.errors import LabError

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from host import image, packages, processes, sums
 from host.errors import LabError
 from host.image import Image

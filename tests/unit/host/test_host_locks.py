@@ -5,9 +5,10 @@ import sys
 import time
 
 import pytest
-from host.settings import PROJECT
+
 from host import locks
 from host.errors import LabError
+from host.settings import PROJECT
 
 # Takes the lock, says so, and keeps it until its input ends.
 HOLDER = """

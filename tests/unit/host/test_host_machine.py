@@ -9,9 +9,11 @@ import sys
 import time
 
 import pytest
+
 from host import machine
 from host.errors import LabError
-from host.machine import Hardware, Machine, Ports, Spec, argv, free_port
+from host.machine import Hardware, Machine, Spec, argv
+from host.ports import Ports, free_port
 from host.settings import ARCHS
 
 IMAGE = pathlib.Path("/lab/image")

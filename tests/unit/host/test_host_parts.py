@@ -8,10 +8,12 @@ import sys
 import tarfile
 
 import pytest
-from host import disk, ovf, packages, providers, roster, scratch
+
+from host import disk, ovf, packages, roster, scratch
 from host.commands import box, kernel, pack, seat
 from host.commands.test import total
 from host.errors import LabError
+from host.providers import choose
 from host.providers.vagrant import has_box, with_whole_urls
 from host.settings import ARCHS, PROJECT
 
@@ -76,8 +78,8 @@ def test_without_apt_the_packages_are_named(lab, monkeypatch):
 def test_way_is_the_one_of_before_unless_told_otherwise(make_lab):
     lab = make_lab()
     (lab.settings.state / "way").write_text("vagrant\n")
-    assert providers.choose(lab).name == "vagrant"
-    assert providers.choose(make_lab(LAB="qemu")).name == "qemu"
+    assert choose.provider(lab).name == "vagrant"
+    assert choose.provider(make_lab(LAB="qemu")).name == "qemu"
 
 
 @pytest.mark.parametrize(
@@ -91,14 +93,14 @@ def test_way_is_the_one_of_before_unless_told_otherwise(make_lab):
 )
 def test_way_that_a_machine_allows(lab, monkeypatch, system, usable, way):
     monkeypatch.setattr("platform.system", lambda: system)
-    monkeypatch.setattr(providers, "vagrant_works", lambda: usable)
-    assert providers.choose(lab).name == way
+    monkeypatch.setattr(choose, "vagrant_works", lambda: usable)
+    assert choose.provider(lab).name == way
 
 
 def test_damaged_file_about_the_way_is_said(lab):
     (lab.settings.state / "way").write_text("docker\n")
     with pytest.raises(LabError, match="says 'docker'"):
-        providers.choose(lab)
+        choose.provider(lab)
 
 
 # ---- Vagrant's boxes

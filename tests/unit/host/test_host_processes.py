@@ -8,9 +8,10 @@ import sys
 import time
 
 import pytest
-from host.settings import PROJECT
+
 from host.errors import LabError
 from host.processes import run_logged
+from host.settings import PROJECT
 
 
 @pytest.fixture

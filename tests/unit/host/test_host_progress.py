@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+
 from host.progress import QUIET, JsonProgress, Progress, Stage
 
 

@@ -4,8 +4,10 @@ is replaced by functions that do nothing."""
 import pathlib
 
 import pytest
+
 from host import accel, machine, packages
 from host.machine import Machine
+from host.ports import free_port
 from host.providers.qemu import Qemu, jupyter_answers
 
 
@@ -184,7 +186,7 @@ def test_probe_dies_with_us_and_needs_no_disk(provider):
 
 
 def test_nobody_listens():
-    assert not jupyter_answers(machine.free_port(0))
+    assert not jupyter_answers(free_port(0))
 
 
 def test_packages_come_first(make_lab, monkeypatch):

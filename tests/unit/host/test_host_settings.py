@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+
 from host import settings
 from host.errors import LabError
 

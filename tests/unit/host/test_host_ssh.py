@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from host import ssh
 from host.errors import LabError
 from host.processes import quote

@@ -6,7 +6,6 @@ So a submission that is graded waits for no VM to start.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import shutil
@@ -55,9 +54,12 @@ def send_project(vm: Machine) -> None:
 
 
 @contextlib.contextmanager
-def resumed(vm: Machine, folder: pathlib.Path) -> Iterator[Machine]:
+def resumed(
+    vm: Machine, folder: pathlib.Path, alive: list[Machine]
+) -> Iterator[Machine]:
     """Starts a VM that goes on from where a frozen one stopped, in a new directory. It
-    sees nothing of this machine, and is gone after the block."""
+    sees nothing of this machine, and is gone after the block. From before its start until
+    its end it is in the list `alive`, so that another thread can end it."""
     spec = Spec(
         share=vm.folder / "nothing",
         share_options="security_model=none,readonly=on",
@@ -66,8 +68,9 @@ def resumed(vm: Machine, folder: pathlib.Path) -> Iterator[Machine]:
         resumes=vm.folder / "state",
     )
     vm.lab.need_memory(vm.hardware.memory)
-    copy = Machine(vm.lab, folder, dataclasses.replace(vm.hardware), spec)
+    copy = Machine(vm.lab, folder, vm.hardware, spec)
     folder.mkdir(mode=0o700)
+    alive.append(copy)
     try:
         shutil.copytree(vm.folder / "guest", folder / "guest")
         for name in "key", "known_hosts":
@@ -79,3 +82,4 @@ def resumed(vm: Machine, folder: pathlib.Path) -> Iterator[Machine]:
         yield copy
     finally:
         copy.discard()
+        alive.remove(copy)

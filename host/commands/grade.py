@@ -17,18 +17,18 @@ wrong usage; 130, interrupted.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import itertools
 import pathlib
 import subprocess
-import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from host import frozen, grading
 from host.errors import LabError
 from host.grading import Mark
 from host.lab import Lab
 from host.machine import Machine
+from host.progress import Stage
 from host.providers import choose
 from host.providers.qemu import Qemu
 
@@ -49,14 +49,14 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     assert isinstance(provider, Qemu)
     found = grading.submissions(options.submissions)
     options.out.mkdir(parents=True, exist_ok=True)
-    run = Grading(lab, found, options)
-    if run.marks:
-        print(f"{len(run.marks)} are graded already", flush=True)
-    if run.waiting:
+    work = Grading(lab, found, options)
+    if work.marks:
+        print(f"{len(work.marks)} are graded already", flush=True)
+    if work.waiting:
         with frozen.frozen(provider) as vm:
-            run.grade_all(vm)
-    grading.write_csv(run.marks, options.out / "marks.csv")
-    grading.write_junit(run.marks, options.out / "marks.xml")
+            work.grade_all(vm)
+    grading.write_csv(work.marks, options.out / "marks.csv")
+    grading.write_junit(work.marks, options.out / "marks.xml")
     print(f"{options.out}: marks.csv, marks.xml, and a file for each submission")
     return 0
 
@@ -72,7 +72,6 @@ class Grading:
         self.waiting: dict[str, pathlib.Path] = {}
         self.machines: list[Machine] = []
         self.numbers = itertools.count()
-        self.stopped = threading.Event()
         for name, path in found.items():
             known = grading.known_mark(
                 self.file(name), grading.digest(path), options.upto
@@ -89,25 +88,23 @@ class Grading:
     def grade_all(self, vm: Machine) -> None:
         """Grades what waits, and writes each mark down."""
         jobs = max(self.options.jobs, 1)
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        title = f"grading {len(self.waiting)} submissions"
+        with self.lab.progress.stage(title) as stage, ThreadPoolExecutor(jobs) as pool:
             futures = {
                 pool.submit(self.grade, vm, path): name
                 for name, path in self.waiting.items()
             }
             try:
-                for future in concurrent.futures.as_completed(futures):
+                for future in as_completed(futures):
                     name = futures[future]
                     self.marks[name] = future.result()
                     grading.write_mark(self.file(name), self.marks[name])
-                    self.show(name)
+                    self.show(name, stage)
             except BaseException:
-                self.stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for machine in list(self.machines):
                     machine.kill()
                 raise
-        if sys.stdout.isatty():
-            print(flush=True)
 
     def grade(self, vm: Machine, path: pathlib.Path) -> Mark:
         """Returns the mark of a file. Raises LabError if its VM does not start, because
@@ -115,12 +112,8 @@ class Grading:
         folder = vm.folder.with_name(f"mark{next(self.numbers)}")
         sha256 = grading.digest(path)
         try:
-            with frozen.resumed(vm, folder) as machine:
-                self.machines.append(machine)
-                if self.stopped.is_set():
-                    machine.kill()
+            with frozen.resumed(vm, folder, self.machines) as machine:
                 said, why = self.ask(machine, path)
-                self.machines.remove(machine)
         except LabError as error:
             raise LabError(
                 f"{path} could not be graded: {error.sentence}", *error.advice
@@ -143,21 +136,12 @@ class Grading:
             return b"", f"it was not done after {self.options.minutes:g} minutes"
         return said, "its VM stopped"
 
-    def show(self, name: str) -> None:
-        """Prints a line for a mark, and on a terminal a bar below it."""
-        mark, done = self.marks[name], len(self.marks)
-        wrong = grading.printable(mark.wrong or "")
-        line = f"{name:24} {len(mark.passed)} passed"
-        line += f"   {wrong[:70]}" if wrong else ""
-        if not sys.stdout.isatty():
-            print(line, flush=True)
-            return
-        bar = "#" * (30 * done // len(self.found))
-        print(
-            f"\r\033[K{line}\n[{bar:30}] {done} of {len(self.found)}",
-            end="",
-            flush=True,
-        )
+    def show(self, name: str, stage: Stage) -> None:
+        """Prints a line for a mark, and shows how many there are."""
+        mark = self.marks[name]
+        wrong = grading.printable(mark.wrong or "")[:70]
+        self.lab.say(f"{name:24} {len(mark.passed)} passed   {wrong}".rstrip())
+        stage.part = f"{len(self.marks)} of {len(self.found)}"
 
 
 def listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bool]:

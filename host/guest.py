@@ -10,6 +10,7 @@ import sys
 from typing import IO, Union
 
 from host.processes import quote
+from host.progress import Stage
 
 Stream = Union[int, IO[bytes], None]
 
@@ -54,6 +55,18 @@ class Guest(abc.ABC):
         return subprocess.run(
             argv, check=False, stdin=stdin, stdout=stdout, stderr=stderr
         ).returncode
+
+    def run_in_stage(self, stage: Stage, command: str) -> int:
+        """Runs a shell command, and shows each line that it prints as a part of a stage.
+        Returns its exit status."""
+        argv = self.argv(command, False)
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            for line in process.stdout:
+                stage.note(line.strip())
+        return process.returncode
 
     def check(self, command: str) -> None:
         """Runs a shell command that has to succeed."""

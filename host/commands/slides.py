@@ -38,9 +38,11 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     lab.prepare_state()
     tarball = reveal(lab)
     with choose.provider(lab).throwaway() as guest:
-        lab.say("running the lessons (about a minute each if the VM is emulated)")
         command = f"workshop slides {IN_VM} {processes.quote(options.lessons)}"
-        if guest.run(command) != 0:
+        usual = "about a minute each if the VM is emulated"
+        with lab.progress.stage("running the lessons", usual) as stage:
+            status = guest.run_in_stage(stage, command)
+        if status != 0:
             raise LabError("the lessons did not run to their end")
         guest.fetch(IN_VM, folder)
     unpack(tarball, folder / "reveal.js")

@@ -28,6 +28,7 @@ from typing import BinaryIO
 
 PROJECT = Path(__file__).resolve().parent.parent
 LOGS = PROJECT / ".lab" / "ci"
+NATIVE = "tests/native.py --all --half"
 COMMANDS = LOGS / "commands"  # what was really run: see tests/documented.py
 
 
@@ -77,7 +78,8 @@ PHASES: list[list[list[Part]]] = [
         ],
         [
             part("static", "host", 300, "tests/static.py"),
-            part("native", "host's kernel", 1500, "tests/native.py --where native"),
+            part("native 1", "host's kernel", 900, f"{NATIVE} 1 --where=native"),
+            part("native 2", "host's kernel", 900, f"{NATIVE} 2 --where=native"),
             part("unit", "host", 300, "tests/native.py --unit"),
         ],
     ],

@@ -29,7 +29,13 @@ from host.providers.local import Local
 from host.providers.qemu import Qemu
 from host.settings import PROJECT
 
-OWN_OPTIONS = {"--all": False, "--here": False, "-h": False, "--help": False}
+OWN_OPTIONS = {
+    "--all": False,
+    "--half": True,
+    "--here": False,
+    "-h": False,
+    "--help": False,
+}
 QUICK = "quick"
 ALL = "all"
 SUITES = sorted(
@@ -64,8 +70,10 @@ FIRST = ["failed", "error", "errors", "passed"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "./lab test [--all] [--here] [ARGUMENTS FOR PYTEST]"
+    parser.usage = "./lab test [--all [--half N]] [--here] [ARGUMENTS FOR PYTEST]"
     parser.add_argument("--all", action="store_true", help="everything, in two VMs")
+    text = "only the first or the second half of the tests, in one VM"
+    parser.add_argument("--half", type=int, choices=(1, 2), metavar="N", help=text)
     parser.add_argument("--here", action="store_true", help="in the lab that is up")
 
 
@@ -81,10 +89,12 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
         provider.need_running()
         with recorded(lab, provider):
             return provider.run(command(lab, provider, arguments))
-    if arguments and not options.all:
+    if arguments and not options.all and not options.half:
         with provider.throwaway() as guest, recorded(lab, guest):
             return guest.run(command(lab, guest, arguments))
-    return in_halves(lab, provider, ALL if options.all else QUICK, arguments)
+    rung = ALL if options.all else QUICK
+    halves = [options.half] if options.half else [1, 2]
+    return in_halves(lab, provider, rung, halves, arguments)
 
 
 def command(lab: Lab, guest: Guest, arguments: list[str]) -> str:
@@ -131,19 +141,24 @@ def covered(lab: Lab, guest: Guest, arguments: list[str]) -> str:
 # ---- two halves, side by side or one after the other
 
 
-def in_halves(lab: Lab, provider: Provider, rung: str, arguments: list[str]) -> int:
+def in_halves(
+    lab: Lab, provider: Provider, rung: str, halves: list[int], arguments: list[str]
+) -> int:
+    """Runs these halves of a rung, each with more arguments. Returns the exit status."""
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
-        places = stack.enter_context(guests(lab, provider))
+        places = stack.enter_context(guests(lab, provider, len(halves)))
         for guest in places:
             stack.enter_context(recorded(lab, guest))
         shards = []
-        for number, half in enumerate(HALVES[rung]):
-            guest = places[number % len(places)]
-            report = f"/var/tmp/test-{number + 1}.xml"
+        for place, number in enumerate(halves):
+            guest = places[place % len(places)]
+            report = f"/var/tmp/test-{number}.xml"
+            half = HALVES[rung][number - 1]
             words = [*half, *arguments, NOT_IN_VM, f"--junitxml={report}"]
             # The floor is that of the whole guide.
-            whole = rung == ALL and number == 1 and not arguments
+            whole = all(word.startswith("--where=") for word in arguments)
+            whole = whole and rung == ALL and number == 2
             make = covered if whole else command
             text = make(lab, guest, words)
             shards.append(Shard(guest, text, report))
@@ -161,9 +176,9 @@ def in_halves(lab: Lab, provider: Provider, rung: str, arguments: list[str]) -> 
 
 
 @contextlib.contextmanager
-def guests(lab: Lab, provider: Provider) -> Iterator[list[Guest]]:
-    """Gives the block two VMs if there is room for both, one otherwise."""
-    if isinstance(provider, Qemu) and room_for_two(lab):
+def guests(lab: Lab, provider: Provider, halves: int) -> Iterator[list[Guest]]:
+    """Gives the block a VM for each half if there is room for both, one otherwise."""
+    if halves == 2 and isinstance(provider, Qemu) and room_for_two(lab):
         with provider.throwaways(2) as machines:
             yield [*machines]
     else:

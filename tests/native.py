@@ -77,9 +77,11 @@ def prepare() -> None:
     for path in STATE, ROOTS, LAB_DIR / "log":
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = LAB_DIR / "log/native.log"
-    script = 'mount --bind "$1" "$2"; exec sh "$3" "$4"'
-    places = map(str, [ROOTS, STATE, PROJECT / "vagrant/local.sh", LAB_DIR / "local"])
-    command = [*DIES_WITH_US, "unshare", "--mount", "sh", "-ec", script, "sh", *places]
+    script = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
+    words = [ROOTS, STATE, sys.executable, PROJECT / "host", "local-root", "prepare"]
+    words += [LAB_DIR / "local"]
+    command = [*DIES_WITH_US, "unshare", "--mount", "sh", "-ec", script, "sh"]
+    command += map(str, words)
     with open(LAB_DIR / "native/lock", "w") as lock, open(log, "w+") as output:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(

@@ -12,7 +12,7 @@ There the project is read-only, as in the VM, and the suite has its own copies o
 /var/lib/workshop, /tmp, /var/tmp, /run and the home directory. Everything ends with this
 script, whatever ends it, so several can run side by side with different files.
 
-What stays: Debian packages, what LAB=local keeps in LAB_DIR (.lab unless set), and an empty
+What stays: Debian packages, what LAB=local keeps in LAB_DIR/native (LAB_DIR: .lab), and an empty
 /var/lib/workshop. The exit status is pytest's, or 1 if the time was up.
 """
 
@@ -30,7 +30,9 @@ from collections.abc import Iterator
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 LAB_DIR = pathlib.Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute()
 STATE = pathlib.Path("/var/lib/workshop")  # where the steps look for root filesystems
-ROOTS = LAB_DIR / "native/state"  # what is copied to there
+# A lab of its own: it waits for no other ./lab, which would hold the lock for minutes.
+OWN = LAB_DIR / "native"
+ROOTS = OWN / "state"  # what is copied to STATE
 NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts"]
 # The kernel kills what follows when the process that starts it dies.
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
@@ -74,15 +76,15 @@ def main() -> int:
 def prepare() -> None:
     """Installs what LAB=local needs, with root filesystems in ROOTS. This needs the network
     unless everything is there."""
-    for path in STATE, ROOTS, LAB_DIR / "log":
+    for path in STATE, ROOTS, OWN / "log":
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = LAB_DIR / "log/native.log"
+    log = OWN / "log/native.log"
     script = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
     words = [ROOTS, STATE, sys.executable, PROJECT / "host", "local-root", "prepare"]
-    words += [LAB_DIR / "local"]
+    words += [OWN / "local"]
     command = [*DIES_WITH_US, "unshare", "--mount", "sh", "-ec", script, "sh"]
     command += map(str, words)
-    with open(LAB_DIR / "native/lock", "w") as lock, open(log, "w+") as output:
+    with open(OWN / "prepare.lock", "w") as lock, open(log, "w+") as output:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -96,10 +98,10 @@ def prepare() -> None:
 @contextlib.contextmanager
 def folder() -> Iterator[pathlib.Path]:
     """A directory for this run, removed afterwards, with those of runs that were killed."""
-    for old in (LAB_DIR / "native").glob("run.*"):
+    for old in OWN.glob("run.*"):
         if not os.path.exists(f"/proc/{old.suffix[1:]}"):
             remove(old)
-    run = LAB_DIR / f"native/run.{os.getpid()}"
+    run = OWN / f"run.{os.getpid()}"
     run.mkdir(mode=0o755)
     try:
         yield run
@@ -127,7 +129,7 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
     # A shell that starts a command with & has it ignore these, and facts send them.
     for number in signal.SIGINT, signal.SIGQUIT:
         signal.signal(number, signal.default_int_handler)
-    environment = {"LAB": "local", "LAB_DIR": str(LAB_DIR), "HOME": str(run / "home")}
+    environment = {"LAB": "local", "LAB_DIR": str(OWN), "HOME": str(run / "home")}
     environment |= {"LANG": "C.UTF-8", "TERM": "xterm"}
     environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     # LAB_COMMANDS is a file in LAB_DIR: all else is read-only here, or goes away.
@@ -151,7 +153,7 @@ def unit(words: list[str]) -> tuple[list[str], str]:
     nobody can reach, wherever the project and the virtual environment are."""
     for source, target in (
         (PROJECT, "/tmp/project"),
-        (LAB_DIR / "local/venv", "/tmp/venv"),
+        (OWN / "local/venv", "/tmp/venv"),
     ):
         subprocess.run(["mount", "--bind", source, make(target)], check=True)
     command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]

@@ -118,6 +118,8 @@ class Runner:
         begin = time.monotonic()
         self.say(f"{part.name} begins")
         status = 0
+        log.unlink(missing_ok=True)
+        log.touch(mode=0o600)  # `./lab up` prints JupyterLab's token
         with log.open("wb") as output:
             for command in part.commands:
                 left = part.limit - (time.monotonic() - begin)

@@ -31,10 +31,18 @@ else:
         return True
 
 
+def open_lock(path: pathlib.Path) -> int:
+    """Opens a file to lock it. NFS wants it writable; a local file may also be root's."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
+
+
 def take(path: pathlib.Path) -> int | None:
     """Locks a file for as long as this process lives. Returns the descriptor to close
     to unlock it earlier, or None if another process holds the lock."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_lock(path)
     if try_lock(descriptor):
         return descriptor
     os.close(descriptor)
@@ -47,7 +55,7 @@ def exclusive(
 ) -> Iterator[None]:
     """Holds the lock on a file in the block. Calls `waiting` once if another process
     holds it now, and raises LabError if that one does not end within the limit."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_lock(path)
     try:
         if not try_lock(descriptor):
             waiting()

@@ -92,7 +92,6 @@ PHASES: list[list[list[Part]]] = [
         [lab_test("browser", 900)],
         [lab_test("slides", 900)],
         [part("local", "host's kernel", 600, "tests/lab/run.py test_local.py")],
-        [part("doctor", "host", 100, "tests/lab/run.py test_doctor.py")],
     ],
     [[lab_test("classroom", 1200)]],
     [[part("documented", "host", 60, "tests/documented.py .lab/ci/commands")]],

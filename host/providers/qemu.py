@@ -19,6 +19,9 @@ from host.providers.base import Provider
 
 JUPYTER_LIMIT = 180
 
+# JupyterLab takes 20 s to start in an emulated VM, and nobody opens one that is thrown away.
+NO_JUPYTER = "systemd.mask=jupyter.service"
+
 
 class Qemu(Provider):
     """Runs the lab's VM, whose disk stays, and VMs that are thrown away."""
@@ -203,6 +206,7 @@ class Qemu(Provider):
                     share_options="security_model=none,readonly=on",
                     restrict=True,
                     monitor=monitor,
+                    kernel_options=NO_JUPYTER,
                     prefix=pinned(processors[number]) if count > 1 else (),
                 )
                 vm = Machine(self.lab, place / str(number), hardware, spec)

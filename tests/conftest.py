@@ -135,6 +135,13 @@ def container_py(request):
 
 
 @pytest.fixture
+def under_load(request, container_py):
+    """Whether many containers are really many: they are for the finished container, but with
+    --quick, and for a learner's, a few show the same."""
+    return container_py.path == STEPS[-1] and not request.config.getoption("--quick")
+
+
+@pytest.fixture
 def image(tmp_path):
     """A root filesystem of the test's own: a copy of busybox's."""
     shell(f"cp -a /var/lib/workshop/rootfs/busybox {tmp_path}/root")

@@ -15,7 +15,6 @@ import threading
 import pytest
 from runtime import (
     PROJECT,
-    STEPS,
     Runtime,
     assert_one_line_error,
     eventually,
@@ -264,10 +263,9 @@ def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network, tmp_path)
 
 
 @pytest.mark.alone
-def test_many_containers_at_once_have_as_many_addresses(runtime, network):
-    """pid_namespaces(7): on the host no two live processes have one pid. (50 on the
-    finished container; a few on the others.)"""
-    count = 50 if runtime.path == STEPS[-1] else 5
+def test_many_containers_at_once_have_as_many_addresses(runtime, network, under_load):
+    """pid_namespaces(7): on the host no two live processes have one pid."""
+    count = 50 if under_load else 5
     with contextlib.ExitStack() as stack:
         boxes = [
             stack.enter_context(runtime.running(net="bridge")) for _ in range(count)

@@ -16,7 +16,6 @@ from collections import namedtuple
 
 import pytest
 from runtime import (
-    STEPS,
     Running,
     Runtime,
     assert_one_line_error,
@@ -434,10 +433,11 @@ def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
 
 
 @pytest.mark.alone
-def test_many_containers_of_one_image_see_no_write_of_another(runtime, image):
-    """mount(8), overlayfs: one upperdir each. A hundred of the finished container;
-    fewer where steps are compared."""
-    count = 100 if runtime.path == STEPS[-1] else 10
+def test_many_containers_of_one_image_see_no_write_of_another(
+    runtime, image, under_load
+):
+    """mount(8), overlayfs: one upperdir each."""
+    count = 100 if under_load else 10
     before = digest(image)
     boxes = []
 

@@ -31,6 +31,9 @@ def pytest_addoption(parser):
         help="each suite on its own step and on the last one; of the rest, what is marked quick",
     )
     group.addoption(
+        "--not-quick", action="store_true", help="only what --quick leaves out"
+    )
+    group.addoption(
         "--where",
         choices=["native", "vm"],
         help="native: only the facts that any Linux kernel can show; "
@@ -70,6 +73,18 @@ def needs_of(item):
     return needs
 
 
+def is_quick(item):
+    """Whether `./lab test` without --all runs this fact: one of a suite on its own step and on
+    the last one, and others that are marked."""
+    number = NUMBER.match(item.path.name)
+    if not number:
+        return item.get_closest_marker("quick") is not None
+    step = (
+        item.callspec.params.get("container_py") if hasattr(item, "callspec") else None
+    )
+    return step in (None, STEPS[int(number[1])], STEPS[-1])
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     """With --where, every selected fact has to run: one that skips itself fails."""
@@ -87,8 +102,6 @@ def pytest_generate_tests(metafunc):
             steps = [pathlib.Path(path).resolve()]
         else:
             steps = [s for s in STEPS if int(s.parent.name[:2]) >= int(number[1])]
-            if metafunc.config.getoption("--quick"):
-                steps = list(dict.fromkeys([steps[0], steps[-1]]))
         ids = [path or step.parent.name for step in steps]
         # Of this scope, so that all suites are through with a step before the next one.
         metafunc.parametrize(
@@ -97,9 +110,8 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    """All but tests/unit starts containers, or changes the machine in other ways. --quick: the
-    steps' suites, and of the other files only what is marked so. --where: the facts of one
-    place. pytest's summary says how many are deselected; none is skipped."""
+    """All but tests/unit starts containers, or changes the machine in other ways. --quick: see
+    is_quick(). --where: the facts of one place. pytest's summary says how many are deselected; none is skipped."""
     unit_only = all(UNIT in item.path.parents for item in items)
     if os.geteuid() != 0 and not (unit_only or config.getoption("--collect-only")):
         pytest.exit(
@@ -111,9 +123,9 @@ def pytest_collection_modifyitems(config, items):
     def chosen(item):
         if config.getoption("--where") == ("native" if needs_of(item) else "vm"):
             return False
-        if not config.getoption("--quick"):
-            return True
-        return NUMBER.match(item.path.name) or item.get_closest_marker("quick")
+        if config.getoption("--quick"):
+            return is_quick(item)
+        return not (config.getoption("--not-quick") and is_quick(item))
 
     left_out = [item for item in items if not chosen(item)]
     if left_out:

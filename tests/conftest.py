@@ -17,7 +17,7 @@ UNIT = pathlib.Path(__file__).parent / "unit"
 NEEDS = {
     "cgroup2": "cgroup v2 with the controllers cpu, memory and pids",
     "debian13": "Debian 13 itself: the devices and settings of its kernel, its manual",
-    "machine": "a machine of its own: its settings change, or its memory or disk is measured",
+    "machine": "a machine of its own: it changes settings, or measures memory or disk",
 }
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Prints which fact runs where, and writes it to docs/tests.md. It needs no root: the facts are
-collected, as by `pytest --collect-only`, and not run.
+"""Prints which fact runs where, and writes it to docs/tests.md. It needs no root,
+because it does not run the facts: it collects them, as `pytest --collect-only` does.
 
     tests/where.py [--write]
 """
@@ -29,28 +29,30 @@ A *fact* is one test with one set of parameters. CI runs these parts:
 |---|---|---|
 """
 NEEDED = """
-The part `unit` needs no root, no VM and no network. A fact of the part `native` needs Linux,
-root and the packages of `LAB=local`, and nothing else. Every other fact of the suite has a
-marker that says what it needs, for example `@pytest.mark.needs("cgroup2")`:
+The part `unit` needs no root, no VM and no network. A fact in the part `native` needs
+only Linux, root and the packages that `LAB=local` installs. Every other fact of the
+suite has a marker that says what else it needs, for example
+`@pytest.mark.needs("cgroup2")`:
 
 | need | what it is | facts |
 |---|---|--:|
 """
 FILES = """
 Some facts have two needs. `--where native` selects the facts without a marker, and `--where vm`
-those with one, so together they are the whole suite. With either option a fact that skips itself
-fails. Without the option every fact runs.
+those with one, so together they select the whole suite. With either option, a fact that
+would skip itself fails instead. Without the option, every fact runs.
 
 | file | native | VM |
 |---|--:|--:|
 """
 TAIL = """
-`tests/where.py --write` makes this page from the suite, and a unit test compares the two.
+`tests/where.py --write` generates this page from the suite, and a unit test checks that
+the page is up to date.
 """
 
 
 class Collected:
-    """A plugin for pytest that keeps what has been collected."""
+    """A plugin for pytest that keeps the collected tests."""
 
     items: list[pytest.Item] = []
 
@@ -67,13 +69,13 @@ def facts() -> list[tuple[str, set[str]]]:
     with contextlib.redirect_stdout(said):
         status = pytest.main(words, plugins=[collected])
     if status != pytest.ExitCode.OK:
-        sys.exit(f"{said.getvalue()}where.py: the suite cannot be collected")
+        sys.exit(f"{said.getvalue()}where.py: pytest could not collect the suite")
     tests = PROJECT / "tests"
     return [(str(i.path.relative_to(tests)), needs_of(i)) for i in collected.items]
 
 
 def page() -> str:
-    """Returns the page: docs/tests.md."""
+    """Returns the text of docs/tests.md."""
     found = [
         (file, needs)
         for file, needs in facts()

@@ -1,6 +1,6 @@
 """`./lab SUBCOMMAND …`: finds the subcommand's file in host/commands and runs it.
 
-Also `py -m host SUBCOMMAND …` on Windows. What is a subcommand of the guide's goes to
+On Windows, type `py -m host SUBCOMMAND …`. The guide's subcommands go to
 `workshop SUBCOMMAND …` in the VM.
 """
 
@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 
-if not __package__:  # started by its directory's name, so from anywhere
+if not __package__:  # started as `python3 …/host`, from any directory
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 from host.dispatch import main

@@ -1,4 +1,4 @@
-"""Hardware virtualization: found out by trying, once until this machine restarts."""
+"""Finds out whether hardware virtualization works, by trying it once per boot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from host.lab import Lab
 BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
 KVM = pathlib.Path("/dev/kvm")
 PROBE_SECONDS = 10
-WORKS = b"lab: this machine works"  # said by vagrant/init
+WORKS = b"lab: this machine works"  # printed by vagrant/init
 NO_DEVICE = (
     "there is no /dev/kvm: virtualization is off in the firmware, "
     "or this is a VM itself"
@@ -21,11 +21,11 @@ NO_DEVICE = (
 NO_PERMISSION = (
     "you may not use /dev/kvm; type sudo usermod -aG kvm YOUR-NAME, then log in again"
 )
-NOTHING_RUNS = "/dev/kvm is there, but no VM runs with it"
+NOTHING_RUNS = "/dev/kvm exists, but a VM does not run with it"
 
 
 def choose(lab: Lab) -> tuple[str, str]:
-    """Returns kvm, or tcg and the reason. Asks the machine at most once a boot."""
+    """Returns kvm, or tcg and the reason. Tries KVM at most once per boot."""
     if lab.settings.is_emulated:
         return "tcg", "the VM's processor differs from this machine's"
     boot, answer = BOOT_ID.read_text().strip(), lab.settings.state / "accel"
@@ -50,7 +50,7 @@ def announce(lab: Lab, accel: str, reason: str) -> None:
 
 
 def probe_argv(lab: Lab) -> list[str]:
-    """QEMU's command line for a VM that says that it works, and powers off."""
+    """Returns QEMU's command line for a VM that says that it works and stops."""
     settings = lab.settings
     hardware = machine.Hardware(settings.arch, "kvm", 256, settings.image)
     words = [*processes.DIES_WITH_US, *machine.processor(hardware)]
@@ -62,8 +62,8 @@ def probe_argv(lab: Lab) -> list[str]:
 
 
 def try_kvm(lab: Lab) -> str:
-    """Returns why KVM does not work here, or an empty string. /dev/kvm can be there and
-    not work, in many cloud machines."""
+    """Returns why KVM does not work here, or an empty string. On many cloud machines
+    /dev/kvm exists, but does not work."""
     if not KVM.exists():
         return NO_DEVICE
     if not os.access(KVM, os.R_OK | os.W_OK):

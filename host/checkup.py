@@ -19,7 +19,7 @@ TOOLS = [
     ("ssh", "openssh-client"),
     ("setpriv", "util-linux"),
 ]
-# A program that shows that a provider is there, and the plugin that Vagrant needs for it.
+# A program that a provider brings, and the plugin that Vagrant needs for that provider.
 PLUGINS = [
     ("prlctl", "Parallels", "vagrant-parallels", "2.4.0"),
     ("vmrun", "VMware", "vagrant-vmware-desktop", "3.0.3"),
@@ -39,7 +39,7 @@ Rows = Iterator[Row]
 
 
 def at_least(have: str, need: str) -> bool:
-    """Compares versions, number by number."""
+    """Returns whether a version is the needed one or newer, compared as numbers."""
     return numbers(have) >= numbers(need)
 
 
@@ -90,7 +90,7 @@ def machine_rows(probe: Probe, way: str) -> Rows:
     typed = f"df -h {probe.state()}   # and make room there"
     yield room_row("disk", probe.free_disk(), need, typed)
     if not probe.is_running():
-        typed = "free -h   # and close something large"
+        typed = "free -h   # and close a large program"
         yield room_row("memory", probe.free_memory(), 2300, typed)
 
 
@@ -114,11 +114,11 @@ def virtualization_row(probe: Probe) -> Row:
     if answer and answer[0] == "kvm":
         return Row("ok", what, "KVM works")
     if answer:
-        return Row("slow", what, f"all is emulated: {answer[1]}")
+        return Row("slow", what, f"the VM is emulated: {answer[1]}")
     if probe.kvm_usable():
-        return Row("ok", what, "there is /dev/kvm; ./lab up tries it")
-    typed = "sudo usermod -aG kvm YOUR-NAME   (where there is /dev/kvm)"
-    found = "no /dev/kvm that you may use: all will be emulated"
+        return Row("ok", what, "/dev/kvm exists; ./lab up tries it")
+    typed = "sudo usermod -aG kvm YOUR-NAME   (if /dev/kvm exists)"
+    found = "no /dev/kvm that you may use, so the VM is emulated"
     return Row("slow", what, found, typed)
 
 
@@ -126,7 +126,7 @@ def local_rows(probe: Probe) -> Rows:
     yield root_row(probe, "make containers")
     yield tool_row(probe, "python3", "python3")
     yield tool_row(probe, "mmdebstrap", "mmdebstrap")
-    found = f"{probe.release()}; ./lab up tries what each step needs of it"
+    found = f"{probe.release()}; ./lab up checks that each step can run on it"
     yield Row("ok", "kernel", found)
 
 
@@ -179,7 +179,7 @@ def libvirt_row(probe: Probe) -> Row:
     if probe.libvirt_answers():
         return Row("ok", "libvirtd", "answers")
     typed = "sudo systemctl start libvirtd; sudo usermod -aG libvirt YOUR-NAME"
-    return Row("NO", "libvirtd", "does not answer, or not to you", typed)
+    return Row("NO", "libvirtd", "does not answer you", typed)
 
 
 WAYS: dict[str, Callable[[Probe], Rows]] = {

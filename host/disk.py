@@ -1,5 +1,5 @@
-"""A disk that starts by itself on any PC with a BIOS, made from the image: for VMs that
-another program than QEMU with our options runs."""
+"""Makes a disk from the image that boots on any PC with a BIOS, for VMs that are not
+started by host/machine.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from host.progress import Stage
 from host.providers.qemu import Qemu
 
 SIZE = 8 << 30  # bytes
-START = 1 << 20  # where the one partition begins
+START = 1 << 20  # where the only partition begins
 BOOT_CODE = pathlib.Path("/usr/lib/EXTLINUX/mbr.bin")
 BOOT_CODE_SIZE = 440  # bytes, before the partition table
 
@@ -49,8 +49,8 @@ def make(
     log: pathlib.Path,
     project: pathlib.Path | None = None,
 ) -> None:
-    """Makes a disk from the image. Its kind is vagrant, or alone: with the project, a
-    tar.gz, on it."""
+    """Makes a disk from the image. Its kind is `vagrant`, or `alone` for a disk that
+    also has the project, a tar.gz, on it."""
     partition(lab.settings.image, raw)
     script = lab.settings.project / "vagrant/bootable.sh"
     words = ["unshare", "--mount", "sh", str(script), str(raw)]
@@ -60,7 +60,7 @@ def make(
 
 def partition(image: pathlib.Path, raw: pathlib.Path) -> None:
     """Writes a partition table, the program that starts the active partition, and the
-    image as that partition. What is empty in the image takes no room."""
+    image as that partition. Holes in the image take no room."""
     with open(raw, "wb") as file:
         file.truncate(SIZE)
     sfdisk = shutil.which("sfdisk") or "/sbin/sfdisk"
@@ -73,7 +73,7 @@ def partition(image: pathlib.Path, raw: pathlib.Path) -> None:
 
 
 def copy_sparse(source: pathlib.Path, target: pathlib.Path, offset: int) -> None:
-    """Copies a file into another one at an offset, leaving out what is a hole."""
+    """Copies a file into another one at an offset, leaving out the holes."""
     with open(source, "rb") as reader, open(target, "r+b") as writer:
         size, position = os.fstat(reader.fileno()).st_size, 0
         while position < size:

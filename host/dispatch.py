@@ -1,4 +1,4 @@
-"""The command line: which subcommands there are, and how each is run."""
+"""The command line: which subcommands exist, and how each one runs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from host.providers import choose
 # The file in host/commands, and its line of help.
 COMMANDS = {
     "up": "start the lab (the first time, build it) and show a container",
-    "ssh": "a shell in the VM, or one command: ./lab ssh [-- COMMAND]",
+    "ssh": "open a shell in the VM, or run one command: ./lab ssh [-- COMMAND]",
     "doctor": "check this machine, and say what to type if something is missing",
-    "status": "what is there, what runs, and where JupyterLab is",
+    "status": "show what exists, what is running, and where JupyterLab is",
     "test": "run the tests in a VM that is thrown away (--all runs everything)",
     "down": "stop the VM; its disk stays",
     "kernel": "use the VM as a kernel in your own Jupyter or VS Code",
@@ -35,17 +35,17 @@ COMMANDS = {
 }
 FOR_OTHERS = {
     "slides": "write the lessons as slides, with their output; they need no network",
-    "rehearse": "the evening before a talk: play all 20, 45 or 90 minutes of it",
+    "rehearse": "play the whole talk (20, 45 or 90 minutes), the evening before",
     "grade": "grade a class's container.py files, each in a VM of its own",
     "pack": "put the lab on a USB stick, for machines without a network",
     "box": "make a Vagrant box (for libvirt) from the VM's image",
-    "classroom": "JupyterHub on this server, with a VM for each student",
-    "bench": "measure the runtime beside others, in a VM that is thrown away",
+    "classroom": "run JupyterHub on this server, with a VM for each student",
+    "bench": "compare the runtime with others, in a VM that is thrown away",
     "proof": "measure every figure in docs/PROOF.md again (three hours if emulated)",
 }
-# Started by other parts of the lab.
+# Other parts of the lab start these.
 INTERNAL = {"seat": "a student's VM", "local-root": "the part of LAB=local for root"}
-# The guide's own subcommands; where the names collide, the host's are meant.
+# The guide's own subcommands; if a name is in both lists, the host's runs.
 GUIDE = """
     progress start check watch hint diff solve reset undo breakout report class demo
     welcome image commit clean inspect
@@ -133,8 +133,9 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def split(
     words: Sequence[str], own: Mapping[str, bool] | None
 ) -> tuple[list[str], list[str]]:
-    """Splits off a subcommand's own options from what it hands on unchanged. `own` says
-    for each option whether it takes a value; with None all words are its own."""
+    """Splits off a subcommand's own options from the words that it hands on unchanged.
+    `own` says for each option whether it takes a value; None means that all words are
+    the subcommand's own."""
     if own is None:
         return list(words), []
     end = 0
@@ -162,34 +163,32 @@ def unknown(name: str) -> UsageError:
 
 
 def version() -> str:
-    """Returns the project's version, as the guide knows it."""
+    """Returns the project's version, which is that of the guide."""
     text = (settings.PROJECT / "workshop/__init__.py").read_text()
     found = re.search(r'^__version__ = "([^"]*)"', text, re.M)
     return found[1] if found else "unknown"
 
 
 def usage() -> str:
-    """Returns the page of help."""
+    """Returns the help page."""
     lines = ["usage: ./lab SUBCOMMAND [ARGUMENTS]", ""]
     for title, commands in ("", COMMANDS), ("For others", FOR_OTHERS):
         lines += ["", title] if title else []
         lines += [f"  {name:10} {about}" for name, about in commands.items()]
     lines += ["", "In the VM, as `workshop SUBCOMMAND`", f"  {' '.join(GUIDE[:9])}"]
     lines += [f"  {' '.join(GUIDE[9:])}", ""]
-    lines += [
-        "./lab SUBCOMMAND --help says more about one of them; ./lab --version names"
-    ]
-    lines += ["the version. Settings, as environment variables:"]
+    lines += ["./lab SUBCOMMAND --help explains one of them; ./lab --version prints"]
+    lines += ["the version. Settings are environment variables:"]
     lines += [f"  {name:24} {about}" for name, about in SETTINGS.items()]
     return "\n".join(lines)
 
 
 SETTINGS = {
-    "LAB=qemu|vagrant|local": "the way to the VM; local does without one",
-    "LAB_DIR=DIRECTORY": "keeps image, disk and keys elsewhere than in .lab",
+    "LAB=qemu|vagrant|local": "how to get the VM; local works without one",
+    "LAB_DIR=DIRECTORY": "where to keep the image, disk and keys (.lab)",
     "LAB_MEMORY=MB": "the VM's memory (2048)",
-    "LAB_CPUS=NUMBER": "its processors (2; 1 where it is emulated)",
-    "LAB_MIRROR=URL": "takes Debian's packages from another mirror",
-    "LAB_ARCH=amd64|arm64": "another processor than this machine's, for the tests",
-    "LAB_SUITE=CODENAME": "another Debian release than trixie, for the tests",
+    "LAB_CPUS=NUMBER": "its processors (2, or 1 if emulated)",
+    "LAB_MIRROR=URL": "another mirror to take Debian's packages from",
+    "LAB_ARCH=amd64|arm64": "a processor other than this machine's, for the tests",
+    "LAB_SUITE=CODENAME": "a Debian release other than trixie, for the tests",
 }

@@ -1,4 +1,4 @@
-"""What the commands raise when something cannot be done."""
+"""The errors that commands raise when they cannot do something."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class LabError(Exception):
 
 
 class UsageError(LabError):
-    """The command line is wrong; the advice is how to write it."""
+    """The command line is wrong; the advice shows how to write it."""
 
     def __init__(self, sentence: str, *advice: str) -> None:
         super().__init__(sentence, *advice, status=2)

@@ -1,6 +1,6 @@
-"""A VM that is frozen when it is ready to grade, and the VMs that go on from there.
+"""Freezes a VM when it is ready to grade, and resumes copies of it.
 
-So a submission that is graded waits for no VM to start.
+Because of that, no submission has to wait until a VM has booted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from host.errors import LabError
 from host.machine import Machine, Spec
 from host.providers.qemu import Qemu
 
-# What the VM needs of the project.
+# The parts of the project that the VM needs.
 PROJECT_PARTS = ["pyproject.toml", "steps", "tests", "vagrant", "workshop", "notebooks"]
 # The project goes to the VM's own disk: a shared directory cannot be frozen.
 RECEIVE = """sudo sh -ec '
@@ -30,9 +30,9 @@ RECEIVE = """sudo sh -ec '
 
 @contextlib.contextmanager
 def frozen(provider: Qemu) -> Iterator[Machine]:
-    """Freezes a VM: its state is in a file, and in the block others go on from there."""
+    """Freezes a VM: saves its state in a file, so that the block can resume copies."""
     with provider.throwaways(1, monitor=True) as (vm,):
-        with provider.lab.progress.stage("reading all facts, once for every grade"):
+        with provider.lab.progress.stage("collecting the facts, once for all grades"):
             send_project(vm)
             collect = "pytest -q --collect-only tests/test_0*.py >/dev/null"
             vm.check(f"{vm.python} -m {collect}")
@@ -57,9 +57,9 @@ def send_project(vm: Machine) -> None:
 def resumed(
     vm: Machine, folder: pathlib.Path, alive: list[Machine]
 ) -> Iterator[Machine]:
-    """Starts a VM that goes on from where a frozen one stopped, in a new directory. It
-    sees nothing of this machine, and is gone after the block. From before its start until
-    its end it is in the list `alive`, so that another thread can end it."""
+    """Resumes a copy of a frozen VM in a new directory, and removes it after the block.
+    The copy cannot see this machine. It is in the list `alive` from before it starts
+    until it has ended, so that another thread can end it."""
     spec = Spec(
         share=vm.folder / "nothing",
         share_options="security_model=none,readonly=on",

@@ -1,4 +1,4 @@
-"""Grades: submissions and their names, what a VM says of one, and the tables."""
+"""Grades: finds submissions, reads the mark that a VM reports, and writes tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from host.errors import LabError
 
 STEPS = [f"{number:02}" for number in range(8)]
-LONGEST = 300  # characters of what went wrong
+LONGEST = 300  # characters of an error message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Mark:
 
     sha256: str  # of the submission
     upto: str  # the last step that was asked for
-    steps: dict[str, list[int]]  # of each step: facts that hold, and facts
+    steps: dict[str, list[int]]  # for each step: facts that hold, all facts
     passed: list[str]
-    wrong: str | None  # the first thing that does not hold
+    wrong: str | None  # the first failure
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self)) + "\n"
@@ -59,7 +59,8 @@ def digest(path: pathlib.Path) -> str:
 
 def read_mark(said: bytes, sha256: str, upto: str, otherwise: str) -> Mark:
     """Reads the mark in the last line that `workshop grade` printed. A submission can
-    make it print anything: if that is not a mark, `otherwise` says what went wrong."""
+    make it print anything, so if that is not a mark, `otherwise` says what went
+    wrong."""
     try:
         told = json.loads(said.splitlines()[-1])
         steps = {
@@ -81,7 +82,7 @@ def read_mark(said: bytes, sha256: str, upto: str, otherwise: str) -> Mark:
 
 
 def known_mark(file: pathlib.Path, sha256: str, upto: str) -> Mark | None:
-    """Returns the mark from an earlier run, if it is about this very submission."""
+    """Returns the mark from an earlier run, if it is for the same submission."""
     try:
         mark = Mark(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
@@ -90,14 +91,14 @@ def known_mark(file: pathlib.Path, sha256: str, upto: str) -> Mark | None:
 
 
 def write_mark(file: pathlib.Path, mark: Mark) -> None:
-    """Writes a mark, as a whole or not at all."""
+    """Writes a mark, completely or not at all."""
     new = file.with_suffix(".json.new")
     new.write_text(mark.to_json())
     new.replace(file)
 
 
 def printable(text: str) -> str:
-    """Replaces what neither XML nor a terminal can show."""
+    """Replaces the characters that XML or a terminal cannot show."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -113,7 +114,7 @@ def write_csv(marks: Mapping[str, Mark], path: pathlib.Path) -> None:
 
 
 def write_junit(marks: Mapping[str, Mark], path: pathlib.Path) -> None:
-    """JUnit's XML: a suite for each submission, a case for each step."""
+    """Writes JUnit's XML: a suite for each submission, a case for each step."""
     top = ElementTree.Element("testsuites")
     for name, mark in sorted(marks.items()):
         steps = STEPS[: int(mark.upto) + 1]

@@ -14,8 +14,9 @@ from host.progress import Stage
 
 Stream = Union[int, IO[bytes], None]
 
-# As root, with its bytecode on the VM's own disk: the project is a shared folder. Without
-# pytest's plugins that the packages bring: none is needed, and they take a while to load.
+# Runs as root. The bytecode goes to the VM's own disk, because the project is a shared
+# directory. pytest loads no plugins of other packages: the suite needs none, and
+# loading them takes a while.
 VM_PYTHON = (
     "sudo PYTHONPYCACHEPREFIX=/var/cache/workshop/pycache "
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 /opt/workshop/bin/python"
@@ -27,17 +28,19 @@ def at_terminal() -> bool:
 
 
 class Guest(abc.ABC):
-    """Runs commands in the project's directory, over there."""
+    """Runs commands in the project's directory of the guest."""
 
     python = VM_PYTHON
 
     @abc.abstractmethod
     def argv(self, command: str, terminal: bool) -> list[str]:
-        """Returns the command line, here, that runs a shell command there."""
+        """Returns the command line, for this machine, that runs a command in the
+        guest."""
 
     @abc.abstractmethod
     def shell_argv(self, text: str, terminal: bool) -> list[str]:
-        """Returns the command line, here, that runs any text there as ssh does."""
+        """Returns the command line, for this machine, that runs any text as ssh
+        does."""
 
     def run(
         self,
@@ -57,7 +60,7 @@ class Guest(abc.ABC):
         ).returncode
 
     def run_in_stage(self, stage: Stage, command: str) -> int:
-        """Runs a shell command, and shows each line that it prints as a part of a stage.
+        """Runs a shell command, and shows each line of its output as a part of a stage.
         Returns its exit status."""
         argv = self.argv(command, False)
         with subprocess.Popen(
@@ -69,12 +72,12 @@ class Guest(abc.ABC):
         return process.returncode
 
     def check(self, command: str) -> None:
-        """Runs a shell command that has to succeed."""
+        """Runs a shell command. Raises CalledProcessError if it fails."""
         argv = self.argv(command, False)
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
 
     def fetch(self, source: str, target: pathlib.Path) -> None:
-        """Copies what is in a directory there into a directory here."""
+        """Copies the contents of a directory in the guest to one on this machine."""
         pack = self.argv(quote(["tar", "-C", source, "-cf", "-", "."]), False)
         unpack = ["tar", "-C", str(target), "-xf", "-"]
         with subprocess.Popen(
@@ -86,7 +89,8 @@ class Guest(abc.ABC):
 
 
 def become(argv: list[str]) -> int:
-    """Goes on as another program; where there is no exec, waits for it instead."""
+    """Replaces this process with another program. On Windows, which has no exec, waits
+    for the program instead and returns its exit status."""
     if os.name == "posix":
         sys.stdout.flush()
         sys.stderr.flush()

@@ -28,14 +28,14 @@ class Hub:
         self.lab = lab
         self.project = lab.settings.project
         self.folder = lab.settings.state / "classroom"
-        # A directory for each: their copy of the project, their VM, its log.
+        # Each student has a directory here, with their copy of the project, VM and log.
         self.students = self.folder / "students"
         self.roster = self.folder / "class"
         self.venv = lab.settings.state / "jupyter"
         self.log = self.folder / "log"
 
     def pid(self) -> int | None:
-        """Returns the hub's process, if it runs."""
+        """Returns the hub's process ID, if it is running."""
         try:
             number = int((self.folder / "pid").read_text())
             words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes()
@@ -48,11 +48,11 @@ class Hub:
         return f"http://localhost:{port}"
 
     def minutes(self) -> float:
-        """Returns how long it has been open."""
+        """Returns the minutes since the hub was started."""
         return (time.time() - (self.folder / "pid").stat().st_mtime) / 60
 
     def occupied(self) -> dict[str, int]:
-        """Returns {student: memory of their VM, in MB} of those whose VM runs."""
+        """Returns {student: memory of their VM, in MB} for each VM that runs."""
         found = {}
         for path in sorted(self.students.glob("*/vm/pid")):
             megabytes = vm_memory(path)
@@ -63,7 +63,7 @@ class Hub:
     # ---- packages
 
     def install(self) -> None:
-        """Installs JupyterHub and its proxy, in the versions of the project."""
+        """Installs JupyterHub and its proxy, in the versions that the project pins."""
         wanted = self.project / "vagrant/requirements.txt"
         if not same(wanted, self.venv / "requirements.txt"):
             title = "installing the hub's Python packages"
@@ -85,7 +85,7 @@ class Hub:
         for path in lock, lock.with_name("package.json"):
             shutil.copy(path, self.folder / path.name)
         with self.lab.progress.stage(
-            "fetching its proxy from npm", "3 to 10 s"
+            "fetching the hub's proxy from npm", "3 to 10 s"
         ) as stage:
             command = ["npm", "ci", "--no-audit", "--no-fund"]
             run_logged(stage, command, self.lab.log("npm"), cwd=self.folder)
@@ -94,7 +94,7 @@ class Hub:
     # ---- life
 
     def sweep(self) -> None:
-        """Removes what a power cut left: other processes have these numbers now."""
+        """Removes what a power cut left, since others may have its process IDs now."""
         (self.folder / "proxy.pid").unlink(missing_ok=True)
         occupied = self.occupied()
         for vm in self.students.glob("*/vm"):
@@ -110,7 +110,7 @@ class Hub:
             "LAB_DIR": str(self.lab.settings.state),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        # With SIGINT, which may be ignored here: the hub ends its own with it.
+        # The hub ends its children with SIGINT, which they would ignore if we do.
         words = ["env", "--default-signal=INT", f"{self.venv}/bin/python"]
         words += ["-m", "jupyterhub", "-f"]
         words += [str(self.project / "classroom/jupyterhub_config.py")]
@@ -141,7 +141,7 @@ class Hub:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Has the hub end all VMs, then itself."""
+        """Has the hub stop all VMs, then itself."""
         pid = self.pid()
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
@@ -150,7 +150,7 @@ class Hub:
         if pid is not None:
             os.kill(pid, signal.SIGKILL)  # whatever it started ends with it
         if not wait_until(lambda: not self.occupied(), 20):
-            raise LabError(f"these VMs do not end: {' '.join(self.occupied())}")
+            raise LabError(f"these VMs did not stop: {' '.join(self.occupied())}")
         (self.folder / "pid").unlink(missing_ok=True)
 
 

@@ -1,6 +1,7 @@
-"""The VM's image: made from Debian's packages, or copied from a directory of ./lab pack.
+"""Builds the VM's image from Debian's packages, or copies one that ./lab pack made.
 
-It appears when it is complete, never half made, with a hash of what it was made from.
+The image's directory appears only when it is complete. It includes a hash of what the
+image was made from.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Image:
         self.runner = runner
 
     def inputs(self) -> str:
-        """Returns a hash of what the image is made from: if it changes, so must the image."""
+        """Returns a hash of what the image is made from: a new hash, a new image."""
         vagrant = self.lab.settings.project / "vagrant"
         files = [vagrant / "init", vagrant / "provision.sh"]
         files += [vagrant / "requirements.txt", *vagrant.glob("image/*.sh")]
@@ -58,11 +59,11 @@ class Image:
         return digest.hexdigest()
 
     def made_from(self) -> str:
-        """Returns the hash of what it was made from; empty if there is none."""
+        """Returns the hash of what the image was made from; empty if there is none."""
         return self._read("inputs")
 
     def origin(self) -> str:
-        """Returns the directory of ./lab pack that it is from; empty if there is none."""
+        """Returns the directory that the image was copied from; empty if built here."""
         return self._read("from")
 
     def megabytes(self) -> str:
@@ -82,11 +83,11 @@ class Image:
         if self.origin():
             self.lab.say(
                 f"the image is from {self.origin()}, for another version of the project; "
-                "./lab destroy --all makes way for a new one"
+                "./lab destroy --all removes it, so that ./lab up builds a new one"
             )
             return
         packages.ensure(self.lab, "image")
-        # What an interrupted build left makes room for this one.
+        # This build removes what an interrupted one left, so that space counts as free.
         left = disk_use(self.work) if self.work.exists() else 0
         self.lab.need_disk(SPACE, reusable=left)
         self.lab.ask_for_root("build the image")
@@ -94,7 +95,7 @@ class Image:
         self.lab.say(f"the image is ready: {self.megabytes()} MB")
 
     def build(self, inputs: str) -> None:
-        """Builds the image in a directory beside it, which then takes its place."""
+        """Builds the image in another directory, then moves it into place."""
         log = self.lab.log("image")
         title = "building the VM image from Debian packages"
         with self.lab.progress.stage(title, "1 to 3 minutes") as stage:
@@ -109,7 +110,7 @@ class Image:
             self.work.rename(self.folder)
 
     def command(self) -> list[str]:
-        """Returns what root runs to build the image."""
+        """Returns the command that root runs to build the image."""
         settings = self.lab.settings
         variables = {
             "LAB_ARCH": settings.arch.name,
@@ -133,17 +134,20 @@ class Image:
                 os.close(descriptor)
                 return
             if time.monotonic() > deadline:
-                raise LabError("another build of the image does not end")
+                raise LabError(
+                    "another build of the image is still running",
+                    "Wait until it has ended, then run the command again.",
+                )
             time.sleep(0.2)
 
     def discard_work(self) -> None:
-        """Removes what a build left, which root owns."""
+        """Removes the files that a build left, which root owns."""
         if self.work.exists():
             command = ["rm", "-rf", "--one-file-system", str(self.work)]
             subprocess.run(processes.as_root(command), check=False)
 
     def remove(self) -> None:
-        """Removes the image, and what a build of it left."""
+        """Removes the image, and the files that a build left."""
         remove(self.folder)
         self.folder.with_name("image.lock").unlink(missing_ok=True)
         self.discard_work()

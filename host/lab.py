@@ -24,7 +24,7 @@ class Lab:
         self.progress.say(sentence)
 
     def prepare_state(self) -> None:
-        """Makes the lab's directory, which nobody but its owner may read."""
+        """Makes the lab's directory, which only its owner may read."""
         state = self.settings.state
         state.mkdir(parents=True, exist_ok=True)
         state.chmod(0o700)
@@ -32,11 +32,11 @@ class Lab:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Lets one `lab` at a time change things, in the block."""
+        """Holds the lab's lock in the block: one `lab` at a time changes things."""
         self.prepare_state()
 
         def waiting() -> None:
-            self.say("another ./lab is at work here: waiting for it")
+            self.say("waiting for another ./lab that is at work here")
 
         with locks.exclusive(self.settings.state / "lock", waiting):
             yield
@@ -54,7 +54,7 @@ class Lab:
     # ---- room
 
     def free_disk(self) -> int:
-        """Megabytes free where the lab's directory is, or will be."""
+        """Returns the free megabytes where the lab's directory is, or will be."""
         place = self.settings.state
         while not place.exists():
             place = place.parent
@@ -75,12 +75,12 @@ class Lab:
         if free < needed:
             raise LabError(
                 f"too little memory: {free} MB are free, {needed} MB are needed",
-                "Close something large, or give the VM less: LAB_MEMORY=1024 ./lab up",
+                "Close a large program, or give the VM less: LAB_MEMORY=1024 ./lab up",
             )
 
 
 def free_memory() -> int:
-    """Megabytes of memory that programs can have without swapping (Linux)."""
+    """Returns the megabytes that programs can use without swapping (Linux)."""
     with open("/proc/meminfo") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):
@@ -89,19 +89,19 @@ def free_memory() -> int:
 
 
 def disk_use(path: pathlib.Path) -> int:
-    """Megabytes that a file, or all files of a directory, take on the disk."""
+    """Returns the megabytes that a file or a directory takes on the disk."""
     paths = [path, *path.rglob("*")] if path.is_dir() else [path]
     blocks = 0
     for each in paths:
         with contextlib.suppress(OSError):
-            # POSIX counts in blocks of 512 bytes; Windows does not count.
+            # POSIX counts blocks of 512 bytes; Windows has no such count.
             status = each.lstat()
             blocks += getattr(status, "st_blocks", status.st_size // 512)
     return blocks >> 11
 
 
 def remove(path: pathlib.Path) -> None:
-    """Removes a file or a directory; a symbolic link, and not what it leads to."""
+    """Removes a file, a directory, or a symbolic link (but not its target)."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():

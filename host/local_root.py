@@ -1,8 +1,8 @@
-"""LAB=local, the part that root does: Python packages, root filesystems, JupyterLab.
+"""The part of LAB=local that needs root: Python packages, root filesystems, JupyterLab.
 
-`python3 host local-root JOB DIRECTORY`. What is missing is made, the rest is left
-alone. No service, user or setting of the machine changes; Debian packages are
-installed.
+`python3 host local-root JOB DIRECTORY` makes what is missing, and leaves the rest
+alone. It installs Debian packages, but changes no service, user or setting of the
+machine.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ def install_packages(say: Callable[[str], None]) -> None:
         return
     say("Debian packages")
     if shutil.which("apt-get") is None:
-        raise LabError(f"install these packages, by their Debian names: {PACKAGES}")
+        raise LabError(
+            "Debian packages are missing, and there is no apt-get to install them",
+            f"Install them, by their Debian names: {' '.join(PACKAGES)}",
+        )
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     run(*UPDATE)
     run(*INSTALL, *PACKAGES)
@@ -90,7 +93,7 @@ def install_python_packages(folder: pathlib.Path, say: Callable[[str], None]) ->
 
 
 def write_guide(folder: pathlib.Path) -> None:
-    """Writes the command `workshop`, as it is called in the VM."""
+    """Writes the command `workshop`, which has the same name in the VM."""
     project, pycache = quote([str(PROJECT)]), quote([f"{folder}/pycache"])
     python = quote([f"{folder}/venv/bin/python"])
     guide = folder / "bin/workshop"
@@ -107,7 +110,7 @@ def write_guide(folder: pathlib.Path) -> None:
 
 
 def pid(folder: pathlib.Path) -> int | None:
-    """Returns JupyterLab's process, if it runs."""
+    """Returns JupyterLab's process ID, if it is running."""
     try:
         number = int((folder / "pid").read_text())
         words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
@@ -117,7 +120,7 @@ def pid(folder: pathlib.Path) -> int | None:
 
 
 def start(folder: pathlib.Path) -> dict[str, object]:
-    """Starts JupyterLab, unless it runs."""
+    """Starts JupyterLab, unless it is running."""
     if pid(folder) is not None:
         return {}
     token = folder / "token"
@@ -153,7 +156,7 @@ def running(folder: pathlib.Path) -> dict[str, object]:
 
 
 def address(folder: pathlib.Path) -> dict[str, object]:
-    """Returns where JupyterLab is, with its token; empty if it does not start."""
+    """Returns JupyterLab's address with its token; empty if it does not start."""
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline and pid(folder) is not None:
         found = ADDRESS.findall((folder / "jupyter.log").read_text(errors="replace"))
@@ -165,7 +168,7 @@ def address(folder: pathlib.Path) -> dict[str, object]:
 
 
 def stop(folder: pathlib.Path) -> dict[str, object]:
-    """Ends JupyterLab, gently at first."""
+    """Stops JupyterLab, with SIGKILL if SIGTERM is not enough."""
     for number, limit in (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0):
         process = pid(folder)
         if process is None:

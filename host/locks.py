@@ -54,7 +54,7 @@ def exclusive(
     path: pathlib.Path, waiting: Callable[[], None], limit: float = LIMIT
 ) -> Iterator[None]:
     """Holds the lock on a file in the block. Calls `waiting` once if another process
-    holds it now, and raises LabError if that one does not end within the limit."""
+    holds it now, and raises LabError if that process still holds it after the limit."""
     descriptor = open_lock(path)
     try:
         if not try_lock(descriptor):

@@ -22,7 +22,7 @@ from host.lab import Lab
 from host.ports import USUAL, Ports, free_ports, next_ports
 from host.settings import Arch
 
-START_LIMIT = 180  # seconds until ssh has to answer
+START_LIMIT = 180  # seconds in which ssh must answer
 FREEZE_LIMIT = 180
 KERNEL = "quiet panic=1 net.ifnames=0 systemd.show_status=0"
 CREDENTIAL = (
@@ -54,18 +54,18 @@ class Hardware:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Describes how a VM differs from the others."""
+    """Describes the ways in which VMs differ."""
 
     share: pathlib.Path  # the directory that is /workshop in the VM
     share_options: str = "security_model=none"
-    restrict: bool = False  # no way to the internet, or to this machine
+    restrict: bool = False  # it can reach neither the internet nor this machine
     snapshot: bool = False  # what it writes to its disk is thrown away
-    console: bool = True  # what its console says goes to console.log
+    console: bool = True  # its console's output goes to console.log
     kernel_options: str = ""
     prefix: tuple[str, ...] = ()  # a command that starts QEMU, such as nice
     dies_with_us: bool = True
-    monitor: bool = False  # reads commands from standard input
-    resumes: pathlib.Path | None = None  # goes on from the state in this file
+    monitor: bool = False  # QEMU reads commands from standard input
+    resumes: pathlib.Path | None = None  # it resumes from the state in this file
 
 
 def commas(path: pathlib.Path) -> str:
@@ -113,7 +113,7 @@ def processor(hardware: Hardware) -> list[str]:
     if hardware.accel == "kvm":
         words += ["-accel", "kvm", "-cpu", "host"]
     else:
-        # Signing pointers just as real ARM processors do takes long when emulated.
+        # Emulating the pointer authentication of real ARM processors is slow.
         cpu = "max" if hardware.arch.name == "amd64" else "max,pauth-impdef=on"
         words += ["-accel", "tcg,thread=multi", "-cpu", cpu]
     words += ["-smp", str(hardware.processors)]
@@ -147,7 +147,8 @@ class Machine(Guest):
 
     def make_secrets(self) -> None:
         """Makes the VM's keys and token, once. The guest gets its share through QEMU's
-        fw_cfg as systemd credentials: they are in no image and in no process list."""
+        fw_cfg as systemd credentials, so no image and no process list
+        has them."""
         guest = self.folder / "guest"
         if (self.folder / "known_hosts").exists():
             return
@@ -160,7 +161,7 @@ class Machine(Guest):
         secret(guest / "ssh_key", (self.folder / "key.pub").read_text())
         secret(guest / "token", secrets.token_hex(24))
         host_key = (guest / "host_key.pub").read_text()
-        # Last: it says that the others are complete.
+        # Written last, because its presence says that the others are complete.
         secret(self.folder / "known_hosts", f"{ssh.HOST} {host_key}")
 
     def token(self) -> str:
@@ -180,7 +181,7 @@ class Machine(Guest):
     # ---- life
 
     def pid(self) -> int | None:
-        """Returns the process of this very VM, if it runs."""
+        """Returns the process ID of this VM, if it is running."""
         try:
             pid = int((self.folder / "pid").read_text())
             words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -196,12 +197,12 @@ class Machine(Guest):
         return self.pid() is not None
 
     def start(self, move_web_port: bool = True) -> None:
-        """Starts QEMU; moves on to the next port while one is taken."""
+        """Starts QEMU. If a port is taken, tries the next one."""
         wanted = self.ports()
         ports = wanted
         while True:
             ports = free_ports(ports, move_web_port)
-            # Before the VM runs: if we are killed now, the next ./lab finds its way.
+            # Written before the VM runs: if we are killed now, the next ./lab needs it.
             self.set_ports(ports)
             config = ssh.config(self.folder, ports.ssh)
             (self.folder / "ssh").write_text(config)
@@ -219,7 +220,7 @@ class Machine(Guest):
             )
 
     def _launch(self, ports: Ports) -> str | None:
-        """Starts QEMU. Returns what it says if it does not stay."""
+        """Starts QEMU. Returns its error messages if it ends at once, or else None."""
         (self.folder / "pid").unlink(missing_ok=True)
         words = argv(self.hardware, self.spec, self.folder, ports)
         variables = dict(os.environ)
@@ -247,12 +248,12 @@ class Machine(Guest):
         return (self.folder / "qemu.log").read_text(errors="replace")
 
     def wait(self, limit: float = START_LIMIT) -> None:
-        """Waits until ssh answers: the first sign of life, and the last one needed."""
+        """Waits until ssh answers, which means that the VM is ready."""
         deadline = time.monotonic() + limit
         while not self.connection.open():
             if not self.is_running():
                 raise LabError(
-                    "the VM stopped while it started",
+                    "the VM stopped before it was ready",
                     f"Its last words are in {self.folder}/console.log and qemu.log.",
                 )
             if time.monotonic() > deadline:
@@ -282,7 +283,7 @@ class Machine(Guest):
         self.kill()
 
     def kill(self) -> None:
-        """Pulls the plug."""
+        """Kills QEMU, which pulls the plug of the VM."""
         if self.process:
             self.process.kill()
             self.process.wait()
@@ -299,7 +300,7 @@ class Machine(Guest):
             (self.folder / "pid").unlink()
 
     def discard(self) -> None:
-        """Ends the VM and removes all of it."""
+        """Kills the VM and removes its directory."""
         self.kill()
         if (self.folder / "ssh").exists():
             self.connection.close()
@@ -308,8 +309,8 @@ class Machine(Guest):
     # ---- freezing
 
     def freeze(self) -> None:
-        """Saves the running VM's state in the file `state`, and ends the VM. It needs
-        the spec's monitor, and no shared directory in use."""
+        """Saves the running VM's state in the file `state`, and ends the VM. The spec
+        must have a monitor, and the VM must not be using its shared directory."""
         assert self.process and self.process.stdin
         self.connection.close()
         self.process.stdin.write(MONITOR_TO_FREEZE.encode())
@@ -338,6 +339,6 @@ def secret(path: pathlib.Path, text: str) -> None:
 
 
 def new_disk(image: pathlib.Path, disk: pathlib.Path) -> None:
-    """Makes a thin disk above the image's: it holds what the VM changes."""
+    """Makes a thin disk on top of the image's, which holds what the VM changes."""
     create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
     subprocess.run([*create, "-b", image / "disk.raw", disk], check=True)

@@ -1,6 +1,6 @@
-"""A VM that VirtualBox and VMware import: OVF 1.1 (DMTF's DSP0243), which both read.
+"""Makes a VM that VirtualBox and VMware can import, as OVF 1.1 (DMTF's DSP0243).
 
-The devices in it have names that both know: a SATA controller, and an E1000 network
+Its devices have names that both programs know: a SATA controller, and an E1000 network
 card on "nat".
 """
 
@@ -24,7 +24,7 @@ def make(lab: Lab, stage: Stage, folder: pathlib.Path, project: pathlib.Path) ->
     vmdk = folder / "workshop.vmdk"
     with disk.work(lab, "ovf") as work:
         raw = work / "disk.raw"
-        stage.note("a disk that starts by itself, with the project")
+        stage.note("a bootable disk, with the project")
         disk.make(lab, stage, raw, "alone", log, project)
         stage.note("VMDK")
         options = "subformat=streamOptimized,adapter_type=lsilogic"
@@ -32,19 +32,19 @@ def make(lab: Lab, stage: Stage, folder: pathlib.Path, project: pathlib.Path) ->
         processes.run_logged(stage, [*convert, raw, vmdk], log)
     with open(vmdk, "ab") as file:
         # The format's end-of-stream marker is an empty sector, and VirtualBox reads
-        # until it meets one. qemu-img fills up to a multiple of 64 kB: mostly with such
-        # sectors, at times with none.
+        # until it meets one. qemu-img pads the file to a multiple of 64 kB, usually
+        # with such sectors, but sometimes there is nothing to pad.
         file.write(bytes(512))
     describe(vmdk, disk.SIZE)
 
 
 def describe(vmdk: pathlib.Path, capacity: int) -> None:
-    """Writes workshop.ovf about a disk, and workshop.mf with the checksums."""
+    """Writes workshop.ovf, which describes a disk, and checksums in workshop.mf."""
     template = string.Template(TEMPLATE.read_text())
     values = {"size": vmdk.stat().st_size, "capacity": capacity}
     ovf = vmdk.with_name("workshop.ovf")
     ovf.write_text(template.substitute(values))
-    # OVF 1.1 says SHA-1.
+    # OVF 1.1 requires SHA-1.
     lines = [
         f"SHA1({path.name})= {sums.digest(path, 'sha1')}\n" for path in (ovf, vmdk)
     ]

@@ -13,7 +13,7 @@ from host.errors import LabError
 from host.lab import Lab
 from host.settings import Arch
 
-# What is looked for (a program, or a file by its path), and the package that has it.
+# A program to look for (or a file, by its path), and the package that has it.
 RUN = [("qemu-img", "qemu-utils"), ("ssh", "openssh-client")]
 NEEDS: dict[str, list[tuple[str, str]]] = {
     "run": RUN,
@@ -60,7 +60,7 @@ def missing(job: str, arch: Arch, found: Callable[[str], bool] = find) -> list[s
 
 
 def ensure(lab: Lab, job: str) -> None:
-    """Installs whatever a job needs and is missing."""
+    """Installs the packages that a job needs and that are missing."""
     install(lab, missing(job, lab.settings.arch))
 
 

@@ -25,7 +25,7 @@ def free_port(first: int, taken: tuple[int, ...] = ()) -> int:
     the kernel."""
     for port in range(first, 65536):
         with socket.socket() as probe:
-            # As QEMU does: connections that are just over do not count.
+            # QEMU sets this too, so a connection that has just ended blocks no port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))

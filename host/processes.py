@@ -1,4 +1,4 @@
-"""Other programs: as root, with their output in a log, and ended with this process."""
+"""Runs other programs: as root, with their output in a log, ended with this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Word = Union[str, "os.PathLike[str]"]
 # The scripts in vagrant/ announce their parts like "  image  12s  the disk".
 PART = re.compile(r"^  [a-z]+ +\d+s  (.+)$")
 LAST_LINES = 12
-# The kernel ends the program when the thread that started it is gone.
+# The kernel kills the program when the thread that started it ends.
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 
@@ -35,7 +35,7 @@ def as_root(argv: Sequence[Word]) -> list[Word]:
 
 
 def ask_for_root(progress: Progress, purpose: str) -> None:
-    """Has sudo ask for the password now, or not at all. Raises LabError without root."""
+    """Has sudo ask for the password now, if it has to. Raises LabError without root."""
     if is_root():
         return
     if shutil.which("sudo") is None:
@@ -48,7 +48,7 @@ def ask_for_root(progress: Progress, purpose: str) -> None:
         return
     progress.say(f"sudo may ask for your password: root is needed to {purpose}")
     if subprocess.run(["sudo", "-v"], check=False).returncode != 0:
-        raise LabError(f"root is needed to {purpose}, and sudo did not allow it")
+        raise LabError(f"root is needed to {purpose}, but sudo refused")
 
 
 def environment_words(variables: Mapping[str, str]) -> list[str]:
@@ -107,7 +107,7 @@ def _follow(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command that still runs: by its lifeline, or by a signal."""
+    """Ends a command that is still running: with its lifeline, or with a signal."""
     if process.poll() is not None:
         return
     if process.stdin:
@@ -118,7 +118,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(OSError):  # root's
+        with contextlib.suppress(OSError):  # it runs as root
             process.kill()
 
 
@@ -135,7 +135,7 @@ def failure(title: str, log: pathlib.Path) -> LabError:
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 5) -> None:
-    """Ends a child process, gently at first."""
+    """Ends a child process, with SIGKILL if SIGTERM is not enough."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -146,10 +146,10 @@ def stop(process: subprocess.Popen[bytes], seconds: float = 5) -> None:
 
 
 def quote(words: Sequence[str]) -> str:
-    """Quotes words so that a POSIX shell reads them back."""
+    """Quotes words so that a POSIX shell reads the same words back."""
     return " ".join(shlex.quote(word) for word in words)
 
 
 def read_bounded(stream: IO[bytes], limit: int) -> bytes:
-    """Reads at most so many bytes, then lets the rest go."""
+    """Reads at most `limit` bytes, and ignores the rest."""
     return stream.read(limit)

@@ -30,7 +30,7 @@ class Stage:
         self.begin = self.part_begin = progress.clock()
 
     def note(self, part: str) -> None:
-        """Says which part of the stage begins."""
+        """Shows which part of the stage begins."""
         self.part = part
         self.part_begin = self.progress.clock()
         self.progress.show_part(self)
@@ -101,7 +101,7 @@ class Progress:
             self.stage_shown = None
 
     def _tick(self, stage: Stage, ended: threading.Event) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+        with contextlib.suppress(OSError, ValueError):  # no one reads it any more
             while not ended.wait(0.5 if self.live else 1.0):
                 self.tick(stage)
 

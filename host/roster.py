@@ -1,6 +1,6 @@
-"""The class: who may log in at the hub, and with what password.
+"""The class: who may log in to the hub, and with what password.
 
-A file with a line for each person: the name, the salt and scrypt(3) key of the
+It is a file with a line for each person: the name, the salt and scrypt(3) key of the
 password, and perhaps "teacher". Passwords are made here, shown once, and not kept:
 somebody who forgets theirs gets a new one.
 """
@@ -16,13 +16,13 @@ from collections.abc import Sequence
 
 from host.machine import secret
 
-NAME = re.compile("[a-z][a-z0-9]{0,30}")  # part of a host name, and a directory
-LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that looks like another
+NAME = re.compile("[a-z][a-z0-9]{0,30}")  # becomes part of a host name, and a directory
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # no two of them look alike
 NOBODY = ["00" * 16, "00" * 64]
 
 
 def _key(password: str, salt: bytes) -> bytes:
-    # The cost that RFC 7914 names for somebody who waits at a screen.
+    # The cost that RFC 7914 suggests for an interactive login.
     return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
 
 

@@ -1,7 +1,7 @@
 """Directories for VMs that are thrown away: test.PID in the lab's directory.
 
-Each is locked by its process for as long as that lives, so whatever a killed process
-left can be told from what is in use. The VMs themselves die with their process.
+Each process locks its directory for as long as it lives, so a directory that is not
+locked was left by a killed process. The VMs themselves die with their process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from host import locks
 
 @contextlib.contextmanager
 def directory(state: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Makes a directory of this process, gone after the block. Needs the lab's lock:
-    until it is locked itself, a sweep would take it for a leftover."""
+    """Makes a directory for this process, and removes it after the block. The caller
+    must hold the lab's lock: until the directory itself is locked, a sweep would take
+    it for a leftover."""
     sweep(state)
     path = state / f"test.{os.getpid()}"
     path.mkdir(mode=0o700)

@@ -16,7 +16,7 @@ DEFAULT_MEMORY = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Arch:
-    """Says what Debian and QEMU call the things made for a processor."""
+    """Holds the names that Debian and QEMU use for one kind of processor."""
 
     name: str  # Debian's name
     qemu: str
@@ -44,7 +44,7 @@ class Settings:
     arch_name: str  # LAB_ARCH, or this machine's processor
     native_arch: str
     suite: str  # LAB_SUITE: the code name of a Debian release
-    commands: pathlib.Path | None  # LAB_COMMANDS: gets the commands that were run
+    commands: pathlib.Path | None  # LAB_COMMANDS: a log of the commands run
 
     @property
     def image(self) -> pathlib.Path:
@@ -71,7 +71,7 @@ class Settings:
 
 
 def read(environment: Mapping[str, str], cwd: pathlib.Path | None = None) -> Settings:
-    """Returns the settings in the environment. Raises LabError if one makes no sense."""
+    """Returns the settings in the environment. Raises LabError if one is wrong."""
     state = pathlib.Path(environment.get("LAB_DIR") or PROJECT / ".lab")
     state = (cwd or pathlib.Path.cwd()) / state
     check_path(state)
@@ -95,7 +95,7 @@ def read(environment: Mapping[str, str], cwd: pathlib.Path | None = None) -> Set
 
 
 def check_path(state: pathlib.Path) -> None:
-    """Raises LabError if ssh_config(5) has no way to write this path."""
+    """Raises LabError if ssh_config(5) cannot express this path."""
     for text, name in ("\n", "a line break"), ("\r", "a line break"), ("${", "'${'"):
         if text in str(state):
             raise LabError(

@@ -34,7 +34,7 @@ Host {host}
 
 
 def config(folder: pathlib.Path, port: int) -> str:
-    """Returns the way into the VM, also for other programs: ssh -F … workshop"""
+    """Returns the ssh_config(5) of the VM, for other programs too: ssh -F … workshop"""
     return CONFIG.format(
         host=HOST,
         port=port,
@@ -51,20 +51,22 @@ def escaped(path: pathlib.Path) -> str:
 
 
 def guide_command(command: str) -> str:
-    """Returns what runs a command of ours in the project's directory. The shell in the VM
-    survives a Ctrl-C, so the exit status of a signal is 128 + its number."""
+    """Returns the shell text that runs a command of the lab's own in the project's
+    directory. The shell in the VM survives a Ctrl-C, so the exit status of a signal is
+    128 + its number."""
     return f"trap : INT; cd {GUEST_PROJECT} && {command}; exit $?"
 
 
 def user_command(text: str) -> str:
-    """Returns what runs any text as `ssh HOST TEXT` does, but in the project's directory."""
+    """Returns the shell text that does what `ssh HOST TEXT` does, but in the project's
+    directory."""
     if not text:
         return f"cd {GUEST_PROJECT} && exec bash -l"
     return f"cd {GUEST_PROJECT} && exec bash -c {quote([text])}"
 
 
 def socket_directory() -> pathlib.Path:
-    """Returns where the sockets of open connections are: a short, private path."""
+    """Returns the directory for sockets of open connections: a short, private path."""
     user = os.getuid()
     runtime = pathlib.Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
     if not os.access(runtime, os.W_OK):
@@ -110,7 +112,7 @@ class Connection:
         return [*base, *words]
 
     def command(self, text: str, terminal: bool) -> list[str]:
-        """Returns the command line that runs a text in the VM."""
+        """Returns the command line that runs a shell command in the VM."""
         return self.argv("-t" if terminal else "-T", self.host, text)
 
     def open(self) -> bool:
@@ -125,7 +127,7 @@ class Connection:
         self._quietly(self.argv("-O", "exit", self.host))
 
     def forward(self, port: str) -> None:
-        """Lets the VM reach an address of this machine under the same address there."""
+        """Lets the VM reach an address of this machine at the same address inside."""
         subprocess.run(
             self.argv("-O", "forward", "-R", f"{port}:{port}", self.host), check=True
         )
@@ -139,7 +141,7 @@ class Connection:
 
     @staticmethod
     def _quietly(argv: Sequence[str], seconds: float | None = None) -> int:
-        # A file, not a pipe: the connection that stays open keeps it.
+        # A file, because a connection that stays open would also keep a pipe open.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
                 argv,

@@ -24,13 +24,13 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def write(folder: pathlib.Path, names: list[str]) -> None:
-    """Writes SHA256SUMS about these files of a directory."""
+    """Writes SHA256SUMS for these files of a directory."""
     lines = [f"{sha256(folder / name)}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
 def check(folder: pathlib.Path, part: str, log: pathlib.Path) -> None:
-    """Compares what is in a subdirectory with SHA256SUMS. Raises LabError, and writes
+    """Compares the files in a subdirectory with SHA256SUMS. Raises LabError, and writes
     why to the log, if a file is missing, damaged, or not named there."""
     try:
         lines = (folder / "SHA256SUMS").read_text().splitlines()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Everything that CI checks, part by part, with a table of the parts at the end.
+"""Runs everything that CI checks, part by part, and prints a table at the end.
 
     tests/ci.py [PART...]
 
 Parts run side by side, one on each processor, because an emulated VM keeps one processor
 busy. A part prints its output when it ends. Without PART all parts run; with names
-from the table, only those, in the same order. Exit status 0: all parts passed.
+from the table, only those, in the same order. Exit status: 0 if all parts passed.
 
 docs/tests.md says which fact runs where; it is made from PHASES and from the suite itself.
 """
@@ -29,7 +29,7 @@ from typing import BinaryIO
 PROJECT = Path(__file__).resolve().parent.parent
 LOGS = PROJECT / ".lab" / "ci"
 NATIVE = "tests/native.py --all --half"
-COMMANDS = LOGS / "commands"  # what was really run: see tests/documented.py
+COMMANDS = LOGS / "commands"  # that were really run: see tests/documented.py
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Part:
     name: str
     where: str  # "host", "host's kernel", "VM" or "browser and VM"
     commands: tuple[tuple[str, ...], ...]
-    limit: int  # seconds, after which it is ended and has failed
+    limit: int  # seconds; a part that takes longer is stopped and fails
 
 
 @dataclass
@@ -64,8 +64,8 @@ def lab_test(name: str, limit: int, *files: str) -> Part:
 
 
 # A phase begins when the one before it has ended. It consists of chains, which two workers
-# take one by one, each on a processor of its own; the parts of a chain follow each other.
-# A phase with one chain has both processors.
+# take one by one, each on a processor of its own. The parts of a chain run in order.
+# A phase with a single chain gets both processors.
 PHASES: list[list[list[Part]]] = [
     [
         [
@@ -101,7 +101,7 @@ SUMMARY = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
 @dataclass
 class Runner:
-    """Runs parts, and can end all that it has started."""
+    """Runs parts, and can stop all that are running."""
 
     print_lock: threading.Lock = field(default_factory=threading.Lock)
     running: set[subprocess.Popen[bytes]] = field(default_factory=set)
@@ -137,7 +137,7 @@ class Runner:
     def command(
         self, words: tuple[str, ...], output: BinaryIO, seconds: float, core: int | None
     ) -> int:
-        """The exit status of a command; 124 if it had to be ended at its limit."""
+        """Return the exit status of a command, or 124 if its time was up."""
         pin = ["taskset", "-c", str(core)] if core is not None else []
         with subprocess.Popen(
             [*pin, *words],
@@ -145,7 +145,7 @@ class Runner:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that all of it can be ended
+            start_new_session=True,  # so that its children can be stopped, too
         ) as process:
             self.running.add(process)
             try:
@@ -160,7 +160,7 @@ class Runner:
         self, parts: list[Part], cores: queue.SimpleQueue[int] | None
     ) -> list[Outcome]:
         """Run parts one after the other; a failed one does not keep the next from running.
-        cores: the processors that nobody has now; None: the chain has all."""
+        cores: the processors that are free now, or None if the chain gets all."""
         core = cores.get() if cores else None
         try:
             return [self.run(part, core) for part in parts if not self.stopped]
@@ -175,7 +175,7 @@ class Runner:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a command and what it started: it may clean up for a minute first."""
+    """Stop a command and its children, which get a minute to clean up."""
     for number, seconds in ((signal.SIGTERM, 60), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, number)
@@ -185,7 +185,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def count(outcome: Outcome, text: str) -> None:
-    """Add up pytest's closing lines."""
+    """Add up the counts in pytest's last lines."""
     for line in text.splitlines():
         if not re.search(r"\bin \d+\.\d+s\b", line):
             continue
@@ -218,7 +218,7 @@ def table(outcomes: list[Outcome], seconds: float) -> str:
 
 def main() -> int:
     names = [p.name for phase in PHASES for lane in phase for p in lane]
-    parser = argparse.ArgumentParser(description="Everything that CI checks.")
+    parser = argparse.ArgumentParser(description="Runs everything that CI checks.")
     parser.add_argument("parts", nargs="*", metavar="PART", choices=[[], *names])
     chosen = parser.parse_args().parts or names
     LOGS.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Checks that every command which the README, the docs and the lessons show was really run.
+"""Checks that every command in the README, the docs and the lessons was really run.
 
     tests/documented.py LOG...
 
 LOG: a file that LAB_COMMANDS named while the tests ran. `./lab` appends its command line to
-that file when it starts, `workshop` when it has succeeded, tests/lab/test_vagrant.py before each
-`vagrant`. Exit status 0: every documented command is in a LOG, or is in NOT_RUN with the
-reason. 1: some are not, and they are listed. The commands that begin with steps/ or diff are
-run one by one by tests/test_docs.py.
+that file when it starts, `workshop` when it has succeeded, and
+tests/lab/test_vagrant.py before each `vagrant`. Exit status: 0 if every documented
+command is in a LOG, or is in NOT_RUN with the reason; 1 if some are not, which are then
+listed. tests/test_docs.py runs the commands that begin with steps/ or diff, one by one.
 """
 
 import os
@@ -22,7 +22,7 @@ from pages import LESSONS, PAGES, PROJECT, commands
 sys.path.append(str(PROJECT))
 from host.dispatch import COMMANDS, FOR_OTHERS
 
-# Documented, and run by no test: why.
+# The documented commands that no test runs, and why.
 NOT_RUN = {
     "vagrant rsync": "for the providers without a shared folder, which no test has",
     "./lab proof": "takes three hours on a machine that does nothing else",
@@ -37,8 +37,8 @@ def words_of_lab() -> set[str]:
 
 
 class Shape(NamedTuple):
-    """A command without the words that differ from run to run: file names, numbers, and all
-    that stands behind `--`."""
+    """A command without the words that differ from run to run: file names, numbers, and
+    everything after `--`."""
 
     way: str  # LAB=local or LAB=vagrant in front of ./lab; "" if the command names no way
     program: str
@@ -46,7 +46,8 @@ class Shape(NamedTuple):
     options: frozenset[str]
 
     def covers(self, documented: "Shape") -> bool:
-        """Whether this command, which was run, shows that a documented one works."""
+        """Returns whether this command, which ran, shows that a documented one
+        works."""
         same = (self.program, self.word) == (documented.program, documented.word)
         # A command that names no way means a VM: LAB=local proves nothing about it.
         way = self.way == documented.way if documented.way else self.way != "LAB=local"
@@ -58,7 +59,7 @@ def shape(command: str) -> Shape:
     way, _, rest = (
         command.partition(" ") if command[:4] == "LAB=" else ("", "", command)
     )
-    # The log has words as they were given, without their quotes.
+    # The log has the words of a command without their quotes.
     program, *words = rest.split() or [""]
     words = words[: words.index("--")] if "--" in words else words
     plain = [word for word in words if not word.startswith("-")]
@@ -72,7 +73,8 @@ def shape(command: str) -> Shape:
 
 def wanted(command: str) -> list[Shape]:
     """Returns what must have been run for a documented command line. `./lab WORD`, where WORD
-    is the guide's, hands over to the guide in the VM: that it does, and the guide's part."""
+    is the guide's, runs the guide in the VM, so both must have been run: any such
+    `./lab WORD`, and `workshop WORD` with these options."""
     found = []
     for part in command.split(" && "):
         one = shape(part)
@@ -109,7 +111,7 @@ def not_run(shown: Iterable[str], log: Iterable[str]) -> list[str]:
 
 
 def main(paths: list[str]) -> int:
-    """Prints what was not run. Returns the exit status."""
+    """Prints the commands that were not run. Returns the exit status."""
     if not paths:
         print(f"usage: {sys.argv[0]} LOG...", file=sys.stderr)
         return 2

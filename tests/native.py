@@ -6,14 +6,16 @@ in an emulated one.
     sudo tests/native.py --unit [PYTEST ARGUMENT...]
 
 Without pytest arguments it runs every fact that any Linux kernel can show: --where native.
-With --unit it runs tests/unit, as a user without rights, in a namespace without a network.
-It calls `LAB=local ./lab test` in namespaces for mounts, processes, network, IPC and host name.
-There the project is read-only, as in the VM, and the suite has its own copies of
-/var/lib/workshop, /tmp, /var/tmp, /run and the home directory. Everything ends with this
-script, whatever ends it, so several can run side by side with different files.
+With --unit it runs tests/unit, as an unprivileged user, in a namespace without a
+network. It calls `LAB=local ./lab test` in new namespaces for mounts, processes,
+network, IPC and host name. There the project is read-only, as in the VM, and the suite
+has its own copies of /var/lib/workshop, /tmp, /var/tmp, /run and the home directory.
+However this script ends, everything that it started ends too, so several can run side
+by side with different files.
 
-What stays: Debian packages, what LAB=local keeps in LAB_DIR/native (LAB_DIR: .lab), and an empty
-/var/lib/workshop. The exit status is pytest's, or 1 if the time was up.
+It leaves behind Debian packages, the files of LAB=local in LAB_DIR/native (LAB_DIR:
+.lab), and an empty /var/lib/workshop. The exit status is pytest's, or 1 if the time was
+up.
 """
 
 import argparse
@@ -30,11 +32,12 @@ from collections.abc import Iterator
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 LAB_DIR = pathlib.Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute()
 STATE = pathlib.Path("/var/lib/workshop")  # where the steps look for root filesystems
-# A lab of its own: it waits for no other ./lab, which would hold the lock for minutes.
+# A lab of its own, so that it need not wait for another ./lab, which can hold the lock
+# for minutes.
 OWN = LAB_DIR / "native"
 ROOTS = OWN / "state"  # what is copied to STATE
 NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts"]
-# The kernel kills what follows when the process that starts it dies.
+# The kernel kills the command that follows when the process that started it dies.
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 
@@ -43,13 +46,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         usage="tests/native.py [--seconds N] [PYTEST ARGUMENT...]", allow_abbrev=False
     )
-    text = "end the suite after this time, 1200 unless told otherwise"
+    text = "stop the suite after this many seconds (1200)"
     parser.add_argument("--seconds", type=int, default=1200, metavar="N", help=text)
     text = "run tests/unit instead, without root"
     parser.add_argument("--unit", action="store_true", help=text)
     options, words = parser.parse_known_args()
     if os.geteuid() != 0:
-        parser.error("the suite starts containers: it needs root, try sudo")
+        parser.error("the suite starts containers, so it needs root: try sudo")
     for number in signal.SIGTERM, signal.SIGHUP:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     begin = time.monotonic()
@@ -92,12 +95,13 @@ def prepare() -> None:
         if done.returncode:
             output.seek(0)
             last = "".join(output.readlines()[-12:])
-            sys.exit(f"{last}native: LAB=local is not ready; the whole log: {log}")
+            sys.exit(f"{last}native: preparing LAB=local failed; its log is {log}")
 
 
 @contextlib.contextmanager
 def folder() -> Iterator[pathlib.Path]:
-    """A directory for this run, removed afterwards, with those of runs that were killed."""
+    """Makes a directory for this run, and removes it afterwards. First removes those of
+    runs that were killed."""
     for old in OWN.glob("run.*"):
         if not os.path.exists(f"/proc/{old.suffix[1:]}"):
             remove(old)
@@ -123,16 +127,16 @@ def remove(path: pathlib.Path) -> None:
 
 
 def inside(run: pathlib.Path, words: list[str]) -> int:
-    """Builds the place, then runs the suite. This is process 1 there. Returns pytest's exit
-    status."""
+    """Sets up the namespaces, then runs the suite. This is process 1 there. Returns
+    pytest's exit status."""
     build(run)
-    # A shell that starts a command with & has it ignore these, and facts send them.
+    # If a shell started us with &, we ignore these signals, but facts send them.
     for number in signal.SIGINT, signal.SIGQUIT:
         signal.signal(number, signal.default_int_handler)
     environment = {"LAB": "local", "LAB_DIR": str(OWN), "HOME": str(run / "home")}
     environment |= {"LANG": "C.UTF-8", "TERM": "xterm"}
     environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    # LAB_COMMANDS is a file in LAB_DIR: all else is read-only here, or goes away.
+    # LAB_COMMANDS must be in LAB_DIR: everything else is read-only here, or temporary.
     for name in "WORKSHOP_FULL", "LAB_COMMANDS":
         if name in os.environ:
             environment[name] = os.environ[name]
@@ -149,8 +153,9 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
 
 
 def unit(words: list[str]) -> tuple[list[str], str]:
-    """Returns the command that runs tests/unit as nobody, and the directory for it: one that
-    nobody can reach, wherever the project and the virtual environment are."""
+    """Returns the command that runs tests/unit as the user nobody, and the directory
+    for it, which that user can reach wherever the project and the virtual environment
+    are."""
     for source, target in (
         (PROJECT, "/tmp/project"),
         (OWN / "local/venv", "/tmp/venv"),
@@ -162,12 +167,12 @@ def unit(words: list[str]) -> tuple[list[str], str]:
 
 
 def build(run: pathlib.Path) -> None:
-    """Mounts what the suite has to itself. The namespace's mounts reach no other."""
+    """Mounts the suite's own directories, in this mount namespace only."""
     kept = [os.open(path, os.O_PATH) for path in (PROJECT, LAB_DIR, "/sys/fs/cgroup")]
     project, lab_dir, cgroups = [f"/proc/self/fd/{number}" for number in kept]
 
     def mount(*words: object) -> None:
-        # -c: what a descriptor shows has no path here any more.
+        # -c, because the directory of a descriptor may have no path here any more.
         command = ["mount", "-c", *map(str, words)]
         subprocess.run(command, check=True, pass_fds=kept)
 
@@ -190,13 +195,13 @@ def build(run: pathlib.Path) -> None:
         own.mkdir()
         own.chmod(0o1777)
         mount("--bind", own, path)
-    # The project may lie where now something else is.
+    # One of the new mounts may now hide the project.
     mount("--bind", project, make(PROJECT))
     mount("-o", "remount,bind,ro", PROJECT)
     mount("--rbind", lab_dir, make(LAB_DIR))
     for number in kept:
         os.close(number)
-    # A machine has more devices than the loopback's.
+    # A real machine has more network devices than the loopback.
     links = b"link set lo up\nlink add native0 type bridge\n"
     subprocess.run(["ip", "-batch", "-"], input=links, check=True)
 

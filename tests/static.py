@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The static checks: they read the project and run none of it, in seconds.
+"""Runs the static checks, which read the project but run none of it. They take seconds.
 
 tests/static.py              all of them
 tests/static.py types shell  only these: lint, format, shell, types, spelling
-tests/static.py --here       with the tools of the Python that runs this file
+tests/static.py --here       with the tools of the Python that runs this script
 
 It needs Python with venv, and no root. The tools are installed when they are first needed,
 in .lab/static, in the versions that pyproject.toml pins. Exit status: 1 if a check fails.
@@ -41,7 +41,7 @@ TYPED = [
 
 
 def files() -> Iterator[Path]:
-    """The project's own files, without a need for git."""
+    """Yields the project's own files. It does not need git."""
     for folder, inside, names in os.walk(PROJECT):
         hidden = {name for name in inside if name.endswith("_cache")}
         inside[:] = sorted(set(inside) - FOREIGN - hidden)
@@ -50,7 +50,7 @@ def files() -> Iterator[Path]:
 
 def interpreter(path: Path) -> str:
     """Returns what runs a file: "python", "sh", "bash", "login shell" or something else,
-    and "" for a text. Some programs have no ending: their first line tells."""
+    and "" for a text. If a program has no file extension, its first line says so."""
     if path.is_symlink() or not path.is_file():
         return ""
     with open(path, "rb") as file:
@@ -65,10 +65,10 @@ def interpreter(path: Path) -> str:
 
 
 def commands(everything: list[Path]) -> dict[str, list[list[str]]]:
-    """{check: the command lines that are it}"""
+    """Returns {check: its command lines}."""
     run_by = {path: interpreter(PROJECT / path) for path in everything}
     python = [str(path) for path, what in run_by.items() if what == "python"]
-    # ruff finds those with an ending, and the Python in Markdown.
+    # ruff itself finds the files called *.py, and the Python in Markdown.
     python = [".", *(path for path in python if not path.endswith(".py"))]
     shell = [str(path) for path, what in run_by.items() if what in ("sh", "bash")]
     login = [str(path) for path, what in run_by.items() if what == "login shell"]
@@ -89,14 +89,14 @@ def commands(everything: list[Path]) -> dict[str, list[list[str]]]:
 
 
 def pins() -> list[str]:
-    """The tools, as pip wants them."""
+    """Returns the tools and their versions, as arguments for pip."""
     with open(PROJECT / "pyproject.toml", "rb") as file:
         groups = tomllib.load(file)["dependency-groups"]
     return [str(pin) for pin in groups["static"]]
 
 
 def installed() -> Path:
-    """The directory of the tools, which are installed unless they are there."""
+    """Installs the tools unless they are there. Returns their directory."""
     stamp = PLACE / "pins"
     wanted = "\n".join([sys.version, *pins()])
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -113,18 +113,18 @@ def installed() -> Path:
 def main(arguments: list[str]) -> int:
     found = commands(list(files()))
     parser = argparse.ArgumentParser(
-        description="The static checks: they read the project and run none of it."
+        description="Runs the static checks, which read the project but run none of it."
     )
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=", ".join(found))
     parser.add_argument("--here", action="store_true", help="install no tools")
     options = parser.parse_args(arguments)
     if unknown := set(options.checks) - set(found):
         parser.error(f"no such check: {', '.join(sorted(unknown))}")
-    PLACE.parent.mkdir(mode=0o700, exist_ok=True)  # as lab makes it
+    PLACE.parent.mkdir(mode=0o700, exist_ok=True)  # the mode that lab gives it
     try:
         tools = Path(sysconfig.get_path("scripts")) if options.here else installed()
     except subprocess.CalledProcessError:
-        print("static: the tools cannot be installed; pip says why", file=sys.stderr)
+        print("static: pip could not install the tools", file=sys.stderr)
         return 1
     failed = False
     for check in options.checks or found:

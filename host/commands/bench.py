@@ -1,4 +1,7 @@
-"""Measures the runtime beside others, in a VM that is thrown away: docs/proof."""
+"""Compares the runtime with others, in a VM that is thrown away.
+
+The figures go to docs/proof.
+"""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def make(lab: Lab, stage: Stage, box: pathlib.Path) -> None:
     box.parent.mkdir(parents=True, exist_ok=True)
     with disk.work(lab, "box") as work:
         raw = work / "disk.raw"
-        stage.note("a disk that starts by itself")
+        stage.note("a bootable disk")
         disk.make(lab, stage, raw, "vagrant", log)
         stage.note("the box")
         convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
@@ -55,7 +55,7 @@ def make(lab: Lab, stage: Stage, box: pathlib.Path) -> None:
 
 
 def pack(work: pathlib.Path, box: pathlib.Path) -> None:
-    """Packs the box, a tar.gz, which appears when it is complete."""
+    """Packs the box, a tar.gz, which appears only when it is complete."""
     part = box.with_name(f"{box.name}.part")
     with tarfile.open(part, "w:gz", compresslevel=1) as archive:
         for name in "metadata.json", "box.img":
@@ -64,7 +64,7 @@ def pack(work: pathlib.Path, box: pathlib.Path) -> None:
 
 
 def pinned(vagrantfile: str, word: str) -> str:
-    """Returns what the Vagrantfile sets this to for libvirt."""
+    """Returns the value that the Vagrantfile gives to a setting for libvirt."""
     found = re.search(rf'^ *override\.vm\.{word} = "(.*)"$', vagrantfile, re.M)
     if not found:
         raise LabError(f"the Vagrantfile does not set override.vm.{word}")

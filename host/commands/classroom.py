@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="job", metavar="add | up | status | collect | down"
     )
     add = jobs.add_parser("add", help="give each of these students a new password")
-    add.add_argument("--teacher", action="store_true", help="may stop others' VMs")
+    add.add_argument("--teacher", action="store_true", help="let them stop others' VMs")
     add.add_argument("names", nargs="+", metavar="NAME")
     up = jobs.add_parser("up", help="open the classroom")
-    up.add_argument("--port", type=port, default=8000, help="of 127.0.0.1 (8000)")
+    up.add_argument("--port", type=port, default=8000, help="on 127.0.0.1 (8000)")
     jobs.add_parser("status", help="whose VM runs, and its memory")
     collect = jobs.add_parser("collect", help="copy each student's runtime and report")
     collect.add_argument("directory", type=pathlib.Path, metavar="DIRECTORY")
@@ -57,8 +57,8 @@ def add(hub: Hub, names: list[str], teacher: bool) -> int:
     for name in names:
         if not roster.NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} cannot be a student's name: use a to z and 0 to 9, "
-                "a letter first, at most 31"
+                f"{name!r} cannot be a student's name: use a letter from a to z, "
+                "then at most 30 letters and digits"
             )
     given = roster.add(hub.roster, names, ["teacher"] if teacher else [])
     for name, password in given.items():
@@ -70,14 +70,14 @@ def up(lab: Lab, hub: Hub, port: int) -> int:
     has_class = hub.roster.exists() and hub.roster.stat().st_size
     if not has_class and not (hub.folder / "config.py").exists():
         raise LabError(
-            "there is nobody in the class",
+            "the class has no members",
             "./lab classroom add NAME… gives each student a password.",
         )
     with lab.lock():
         if hub.pid() is not None:
             lab.say(f"the classroom is open: {hub.address()}")
             return 0
-        provider = Qemu(lab)  # a VM for each student, gone with it
+        provider = Qemu(lab)  # each student gets a VM of their own
         packages.ensure(lab, "run")
         provider.image.make()
         announce(lab, *choose(lab))
@@ -92,7 +92,7 @@ def up(lab: Lab, hub: Hub, port: int) -> int:
 
 def status(lab: Lab, hub: Hub) -> int:
     if hub.roster.exists():
-        lab.say(f"{len(roster.read(hub.roster))} in the class")
+        lab.say(f"members of the class: {len(roster.read(hub.roster))}")
     if hub.pid() is None:
         print("closed (./lab classroom up opens it)")
         return 3
@@ -102,13 +102,13 @@ def status(lab: Lab, hub: Hub) -> int:
     return 0
 
 
-MOST = 1_000_000  # bytes of a file that is collected
+MOST = 1_000_000  # bytes that are collected of one file
 COLLECTED = ("container.py", "report/report.json")
 
 
 def collect(hub: Hub, folder: pathlib.Path) -> int:
-    """Copies these two files of each student, as `lab grade` and `workshop class` want
-    them, and no more of each than they can have."""
+    """Copies these two files of each student to where `lab grade` and `workshop class`
+    look for them. Copies at most MOST bytes of each."""
     copied = 0
     for student in sorted(hub.students.iterdir()):
         for name in COLLECTED:
@@ -130,7 +130,7 @@ def down(lab: Lab, hub: Hub) -> int:
         if hub.pid() is None:
             lab.say("the classroom is closed")
             return 0
-        with lab.progress.stage("closing: the hub stops the VMs", "5 to 20 s"):
+        with lab.progress.stage("closing the classroom and its VMs", "5 to 20 s"):
             hub.stop()
     lab.say(f"closed; the students' directories are kept, in {hub.students}")
     return 0

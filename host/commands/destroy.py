@@ -1,4 +1,4 @@
-"""Removes the VM: its disk, keys and token. my/ stays, it is yours."""
+"""Removes the VM: its disk, keys and token. my/ stays, because it is yours."""
 
 from __future__ import annotations
 

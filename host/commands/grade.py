@@ -1,17 +1,17 @@
 """Grades a class's runtimes, each in a virtual machine of its own.
 
-SUBMISSION is a container.py, or a directory with such files at any depth; one has the
-name of its directory, or of its file where that is not container.py. DIRECTORY gets a
-NAME.json for each as soon as it is graded, and at the end marks.csv and marks.xml
-(JUnit). A submission that has been graded is not graded again, so an interrupted run
-goes on where it stopped.
+SUBMISSION is a container.py, or a directory with such files at any depth. A submission
+is named after its directory, or after its file if that is not called container.py.
+DIRECTORY gets a NAME.json for each submission as soon as it is graded, and at the end
+marks.csv and marks.xml (JUnit). A submission that has been graded is not graded again,
+so an interrupted run continues where it stopped.
 
 A submission may hang, fork, fill the disk or halt the machine: the VM has no network,
-sees nothing of the host, and is ended after so many minutes. It is not proof against
-somebody who rewrites the checks from inside: read what passes.
+cannot see the host, and is stopped after --minutes. But somebody could rewrite the
+checks from inside, so read the submissions that pass.
 
-Exit status: 0, all are graded; 1, a file cannot be read or a VM does not start; 2,
-wrong usage; 130, interrupted.
+Exit status: 0 if all are graded; 1 if a file cannot be read or a VM does not start; 2
+for wrong usage; 130 if interrupted.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from host.progress import Stage
 from host.providers import choose
 from host.providers.qemu import Qemu
 
-MOST_OUTPUT = 1 << 20  # bytes that a submission's VM may say
+MOST_OUTPUT = 1 << 20  # bytes that a submission's VM may print
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("submissions", nargs="+", type=pathlib.Path, metavar="SUBMISSION")
     add("--out", required=True, type=pathlib.Path, metavar="DIRECTORY")
-    add("--upto", default="7", choices=list("01234567"), help="the last step (7)")
+    add("--upto", default="7", choices=list("01234567"), help="last step to run (7)")
     add("--jobs", type=int, default=1, help="VMs at the same time (1)")
-    add("--minutes", type=float, default=20, help="for each, at most (20)")
+    add("--minutes", type=float, default=20, help="at most, for each submission (20)")
 
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
-    provider = choose.provider(lab, "qemu")  # a VM for each, gone after it
+    provider = choose.provider(lab, "qemu")  # each submission gets a VM of its own
     assert isinstance(provider, Qemu)
     found = grading.submissions(options.submissions)
     options.out.mkdir(parents=True, exist_ok=True)
     work = Grading(lab, found, options)
     if work.marks:
-        print(f"{len(work.marks)} are graded already", flush=True)
+        print(f"{len(work.marks)} submissions were graded before", flush=True)
     if work.waiting:
         with frozen.frozen(provider) as vm:
             work.grade_all(vm)
@@ -62,7 +62,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 class Grading:
-    """Grades submissions: keeps the marks so far, and those that wait for one."""
+    """Grades submissions: keeps the marks so far, and the submissions without one."""
 
     def __init__(
         self, lab: Lab, found: dict[str, pathlib.Path], options: argparse.Namespace
@@ -86,7 +86,7 @@ class Grading:
         return out / f"{name}.json"
 
     def grade_all(self, vm: Machine) -> None:
-        """Grades what waits, and writes each mark down."""
+        """Grades the submissions that wait, and saves each mark."""
         jobs = max(self.options.jobs, 1)
         title = f"grading {len(self.waiting)} submissions"
         with self.lab.progress.stage(title) as stage, ThreadPoolExecutor(jobs) as pool:
@@ -121,7 +121,7 @@ class Grading:
         return grading.read_mark(said, sha256, self.options.upto, why)
 
     def ask(self, machine: Machine, path: pathlib.Path) -> tuple[bytes, str]:
-        """Returns what the guide in the VM prints about a file, and what to say went wrong
+        """Returns what the guide in the VM prints about a file, and the error to report
         if that is not a mark."""
         command = machine.argv(f"workshop grade --upto {self.options.upto}", False)
         seconds = 60 * self.options.minutes
@@ -133,11 +133,11 @@ class Grading:
         ):
             said, in_time = listen(process, seconds)
         if not in_time:
-            return b"", f"it was not done after {self.options.minutes:g} minutes"
+            return b"", f"it did not finish within {self.options.minutes:g} minutes"
         return said, "its VM stopped"
 
     def show(self, name: str, stage: Stage) -> None:
-        """Prints a line for a mark, and shows how many there are."""
+        """Prints a line for a mark, and shows how many marks there are."""
         mark = self.marks[name]
         wrong = grading.printable(mark.wrong or "")[:70]
         self.lab.say(f"{name:24} {len(mark.passed)} passed   {wrong}".rstrip())

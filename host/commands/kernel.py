@@ -1,9 +1,9 @@
-"""The VM as a kernel in your own Jupyter or VS Code, over one ssh connection.
+"""Makes the VM a kernel in your own Jupyter or VS Code, over one ssh connection.
 
 install puts "Container workshop (VM)" into Jupyter's list of kernels, remove takes it
 out again. Jupyter starts `kernel connect` on this machine, which starts
-vagrant/kernel.py in the VM. The connection's key goes over ssh's standard input: it is
-on no command line. When either end dies, so does the other.
+vagrant/kernel.py in the VM. The connection's key goes over ssh's standard input, so
+it is on no command line. When either end dies, so does the other.
 
 Exit status of a kernel: its own; 128 + its signal; 255 if ssh found no way into the VM.
 The formats: https://jupyter-client.readthedocs.io/en/stable/kernels.html
@@ -71,7 +71,7 @@ def jupyter_directory(environment: Mapping[str, str]) -> pathlib.Path:
 def kernelspec(
     project: pathlib.Path, config: pathlib.Path, host: str
 ) -> dict[str, object]:
-    """Returns the kernelspec. It names the project, so it works while that stays here."""
+    """Returns the kernelspec. It has the project's path, so do not move the project."""
     start = [sys.executable, str(project / "host"), "kernel", "connect"]
     return {
         "argv": [*start, str(config), host, "{connection_file}"],
@@ -95,21 +95,22 @@ def ssh_argv(config: str, host: str, about: Mapping[str, object]) -> list[str]:
 def connect(config: str, host: str, connection: str) -> int:
     """Runs for as long as the kernel lives. Returns its exit status."""
     about = json.loads(pathlib.Path(connection).read_text())
-    # Linux has all of 127.0.0.0/8: on an address of its own, in the VM, no port is taken.
+    # All of 127.0.0.0/8 is loopback on Linux, and in the VM nothing else listens on
+    # this address, so its ports are free.
     about["ip"] = "127." + ".".join(str(random.randint(2, 250)) for _ in range(3))
     ssh = subprocess.Popen(ssh_argv(config, host, about), stdin=subprocess.PIPE)
     assert ssh.stdin
-    # Asked to end, hang up: then the VM's end does the same.
+    # When Jupyter asks us to end, hang up, so that the VM's end does the same.
     signal.signal(signal.SIGTERM, lambda *_: ssh.stdin.close())  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts go as messages
     try:
         ssh.stdin.write(json.dumps(about).encode() + b"\n")
         ssh.stdin.flush()
     except BrokenPipeError:
-        pass  # ssh ended, and said why
+        pass  # ssh has ended, and has said why
     status = wait(ssh)
     if status == 255:
-        print("lab: no way into the VM. Is it up? ./lab up starts it.", file=sys.stderr)
+        print("lab: ssh cannot reach the VM. ./lab up starts it.", file=sys.stderr)
     return status
 
 

@@ -1,8 +1,8 @@
 """Puts the lab into a directory, say on a USB stick, for machines without a network.
 
-There ./lab up --from DIRECTORY starts it, with plain QEMU or Vagrant; for VirtualBox
-and VMware there is a VM to import. START.md in the directory says how. No file is
-larger than 4 GB, and none needs permissions or links: FAT has none.
+There, ./lab up --from DIRECTORY starts the lab with plain QEMU or Vagrant. VirtualBox
+and VMware can import a VM. START.md in the directory says how. No file is larger than
+4 GB, and none needs permissions or links, because FAT has neither.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from host.progress import Stage
 from host.providers.qemu import Qemu
 
 TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "templates"
-# Nobody's own files, and nothing that is made again.
+# Personal files, and files that can be made again.
 LEFT_OUT = {".git", ".lab", ".vagrant", "__pycache__", ".pytest_cache", ".ruff_cache"}
 LEFT_OUT |= {".mypy_cache", ".ipynb_checkpoints"}
 NAME = "container-workshop"
@@ -52,7 +52,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def fill(lab: Lab, stage: Stage, folder: pathlib.Path) -> None:
-    """Makes everything that belongs into the directory."""
+    """Fills the directory."""
     for name in "image", "box", "ovf", "project.tar.gz", "START.md", "SHA256SUMS":
         remove(folder / name)
     stage.note("the image")
@@ -84,7 +84,7 @@ def pack_image(lab: Lab, stage: Stage, target: pathlib.Path) -> None:
 
 
 def pack_project(project: pathlib.Path, archive: pathlib.Path) -> None:
-    """Packs the project like a new checkout, without anybody's own files."""
+    """Packs the project like a new checkout, without personal files."""
 
     def chosen(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         parts = member.name.split("/")[1:]

@@ -43,7 +43,7 @@ def prove(guest: Guest, files: list[str]) -> int:
 
 def time_starts(lab: Lab) -> tuple[int, int]:
     """Returns the seconds of ./lab up in a new directory: the first time, and later."""
-    lab.say("building a lab from nothing, and starting it again")
+    lab.say("building a lab from scratch, and starting it again")
     timed(lab, "destroy", "--all")
     first = timed(lab, "up")
     timed(lab, "down")
@@ -53,7 +53,7 @@ def time_starts(lab: Lab) -> tuple[int, int]:
 
 
 def timed(lab: Lab, *words: str) -> int:
-    """Returns the seconds that ./lab takes for this, in its own directory."""
+    """Returns the seconds that a ./lab command takes, in a lab of its own."""
     begin = time.monotonic()
     command = [sys.executable, str(lab.settings.project / "host"), *words]
     variables = {**os.environ, "LAB_DIR": str(lab.settings.state / "proof")}

@@ -1,4 +1,4 @@
-"""The evening before a talk: starts the VM, plays the whole demo and checks it."""
+"""Starts the VM, plays the whole demo and checks it: for the evening before a talk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from host.commands import up
 from host.errors import LabError
 from host.lab import Lab
 
-WIDEST = 110  # columns of a terminal whose type is large enough for the stage
+WIDEST = 110  # columns of a terminal with type that is large enough for a stage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(20, 45, 90),
         default=20,
         metavar="MINUTES",
-        help="how long the talk is: 20 (as it is without), 45 or 90",
+        help="how long the talk is: 20 (the default), 45 or 90",
     )
 
 
@@ -42,7 +42,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     if sys.stdout.isatty() and columns > WIDEST:
         lab.say(
             f"this terminal has {columns} columns: "
-            "for the stage make the type larger, until it has 90"
+            "for the stage, enlarge the type until it has 90"
         )
     lab.say("read docs/speaking.md once more, and charge the clicker")
     return 0

@@ -1,12 +1,12 @@
-"""A student's VM: the classroom's hub starts it, and is told about it in lines of JSON.
+"""Runs a student's VM for the classroom's hub, and reports to it in lines of JSON.
 
-    {"text": …}       what happens, for the page that the student sees meanwhile
+    {"text": …}       what happens, for the page that the student sees while waiting
     {"ready": true}   the VM runs, and its notebook server starts
     {"error": …}      it could not be started
 
-Its disk is a new thin one above the image, each time. The directory that it shares
-with this machine is the student's own copy of the project, and stays. From inside,
-only the hub can be reached.
+Each time, the VM gets a new thin disk on top of the image. The directory that it shares
+with this machine is the student's own copy of the project, and stays. From inside the
+VM, only the hub can be reached.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from host.ports import Ports
 from host.progress import JsonProgress
 
 MEMORY = 1024  # megabytes
-# What a student's copy has of the project; it is renewed at each start.
+# The parts of the project in a student's copy, which are renewed at each start.
 OURS = ("pyproject.toml", "steps", "tests", "vagrant", "workshop")
 SERVER = r"""exec sudo sh -c '
     export HOME=/root PYTHONPYCACHEPREFIX=/var/cache/workshop/pycache
@@ -58,12 +58,12 @@ def seat(lab: Lab, name: str, port: int) -> int:
     home = Hub(lab).students / name
     vm = student_machine(lab, home)
     if vm.is_running():
-        raise LabError("the VM runs already")
+        raise LabError("the VM is already running")
     lab.need_memory(vm.hardware.memory)
     lab.need_disk(500)
     shutil.rmtree(vm.folder, ignore_errors=True)
     try:
-        os.umask(0o022)  # for the VM's ordinary user; here, no other gets this far
+        os.umask(0o022)  # for the VM's user; here, LAB_DIR keeps others out
         renew(lab.settings.project, home / "project")
         vm.make_secrets()
         machine.new_disk(lab.settings.image, vm.folder / "disk.qcow2")
@@ -95,7 +95,7 @@ def student_machine(lab: Lab, home: pathlib.Path) -> Machine:
         # A device or setuid program that a student makes is a plain file here.
         share_options="security_model=mapped-xattr",
         restrict=True,
-        # What is said inside is not written down here without an end.
+        # Its console could print without end, and fill this machine's disk.
         console=False,
         # The hub's server takes the place of the VM's own JupyterLab.
         kernel_options="systemd.mask=jupyter.service",
@@ -126,7 +126,7 @@ def renew(project: pathlib.Path, copy: pathlib.Path) -> None:
 
 
 def serve(vm: Machine) -> int:
-    """Runs the notebook server in the VM; what it has to know comes from the hub."""
+    """Runs the notebook server in the VM, with the variables that the hub gave us."""
     command = vm.argv(SERVER, False)
     names = [name for name in os.environ if name.startswith("JUPYTERHUB_")]
     lines = "".join(f"{name}={os.environ[name]}\n" for name in names)

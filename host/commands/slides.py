@@ -1,7 +1,7 @@
 """Writes the lessons as slides, with their output. They need no network.
 
-The lessons run in a VM that is thrown away. reveal.js, which shows the slides, comes
-from npm, once, and is put beside them.
+The lessons run in a VM that is thrown away. reveal.js, which shows the slides,
+is fetched from npm once, and copied next to them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
         with lab.progress.stage("running the lessons", usual) as stage:
             status = guest.run_in_stage(stage, command)
         if status != 0:
-            raise LabError("the lessons did not run to their end")
+            raise LabError("the lessons did not run to the end")
         guest.fetch(IN_VM, folder)
     unpack(tarball, folder / "reveal.js")
     lab.say(f"the slides are {folder}/index.html")
@@ -51,8 +51,8 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def reveal(lab: Lab) -> pathlib.Path:
-    """Fetches the package of reveal.js, once. Raises LabError if it is not the one that
-    this was written for."""
+    """Fetches the package of reveal.js, once. Raises LabError if its checksum is not
+    the one above."""
     state = lab.settings.state
     tarball = state / f"{REVEAL.replace('@', '-')}.tgz"
     if not tarball.exists():
@@ -63,8 +63,8 @@ def reveal(lab: Lab) -> pathlib.Path:
     if sums.sha256(tarball) != REVEAL_SHA256:
         tarball.unlink()
         raise LabError(
-            f"{REVEAL} is not the file that this was written for",
-            "./lab slides fetches it again.",
+            f"the {REVEAL} that npm sent has the wrong checksum",
+            "Run ./lab slides again, which fetches it again.",
         )
     return tarball
 

@@ -1,6 +1,6 @@
-"""A shell in the VM, or one command: ./lab ssh [-- COMMAND]
+"""Opens a shell in the VM, or runs one command: ./lab ssh [-- COMMAND]
 
-Does what `ssh HOST COMMAND` does, in the project's directory.
+It does what `ssh HOST COMMAND` does, in the project's directory.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def text(words: list[str]) -> str:
-    """Joins the words of the command with blanks, as ssh does."""
+    """Joins the words of the command with spaces, as ssh does."""
     return " ".join(words[1:] if words[:1] == ["--"] else words)

@@ -1,4 +1,4 @@
-"""Prints what is there, what runs, and where JupyterLab is.
+"""Shows what exists, what is running, and where JupyterLab is.
 
 Exit status: 0 if the lab runs, 3 if it does not.
 """

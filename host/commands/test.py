@@ -1,8 +1,8 @@
 """Runs the tests in VMs that are thrown away, without internet.
 
-Without arguments: the quick part, in two VMs side by side where this machine has the
-processors and the memory for both. --all: everything. Other arguments go to pytest,
-which runs in one VM, or after --here in the lab that is up.
+Without arguments it runs the quick part, in two VMs side by side if this machine has
+the processors and the memory for both. --all runs everything. Other arguments go to
+pytest, which runs in one VM, or with --here in the lab that is up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SUITES = sorted(
     path.relative_to(PROJECT).as_posix()
     for path in PROJECT.glob("tests/test_[0-9][0-9]_*.py")
 )
-# The two halves take about as long as each other: lists of arguments for pytest.
+# Lists of arguments for pytest. The two halves take about the same time.
 HALVES = {
     QUICK: [
         ["--quick", *SUITES],
@@ -98,7 +98,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def command(lab: Lab, guest: Guest, arguments: list[str]) -> str:
-    """Returns the command line that runs pytest there."""
+    """Returns the command line that runs pytest in the guest."""
     return f"{python(lab, guest)} -m pytest -p no:cacheprovider {quote(arguments)}"
 
 
@@ -128,7 +128,8 @@ def recorded(lab: Lab, guest: Guest) -> Iterator[None]:
 
 
 def covered(lab: Lab, guest: Guest, arguments: list[str]) -> str:
-    """Returns the same, but with the guide's coverage measured, which has a floor."""
+    """Returns such a command line that also measures the guide's coverage, and fails if
+    that is below its floor."""
     coverage = f"{python(lab, guest)} -m coverage"
     pytest = f"-m pytest -p no:cacheprovider {quote(arguments)}"
     return (
@@ -144,7 +145,8 @@ def covered(lab: Lab, guest: Guest, arguments: list[str]) -> str:
 def in_halves(
     lab: Lab, provider: Provider, rung: str, halves: list[int], arguments: list[str]
 ) -> int:
-    """Runs these halves of a rung, each with more arguments. Returns the exit status."""
+    """Runs these halves of a rung, each with the same additional arguments. Returns the
+    exit status."""
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
         places = stack.enter_context(guests(lab, provider, len(halves)))
@@ -156,7 +158,7 @@ def in_halves(
             report = f"/var/tmp/test-{number}.xml"
             half = HALVES[rung][number - 1]
             words = [*half, *arguments, NOT_IN_VM, f"--junitxml={report}"]
-            # The floor is that of the whole guide.
+            # The floor is for the coverage of all of the guide's tests.
             whole = all(word.startswith("--where=") for word in arguments)
             whole = whole and rung == ALL and number == 2
             make = covered if whole else command
@@ -201,7 +203,7 @@ class Shard:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Runs them to their end."""
+        """Runs the tests to their end."""
         self.process = subprocess.Popen(
             self.guest.argv(self.command, False),
             stdin=subprocess.DEVNULL,
@@ -216,7 +218,7 @@ class Shard:
         return "".join(self.pieces)
 
     def keep_report(self, folder: pathlib.Path) -> None:
-        """Copies what each fact did, as JUnit: docs/PROOF.md is made of it."""
+        """Copies the results as JUnit's XML, from which docs/PROOF.md is made."""
         path = folder / pathlib.Path(self.report).name
         fetch = f"sudo cat {self.report} && sudo rm -f {self.report}"
         with open(path, "wb") as file:
@@ -224,7 +226,7 @@ class Shard:
 
 
 def read(stream: IO[bytes], pieces: list[str]) -> None:
-    """Collects what comes, as soon as it comes: pytest's dots are no lines."""
+    """Collects output as soon as it comes, because pytest's dots do not end a line."""
     descriptor = stream.fileno()
     while True:
         piece = os.read(descriptor, 1 << 16)

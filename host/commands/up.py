@@ -1,4 +1,4 @@
-"""Starts the lab, and shows a container. The first time the VM is built.
+"""Starts the lab, and shows a container. The first time, it builds the VM.
 
 With --from, the image (or with LAB=vagrant the box) comes from a directory that
 `./lab pack` filled, and no network is needed.
@@ -32,7 +32,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def start(lab: Lab, source: pathlib.Path | None = None) -> Provider:
-    """Starts the lab, if it is not up. Returns the way to it."""
+    """Starts the lab, if it is not up. Returns its provider."""
     if source is not None:
         if not source.is_dir():
             raise LabError(f"there is no directory {source}")

@@ -1,4 +1,4 @@
-"""The interface of all ways to a VM."""
+"""The interface that all providers have in common."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Provider(Guest):
     @abc.abstractmethod
     def up(self, source: pathlib.Path | None = None) -> None:
         """Makes the lab if need be, and starts it. Called with the lab's lock held.
-        The source is a directory of ./lab pack."""
+        The source is a directory that ./lab pack filled."""
 
     @abc.abstractmethod
     def welcome(self) -> int:

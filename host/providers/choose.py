@@ -1,4 +1,4 @@
-"""Which way to a VM this lab uses: plain QEMU, Vagrant, or none (LAB=local)."""
+"""Chooses the way to a VM: plain QEMU, Vagrant, or none (LAB=local)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def detect(lab: Lab) -> str:
     if platform.system() != "Linux" or vagrant_works():
         return "vagrant"
     if shutil.which("vagrant"):
-        lab.say("Vagrant is installed, but no provider for it: using plain QEMU")
+        lab.say("Vagrant is installed, but without a provider, so this uses plain QEMU")
     return "qemu"
 
 

@@ -52,7 +52,7 @@ class Local(Provider):
         return [str(word) for word in processes.as_root([env, directory, *words])]
 
     def is_running(self) -> bool:
-        return (self.folder / "bin/workshop").exists()  # nothing has to run
+        return (self.folder / "bin/workshop").exists()  # no process needs to run
 
     def ssh_config(self) -> tuple[pathlib.Path, str]:
         raise LabError(
@@ -93,8 +93,8 @@ class Local(Provider):
     def up(self, source: pathlib.Path | None = None) -> None:
         if source:
             raise LabError(
-                "LAB=local takes nothing from a directory",
-                "LAB=qemu and LAB=vagrant do.",
+                "LAB=local cannot start from a directory",
+                "Use --from with LAB=qemu or LAB=vagrant.",
             )
         self.prepare()
         self.ask("start")

@@ -32,7 +32,7 @@ class Qemu(Provider):
         super().__init__(lab)
         self.image = Image(lab)
         self.folder = lab.settings.state / "vm"
-        _ = lab.settings.arch  # raises LabError where there can be no VM
+        _ = lab.settings.arch  # raises LabError if no VM can run here
 
     def machine(self, accelerator: str = "tcg") -> Machine:
         """Returns the lab's own VM."""
@@ -92,7 +92,7 @@ class Qemu(Provider):
         elif not vm.connection.answers(20):
             raise LabError(
                 "the VM runs, but does not answer",
-                f"Is the disk full? {self.lab.free_disk()} MB are free there.",
+                f"Is the disk full? {self.lab.free_disk()} MB are free.",
                 "./lab down stops the VM, ./lab up starts it again.",
             )
 
@@ -102,7 +102,7 @@ class Qemu(Provider):
         return self.lab.progress.stage(title, "5 to 10 s, emulated 15 to 40 s")
 
     def make_disk(self) -> None:
-        """Makes the VM's thin disk above the image, unless it has one above this one."""
+        """Makes the VM's thin disk on top of the image, unless it has one already."""
         disk, inputs = self.folder / "disk.qcow2", self.folder / "inputs"
         made_from = inputs.read_text().strip() if inputs.exists() else ""
         if made_from != self.image.made_from():
@@ -122,8 +122,8 @@ class Qemu(Provider):
         return self.run(f"workshop welcome --port {port}")
 
     def wait_for_jupyter(self, port: int) -> None:
-        """Shows that JupyterLab starts, since that takes longest. It is `workshop
-        welcome` that complains if it does not."""
+        """Shows a stage while JupyterLab starts, because that takes longest. If it does
+        not start, `workshop welcome` reports that."""
         if jupyter_answers(port):
             return
         with self.lab.progress.stage("starting JupyterLab", "5 s, emulated 30 to 60 s"):
@@ -189,7 +189,7 @@ class Qemu(Provider):
     def throwaways(
         self, count: int, memory: int | None = None, monitor: bool = False
     ) -> Iterator[list[Machine]]:
-        """Starts VMs with the project read-only and no way to the internet. Where there
+        """Starts VMs with the project read-only and no way to the internet. If there
         are several, each gets a processor of this machine to itself."""
         with contextlib.ExitStack() as stack:
             with self.lab.lock():
@@ -225,8 +225,8 @@ class Qemu(Provider):
 
 
 def pinned(processor: int) -> tuple[str, ...]:
-    """Returns a command that keeps QEMU on one processor: two emulated VMs that change
-    places only disturb each other's caches."""
+    """Returns a command that keeps QEMU on one processor: two emulated VMs that swap
+    processors only disturb each other's caches."""
     return "taskset", "-c", str(processor)
 
 

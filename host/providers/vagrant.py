@@ -1,4 +1,4 @@
-"""Vagrant, where it is installed with a provider; on macOS and Windows the only way."""
+"""Vagrant, if it has a provider. It is the only way on macOS and Windows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Vagrant(Provider):
         return subprocess.run(command, check=False, cwd=project).returncode
 
     def write_config(self) -> None:
-        """Keeps what Vagrant says about the way into the VM."""
+        """Saves the ssh_config(5) that Vagrant prints for the VM."""
         done = subprocess.run(
             ["vagrant", "ssh-config"],
             check=False,
@@ -75,7 +75,7 @@ class Vagrant(Provider):
         self.write_config()
 
     def welcome(self) -> int:
-        return 0  # the Vagrantfile has shown it
+        return 0  # `vagrant up` has shown it already
 
     def down(self) -> None:
         if self.vagrant("halt") != 0:
@@ -93,7 +93,7 @@ class Vagrant(Provider):
     def throwaway(
         self, memory: int | None = None
     ) -> contextlib.AbstractContextManager[Guest]:
-        """Gives the block the lab's own VM: a second one would take minutes to make."""
+        """Gives the block the lab's own VM: making a second one would take minutes."""
         if not self.is_running():
             with self.lab.lock():
                 self.up()
@@ -107,7 +107,7 @@ class Vagrant(Provider):
         if not catalog.exists():
             raise LabError(
                 f"there is no Vagrant box in {source}",
-                "LAB=qemu takes the image instead.",
+                "LAB=qemu uses the image there instead.",
             )
         if os.environ.get(DEFAULT, "libvirt") != "libvirt" or not libvirt_answers():
             raise LabError(
@@ -151,8 +151,8 @@ def has_box(listed: str, name: str, version: str) -> bool:
 def with_whole_urls(
     about: dict[str, object], folder: pathlib.Path
 ) -> dict[str, object]:
-    """Returns the catalog with a whole URL for each box, because Vagrant makes a broken
-    one from a path with a blank."""
+    """Returns the catalog with a complete URL for each box, because Vagrant makes a
+    broken one from a path with a space."""
     whole: dict[str, object] = json.loads(json.dumps(about))
     for version in whole["versions"]:  # type: ignore[attr-defined]
         for provider in version["providers"]:

@@ -1,4 +1,4 @@
-"""Options, and what several parts share. See run.py."""
+"""Options and fixtures that several files share. See run.py."""
 
 import pathlib
 import shutil
@@ -31,19 +31,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--lessons",
         default="",
         metavar="N,N",
-        help="the lessons to take pictures or to make slides of",
+        help="the lessons to take pictures of, or to make slides of",
     )
     group.addoption("--slides", type=path, metavar="DIR", help="look at these slides")
-    group.addoption("--forty", action="store_true", help="grade all, not a dozen")
+    group.addoption("--forty", action="store_true", help="grade all, not just a dozen")
     group.addoption("--kinds", default="", metavar="NAME,NAME", help="grade only these")
     group.addoption("--jobs", default="1", help="VMs that grade at the same time")
     group.addoption("--marks", type=path, metavar="DIR", help="keep the marks here")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Fixtures end what they have started, also when somebody ends us.
+    # Fixtures clean up, even if a signal ends us.
     for number in signal.SIGTERM, signal.SIGHUP:
-        signal.signal(number, lambda *_: pytest.exit("ended before its time", 143))
+        signal.signal(number, lambda *_: pytest.exit("stopped by a signal", 143))
 
 
 def pytest_collection_modifyitems(
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(
         config.hook.pytest_deselected(items=pictures)
 
 
-# The first failure among tests that are in order.
+# The first failure among tests that depend on those before them.
 _failed: dict[object, str] = {}
 
 
@@ -71,19 +71,19 @@ def pytest_runtest_makereport(
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.parent in _failed:
-        pytest.fail(f"not tried, since {_failed[item.parent]} failed", pytrace=False)
+        pytest.fail(f"not run, because {_failed[item.parent]} failed", pytrace=False)
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[pathlib.Path]:
-    """A directory on the disk, which may be large; the module's own."""
+    """A directory for the module's own files, on the disk, so they may be large."""
     with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as folder:
         yield pathlib.Path(folder)
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[driver.Lab]:
-    """The lab of this project, running. It is afterwards as it was before."""
+    """The lab of this project, running. Afterwards it is as it was before."""
     lab = driver.Lab()
     there = lab.vm.exists()
     running = lab.running()
@@ -98,7 +98,7 @@ def lab() -> Iterator[driver.Lab]:
 
 @pytest.fixture(scope="session")
 def stick() -> Iterator[pathlib.Path]:
-    """A USB stick as `./lab pack` fills it: a directory. Its name has a blank in it."""
+    """A USB stick as `./lab pack` fills it: a directory. Its name has a space in it."""
     with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as folder:
         stick = pathlib.Path(folder, "a stick")
         lab = driver.Lab.spare(pathlib.Path(folder, "lab"))
@@ -108,8 +108,8 @@ def stick() -> Iterator[pathlib.Path]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """Debian's Chromium, without a window. Not longer than a module, since a thread that
-    has Playwright has a running event loop."""
+    """Debian's Chromium, without a window. It ends with the module, because a thread
+    with Playwright has a running event loop."""
     from playwright.sync_api import sync_playwright
 
     driver.install("chromium")

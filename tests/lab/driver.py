@@ -1,4 +1,4 @@
-"""`./lab` as its user runs it, and what the tests of it share. Standard library only."""
+"""Runs `./lab` as a user does, for all tests here. Standard library only."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 STATE = pathlib.Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute()
-# What a fresh checkout does not have.
+# The files that a fresh checkout does not have.
 NOT_IN_A_CHECKOUT = [".git", ".lab", ".vagrant", "my", "__pycache__"]
 Word = str | os.PathLike[str]
 Done = subprocess.CompletedProcess[str]
@@ -35,7 +35,7 @@ def run(
         stderr=stderr,
         text=True,
         errors="replace",
-        # A shell handles a signal when its current command has ended, so both need it.
+        # A shell handles a signal when its current command has ended: signal both.
         start_new_session=True,
     )
     try:
@@ -54,7 +54,7 @@ def run(
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Let a command clean up and end, with the commands that it is running."""
+    """Stop a command and its children, which get a minute to clean up."""
     for number in signal.SIGTERM, signal.SIGKILL:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -66,7 +66,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def wait_until(
     holds: Callable[[], object], seconds: float, what: str, pause: float = 0.2
 ) -> None:
-    """Wait until something holds. AssertionError: it does not, after so many seconds."""
+    """Wait until something holds. AssertionError if it takes longer than that."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"{what}, after {seconds:.0f} s"
@@ -74,7 +74,7 @@ def wait_until(
 
 
 def install(*packages: str) -> None:
-    """Install the Debian packages that are missing. No service of theirs is started."""
+    """Install the Debian packages that are missing, without starting their services."""
     query = ["dpkg-query", "-W", "-f", "${db:Status-Status}"]
     done = {name: run(*query, name, ok=None).stdout for name in packages}
     missing = [name for name, status in done.items() if status != "installed"]
@@ -104,14 +104,14 @@ def install(*packages: str) -> None:
 
 
 def copy_project(folder: pathlib.Path) -> pathlib.Path:
-    """A copy of the project like a fresh checkout, so that nobody's own files change."""
+    """Return a copy of the project like a fresh checkout: no personal files change."""
     ignored = shutil.ignore_patterns(*NOT_IN_A_CHECKOUT)
     shutil.copytree(PROJECT, folder, ignore=ignored, symlinks=True)
     return folder
 
 
 def processes_with(text: Word) -> dict[int, str]:
-    """{pid: command line} of the processes whose command line has a text in it."""
+    """Return {pid: command line} of the processes with a text in their command line."""
     found = {}
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ class Lab:
     def spare(
         cls, state: pathlib.Path, project: pathlib.Path = PROJECT, **environment: str
     ) -> "Lab":
-        """A lab beside the one of this project, for which it need not wait. It reads the same
+        """A second lab, which need not wait for that of this project. It reads the same
         image, if there is one."""
         lab = cls(state, project, **environment)
         lab.state.mkdir(mode=0o700, exist_ok=True)
@@ -145,7 +145,8 @@ class Lab:
         return lab
 
     def borrow(self, *names: str) -> None:
-        """Link to what takes long to make, and is only read, in the lab of this project."""
+        """Link to files of this project's lab that take long to make and do not
+        change."""
         for name in names:
             if (STATE / name).exists():
                 (self.state / name).symlink_to(STATE / name)
@@ -153,7 +154,7 @@ class Lab:
     def run(
         self, *words: Word, ok: Sequence[int] | None = (0,), timeout: float = 400
     ) -> str:
-        """What `./lab WORD…` prints."""
+        """Return what `./lab WORD…` prints."""
         command = [self.project / "lab", *words]
         return run(*command, ok=ok, timeout=timeout, env=self.environment).stdout
 
@@ -168,15 +169,15 @@ class Lab:
         return (self.vm / "guest/token").read_text()
 
     def ports(self) -> list[str]:
-        """Of this machine: the one that leads to ssh, the one that leads to JupyterLab."""
+        """Return this machine's ports: the one that leads to ssh, then JupyterLab's."""
         return (self.vm / "ports").read_text().split()
 
 
 class Namespaces:
-    """Namespaces of their own for commands; whatever runs in them ends with us."""
+    """New namespaces to run commands in. Everything in them ends with us."""
 
     def __init__(self, *kinds: str):
-        """kinds: mount, net, pid, ipc, uts. With pid there is a /proc of its own."""
+        """kinds: mount, net, pid, ipc, uts. With pid they have their own /proc."""
         kill = ["setpriv", "--pdeathsig", "KILL"]
         unshare = [
             "unshare",
@@ -186,8 +187,8 @@ class Namespaces:
         ]
         if "pid" in kinds:
             unshare.append("--mount-proc")
-        # The line says that all is made; then the first process reaps orphans, until its
-        # input ends.
+        # The line says that everything is ready. Then the first process reaps orphans
+        # until its input ends.
         script = "echo ready; exec 3<&0; cat <&3 & wait"
         holder = [*kill, *unshare, *kill, "sh", "-c", script]
         self.holder = subprocess.Popen(
@@ -207,7 +208,7 @@ class Namespaces:
     def command(
         self, *words: Word, env: Mapping[str, Word] | None = None, cwd: Word = "/"
     ) -> list[Word]:
-        """The command that runs another one in here."""
+        """Return the command that runs another one in the namespaces."""
         variables = [f"{name}={value}" for name, value in (env or {}).items()]
         return [*self.enter, "env", "-C", cwd, *variables, *words]
 
@@ -222,7 +223,8 @@ class Namespaces:
         return run(*self.command(*words, env=env, cwd=cwd), ok=ok, timeout=timeout)
 
     def status(self, url: str, *options: Word) -> int:
-        """The HTTP status that curl gets in here, 0 for no answer."""
+        """Return the HTTP status that curl gets in the namespaces, or 0 for no
+        answer."""
         curl = [
             "curl",
             "-s",

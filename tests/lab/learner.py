@@ -1,4 +1,4 @@
-"""Somebody at a browser, for the tests that look at JupyterLab as its users do."""
+"""A learner at a browser, for the tests that look at JupyterLab as its users do."""
 
 import json
 import pathlib
@@ -12,25 +12,25 @@ from playwright.sync_api import Locator, Page, TimeoutError
 
 Cell = dict[str, Any]  # of a notebook, as its file has it
 
-CELL = 400  # seconds that any one cell may take, the check of all steps under emulation as well
+CELL = 400  # seconds for any one cell, even the check of all steps under emulation
 PAGE = 120  # seconds for whatever else the page has to do
 
 
 class Learner:
-    """Somebody at a browser, on the JupyterLab of an address, whose files are in a folder of
-    this machine. Who is logged in already needs no token."""
+    """A learner at a browser, on the JupyterLab of an address, whose files are in a
+    directory of this machine. A learner who is logged in already needs no token."""
 
     def __init__(
         self, page: Page, address: str, project: pathlib.Path, token: str | None = None
     ):
         self.page, self.address = page, address
         self.project, self.token = project, token
-        self.troubles: list[str] = []  # of the page itself
+        self.troubles: list[str] = []  # errors of the page itself
         page.set_default_timeout(PAGE * 1000)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
 
     def set_theme(self, name: str) -> None:
-        """As Settings, Theme does; it counts for the next page."""
+        """Does what the menu Settings, Theme does. The next page uses the theme."""
         plugin = "@jupyterlab/apputils-extension:themes"
         answer = self.page.request.put(
             f"{self.address}/api/settings/{plugin}",
@@ -40,14 +40,14 @@ class Learner:
         assert answer.ok, answer.text()
 
     def open(self, path: str) -> None:
-        """Opens a file by its address, like the one that a lab prints."""
+        """Opens a file by its address, such as a lab prints."""
         # A workspace of its own: no other tabs, no memory of the last page.
         workspace = f"workspaces/{time.monotonic_ns()}"
         query = f"?token={self.token}" if self.token else ""
         self.page.goto(f"{self.address}/{workspace}/tree/{path}{query}")
         if path.endswith(".ipynb"):
             self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-            # Who is faster than the kernel is asked which kernel it shall be.
+            # JupyterLab asks anyone who is faster than the kernel to choose a kernel.
             self.page.locator(".jp-KernelName", has_text="Python 3").wait_for()
             self.wait_until_idle()
         else:
@@ -59,19 +59,19 @@ class Learner:
         )
 
     def choose(self, menu: str, item: str) -> None:
-        """Menu bar, then an entry of that menu."""
+        """Opens a menu, and chooses one of its items."""
         self.page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
         label = re.compile(f"^{re.escape(item)}$")
         self.page.locator(".lm-Menu-itemLabel", has_text=label).click()
 
     def cell(self, number: int) -> Locator:
-        """The cell of this number in the file, scrolled to."""
+        """Returns the cell of this number in the file, after scrolling to it."""
         cell = self.page.locator(f'.jp-Cell[data-windowed-list-index="{number}"]')
         cell.scroll_into_view_if_needed()
         return cell
 
     def run_all(self, cells: list[Cell]) -> None:
-        """Runs the whole notebook. Each code cell has to get a number within its time."""
+        """Runs the whole notebook. Each code cell must get a number within its time."""
         self.choose("Run", "Run All Cells")
         self.wait_for_all(cells)
 
@@ -89,7 +89,7 @@ class Learner:
         prompt.filter(has_text=re.compile(r"\[\d+\]")).wait_for(timeout=CELL * 1000)
 
     def run_cell(self, number: int) -> None:
-        """Puts the cursor there and types Shift+Enter."""
+        """Puts the cursor into a cell and types Shift+Enter."""
         cell = self.cell(number)
         cell.locator(".cm-content").click()
         before = cell.locator(".jp-InputPrompt").inner_text()
@@ -99,14 +99,14 @@ class Learner:
         self.wait_until_idle()
 
     def outputs(self, number: int) -> str:
-        """What a cell shows, as text."""
+        """Returns the output of a cell, as text."""
         return "\n".join(
             self.cell(number).locator(".jp-OutputArea-output").all_inner_texts()
         )
 
     def errors(self, cells: list[Cell]) -> list[str]:
-        """What is wrong with cells that have run: [id and output], of those that show an error
-        and should not, or the other way round."""
+        """Returns the id and output of each cell that shows an error and should not, or
+        that shows none and should."""
         wrong = []
         for number, cell in enumerate(cells):
             failed = self.cell(number).locator(
@@ -118,7 +118,8 @@ class Learner:
         return wrong
 
     def save_notebook(self, name: str) -> None:
-        """As File, Save Notebook does, and waits until the last result is on the disk."""
+        """Saves with File, Save Notebook. Waits until the last result is on the
+        disk."""
         self.choose("File", "Save Notebook")
         saved = self.project / "notebooks" / name
         driver.wait_until(
@@ -128,7 +129,7 @@ class Learner:
         )
 
     def type_file(self, text: str) -> None:
-        """In the editor: all new text, and save."""
+        """Replaces all text in the editor, and saves it."""
         self.page.locator(".jp-FileEditor .cm-content").click()
         self.page.keyboard.press("Control+A")
         self.page.keyboard.insert_text(text)

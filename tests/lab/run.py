@@ -3,8 +3,8 @@
 
     tests/lab/run.py [ARGUMENTS FOR PYTEST]
 
-Each file is a part that runs alone, for example `tests/lab/run.py test_browser.py`; without a
-file, all of them run. pytest runs in the virtual environment .lab/tests, which has the
+Each file can run alone, for example `tests/lab/run.py test_browser.py`. Without a file,
+all of them run. pytest runs in the virtual environment .lab/tests, which has the
 VM's versions of Jupyter and what tests/lab/requirements.txt adds. A test installs the Debian
 packages that it needs.
 """
@@ -24,7 +24,7 @@ REQUIREMENTS = [PROJECT / "vagrant/requirements.txt", HERE / "requirements.txt"]
 def prepare() -> None:
     """Make the virtual environment, unless it is there already."""
     wanted = [file.read_bytes() for file in REQUIREMENTS]
-    # `./lab classroom` takes an environment with such a first file as its own.
+    # `./lab classroom` accepts an environment with such a first file as its own.
     done = [VENV / "requirements.txt", VENV / "requirements-tests.txt"]
     if [file.read_bytes() for file in done if file.exists()] == wanted:
         return
@@ -40,7 +40,8 @@ def prepare() -> None:
 
 
 def arguments(words: list[str]) -> list[str]:
-    """pytest's arguments: a file may be named from here, and no file means all."""
+    """Return pytest's arguments. A file's path may start here; without a file, add them
+    all."""
     found, named = [], False
     for word in words:
         file, colons, test = word.partition("::")

@@ -1,9 +1,9 @@
 """A learner's browser: headless Chromium on the lab's JupyterLab.
 
-The lab starts from a copy of the project, so that nobody's my/ and nobody's notebooks are
-touched. A browser opens a lesson through the forwarded port, runs all its cells, edits
-my/container.py in the editor and checks it. With --screenshots it also takes pictures of
-lessons, executed, light and dark, whole pages in pieces: for somebody to look at.
+The lab starts from a copy of the project, so that your my/ and your notebooks do not
+change. A browser opens a lesson through the forwarded port, runs all its cells, edits
+my/container.py in the editor and checks it. With --screenshots it also takes pictures
+of executed lessons, light and dark, a whole page in pieces, for you to look at.
 """
 
 import json
@@ -33,7 +33,7 @@ def check_passes(shown: str) -> bool:
 
 @pytest.fixture(scope="module")
 def learner(place: pathlib.Path, chromium: Browser) -> Iterator[Learner]:
-    """Somebody at a browser, on a lab that is gone afterwards."""
+    """A learner at a browser, on a lab that is gone afterwards."""
     project = driver.copy_project(place / "project")
     lab = driver.Lab.spare(place / "lab", project)
     page = chromium.new_page(viewport=PIECE)
@@ -107,7 +107,7 @@ def test_pictures_of_the_lessons(
         cells = json.loads(path.read_text())["cells"]
         steps = {c["metadata"]["learner"] for c in cells if "learner" in c["metadata"]}
         for step in steps:
-            # As it is for somebody who has written the step when the lesson asks for it.
+            # As for a learner who wrote the step when the lesson asked for it.
             (learner.project / "my").mkdir(exist_ok=True)
             reference = PROJECT / "steps" / step / "container.py"
             shutil.copy(reference, learner.project / "my/container.py")
@@ -124,7 +124,7 @@ def test_pictures_of_the_lessons(
 
 
 def scroll_through(page: Page, name: pathlib.Path) -> int:
-    """Pictures NAME-00.png, NAME-01.png... of the open notebook, unfolded. Returns how many."""
+    """Takes pictures NAME-00.png... of the open notebook. Returns how many."""
     page.keyboard.press("Control+B")  # hides the list of files
     pane = page.locator(".jp-WindowedPanel-outer").first
     pane.evaluate("e => e.querySelectorAll('details').forEach(d => d.open = true)")

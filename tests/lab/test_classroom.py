@@ -1,4 +1,4 @@
-"""Two students of a classroom's hub, each in a browser of their own.
+"""Two students of a classroom's hub, each with a browser of their own.
 
 A classroom of two opens with `./lab classroom`; both log in, run a lesson's cells at the same
 time, and try to get at each other and at the hub. Then one leaves, and their VM is stopped for
@@ -31,8 +31,9 @@ START = 400  # seconds for two VMs with their servers, emulated, on a busy machi
 ADDRESS = f"http://localhost:{PORT}"
 CELLS = json.loads((PROJECT / f"notebooks/{LESSON}.ipynb").read_text())["cells"]
 
-# Typed into a cell by a student, who is root there: what can be reached from the VM? All is
-# tried at the same time, since no answer takes three seconds.
+# A student, who is root in the VM, types this into a cell to find out what the VM can
+# reach. It tries everything at the same time, because each one that does not answer
+# takes three seconds.
 REACHED = """
 import concurrent.futures, os, socket, urllib.error, urllib.request
 def reach(place):
@@ -58,12 +59,12 @@ print("hub", [ask(path) for path in PATHS])
 
 
 class Classroom:
-    """A hub with a state of its own; closed and gone with close()."""
+    """A hub with a state of its own. close() closes and removes it."""
 
     def __init__(self) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="classroom-", dir="/var/tmp"))
         self.lab = driver.Lab.spare(self.state, CLASSROOM_IDLE=str(IDLE))
-        # The tests' environment has the hub's packages: what run.py says of it.
+        # The tests' environment has the hub's packages, too: see run.py.
         if (driver.STATE / "tests").exists():
             (self.state / "jupyter").symlink_to(driver.STATE / "tests")
         told = self.run("add", "alice", "bob")
@@ -76,7 +77,7 @@ class Classroom:
         return self.state / "classroom/students" / name
 
     def vms(self) -> dict[str, int]:
-        """{name: memory of their VM, in MB} of those whose VM runs."""
+        """{name: memory of their VM, in MB} of the students whose VM runs."""
         told = re.findall(r"^(\w+): (\d+) MB$", self.run("status"), re.M)
         return {name: int(size) for name, size in told}
 
@@ -94,7 +95,7 @@ class Classroom:
 
 
 class Student:
-    """Somebody of the class, with a browser of their own."""
+    """A student of the class, with a browser of their own."""
 
     def __init__(self, room: Classroom, browser: Browser, name: str):
         self.name, self.room = name, room
@@ -116,8 +117,8 @@ class Student:
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=START * 1000)
 
     def run_code(self, code: str) -> str:
-        """What the student's own kernel prints, over the page's way to it. A new notebook's
-        first cell is where one types."""
+        """Returns what the student's own kernel prints, by way of the page: the code is
+        in the first cell of a new notebook."""
         path = self.learner.project / "my/try.ipynb"
         cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": code}
         cell |= {"outputs": [], "execution_count": None}
@@ -130,7 +131,7 @@ class Student:
         return self.learner.outputs(0)
 
     def status(self, url: str) -> int:
-        """The HTTP status that this student's browser gets."""
+        """Returns the HTTP status that this student's browser gets."""
         page = self.page.context.new_page()
         answer = page.goto(url)
         page.close()
@@ -162,7 +163,7 @@ def bob(room: Classroom, chromium: Browser) -> Student:
 
 @pytest.fixture(scope="module")
 def picture(request: pytest.FixtureRequest) -> Picture:
-    """Keeps a picture of what a student sees, where --screenshots asks for it."""
+    """Keeps a picture of what a student sees, if --screenshots asks for it."""
     folder = request.config.getoption("--screenshots")
 
     def picture(student: Student, name: str) -> None:
@@ -222,7 +223,7 @@ def test_browser_of_alice_gets_at_her_own_server_and_not_at_that_of_bob(
 
 @pytest.fixture(scope="module")
 def reached(room: Classroom, alice: Student) -> str:
-    """What alice, root in her VM, gets at."""
+    """Returns what Alice, who is root in her VM, can reach."""
     ports = [PORT, PORT + 1, PORT + 81, room.port_of("alice"), room.port_of("bob"), 22]
     names = {
         "HOSTS": ["10.0.2.2", "10.0.2.3", "192.0.2.1"],
@@ -272,7 +273,7 @@ def test_vm_that_nobody_uses_is_stopped(
     bob.page.context.close()
     deadline = time.monotonic() + 4 * IDLE + PAGE
     while "bob" in room.vms() and time.monotonic() < deadline:
-        # Alice goes on working all the while.
+        # Alice keeps working all the while.
         assert alice.status(f"{alice.home}/api/status") == 200
         assert "still at it" in alice.run_code("print('still', 'at', 'it')")
     assert set(room.vms()) == {"alice"}

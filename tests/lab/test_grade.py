@@ -1,8 +1,9 @@
-"""Submissions, graded: the steps themselves, broken ones, files that are no runtime at all, and
-hostile ones. Each gets the grade that it deserves, whatever the others do.
+"""Grades submissions: the steps themselves, broken ones, files that are not a runtime
+at all, and hostile ones. Each gets the grade that it deserves, whatever the others do.
 
-A dozen of all kinds, or with --forty all of them; --kinds takes the names that begin so, such
-as right or broken-03. --jobs J grades J at a time, --marks DIR keeps the grades.
+By default it grades a dozen of all kinds, with --forty all of them. --kinds grades
+those whose names begin with a word, such as right or broken-03. --jobs J grades J at a
+time, and --marks DIR keeps the grades.
 """
 
 import json
@@ -21,7 +22,7 @@ LIMIT = 3 * 3600  # seconds for all
 pytestmark = pytest.mark.timeout(LIMIT + 300)
 
 ROOMS = sorted(path.parent for path in PROJECT.glob("steps/[0-9]*/container.py"))
-# What a hostile one does before anything else, as root.
+# What a hostile submission does before anything else, as root.
 HOSTILE = {
     "hangs": "while True: pass",
     "forks": "while True: os.fork()",
@@ -48,7 +49,7 @@ for target in "/proc", "/sys", "/tmp", "/usr", "/":
     "prints": 'while True: print("x" * 4096)',
     "removes": 'import shutil; shutil.rmtree("/", ignore_errors=True)',
 }
-# What a class hands in besides, and what is said of it.
+# What else a class hands in, and part of the message that it gets.
 UNUSABLE = {
     "empty": ("", "names no interpreter"),
     "no-interpreter": ("import os\n", "names no interpreter"),
@@ -61,7 +62,7 @@ UNUSABLE = {
     "perl": ("#!/usr/bin/perl\nmy $x = 1;\n", "invalid syntax"),
     "falls-over": ("#!/usr/bin/python3 -S\nimport lunix\n", "No module named 'lunix'"),
 }
-# Mutants that work but for the fact that is named for each: all steps before it hold.
+# Mutants, by the only fact that each of them breaks: they pass all earlier steps.
 BROKEN = """
     host_name_is_the_one_asked_for message_queue_of_the_host_is_invisible
     process_of_the_host_cannot_be_killed
@@ -88,10 +89,11 @@ def hostile(harm: str) -> str:
 
 
 def everything() -> dict[str, tuple[str, int | None, str]]:
-    """{name: (source, steps that it passes; None: whatever, what is said; "": anything)}"""
+    """Returns {name: (source, number of steps that it passes, part of the message)}.
+    None and "" stand for any."""
     found: dict[str, tuple[str, int | None, str]] = {}
     for number, room in enumerate(ROOMS):
-        if number not in (4, 6):  # which take long: the broken ones of 5 and 7 tell
+        if number not in (4, 6):  # too slow; the broken ones of 5 and 7 cover them
             found[f"right-{room.name}"] = variant(room), number + 1, ""
     mutants = {fact: (room, old, new) for room, old, new, fact in reversed(MUTANTS)}
     for fact in BROKEN:
@@ -106,7 +108,7 @@ def everything() -> dict[str, tuple[str, int | None, str]]:
 
 
 ALL = everything()
-# The dozen: of each kind what tells most and does not take longest.
+# The dozen: of each kind, the ones that show most without taking longest.
 DOZEN = """
     right-00_run right-02_pid right-03_mnt
     broken-01-host_name_is_the_one_asked_for broken-03-sys_is_read_only
@@ -122,7 +124,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def chosen(config: pytest.Config) -> list[str]:
-    """The names of the submissions that are to be graded."""
+    """Returns the names of the submissions to grade."""
     kinds = tuple(config.getoption("--kinds").replace(",", " ").split())
     if kinds:
         return [name for name in ALL if name.startswith(kinds)]
@@ -130,13 +132,13 @@ def chosen(config: pytest.Config) -> list[str]:
 
 
 def left_behind() -> set[str]:
-    """The folders of machines that were made to be thrown away, and whose makers are gone."""
+    """Returns the directories of throwaway VMs whose processes have ended."""
     folders = (path for path in STATE.glob("test.*") if any(path.glob("*")))
     return {p.name for p in folders if not os.path.exists(f"/proc/{p.suffix[1:]}")}
 
 
 class Grading:
-    """`./lab grade` for all that were chosen."""
+    """`./lab grade` for all chosen submissions."""
 
     def __init__(self, place: Path, config: pytest.Config):
         self.marks = config.getoption("--marks") or place / "marks"

@@ -1,7 +1,7 @@
 """The lab as a kernel of Jupyter on the host: host/commands/kernel.py.
 
-Through nbclient and jupyter_client, as VS Code and scripts do it, and through JupyterLab's
-server.
+The tests use it through nbclient and jupyter_client, as VS Code and scripts do, and
+through JupyterLab's server.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Kernel = tuple[Any, Any]  # its manager and a client
 KERNELS = "pgrep -fc '[i]pykernel_launcher -f .*/kernel-' || :"
 pytestmark = pytest.mark.timeout(900)  # with the start of the lab
 
-# Somebody's script: it starts a kernel, says so, and stays until it is killed.
+# A user's script, which starts a kernel, says so, and waits until it is killed.
 SCRIPT = f"""
 import time
 from jupyter_client.manager import start_new_kernel
@@ -44,7 +44,7 @@ time.sleep(600)
 
 @pytest.fixture(scope="module", autouse=True)
 def spec(lab: driver.Lab, place: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The kernelspec that `./lab kernel install` writes, in a Jupyter folder of ours."""
+    """The kernelspec that `./lab kernel install` writes, in a directory of ours."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_DATA_DIR", str(place))
         lab.run("kernel", "install")
@@ -52,7 +52,7 @@ def spec(lab: driver.Lab, place: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def on_host() -> set[int]:
-    """The processes here that belong to a kernel of this project."""
+    """Returns the processes on this machine that belong to a kernel of this project."""
     serve = driver.processes_with("/workshop/vagrant/kernel.py serve")
     connect = driver.processes_with(f"{PROJECT / 'host'} kernel connect ")
     return {*serve, *connect}
@@ -67,7 +67,7 @@ def all_gone(lab: driver.Lab) -> None:
 
 @pytest.fixture(scope="class")
 def kernel(lab: driver.Lab) -> Iterator[Kernel]:
-    """(its manager, a client) of a kernel, of which nothing is left afterwards."""
+    """The manager and a client of a kernel. Afterwards, nothing is left of it."""
     manager, client = start_new_kernel(startup_timeout=LIMIT, kernel_name=NAME)
     try:
         yield manager, client
@@ -78,7 +78,7 @@ def kernel(lab: driver.Lab) -> Iterator[Kernel]:
 
 
 def shown(client: Any, code: str) -> str:
-    """What a cell prints, or the name of what it raises."""
+    """Returns what a cell prints, or the name of the exception that it raises."""
     parts = []
 
     def show(message: dict[str, Any]) -> None:
@@ -229,7 +229,7 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
                 if heard["parent_header"].get("msg_id") != header["msg_id"]:
                     continue
                 text += heard["content"].get("text", "")
-                # What it shows comes before this, and perhaps after the reply.
+                # The output comes before this, and perhaps after the reply.
                 if heard["content"].get("execution_state") == "idle":
                     socket.close()
                     return text

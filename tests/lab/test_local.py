@@ -1,8 +1,8 @@
 """The lab without a VM, on this machine's own kernel: LAB=local.
 
-The guide and the suite say what the kernel cannot do; nothing is skipped or passes unseen.
-All of it runs in namespaces with a /var/lib/workshop of their own, so only the Debian packages
-remain.
+The guide and the suite say what the kernel cannot do, so no fact is skipped or passes
+unseen. Everything runs in namespaces with their own /var/lib/workshop, so only the
+Debian packages remain.
 """
 
 import os
@@ -23,7 +23,7 @@ class Local:
         self.inside, self.state = inside, place / "lab"
 
     def lab(self, *words: driver.Word, ok: Sequence[int] = (0,)) -> driver.Done:
-        """`./lab WORD…`: its status and output."""
+        """Runs `./lab WORD…`. Returns its status and output."""
         env = {"LAB": "local", "LAB_DIR": self.state}
         return self.inside.run(
             driver.PROJECT / "lab", *words, env=env, ok=ok, timeout=280
@@ -32,7 +32,7 @@ class Local:
 
 @pytest.fixture(scope="module")
 def local(place: pathlib.Path) -> Iterator[Local]:
-    # Not ours: where this machine has it, we only mount over it.
+    # It is not ours: if this machine has it, we only mount over it.
     pathlib.Path("/var/lib/workshop").mkdir(exist_ok=True)
     (place / "state").mkdir()
     with driver.namespaces("mount", "pid") as inside:
@@ -90,7 +90,7 @@ def test_its_token_is_a_secret_of_root(local: Local, url: str, server: str) -> N
 
 
 def test_suite_of_step_02_passes(local: Local) -> None:
-    # On its own step only: this is about the way there, and the others are tried elsewhere.
+    # On its own step only: this is about LAB=local, and other tests try the rest.
     words = ["-q", "tests/test_02_pid.py", "--runtime", "steps/02_pid/container.py"]
     told = local.lab("test", *words).stdout
     assert re.search(r"^\d+ passed", told, re.M), told

@@ -1,7 +1,7 @@
 """The lab from a USB stick, without a network.
 
 The project is unpacked from the stick as a learner would, and the lab starts in a network
-namespace with no interface but its own loopback, so without a route to anywhere.
+namespace that has only its own loopback interface, and so no route to anywhere.
 """
 
 import re
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.timeout(1200), pytest.mark.in_order]
 
 @pytest.fixture(scope="module")
 def inside(stick: Path, place: Path) -> Iterator[driver.Namespaces]:
-    """Where there is no network; the stick is mounted there, and read-only."""
+    """Namespaces without a network, in which the stick is mounted read-only."""
     with driver.namespaces("net", "mount", "pid") as inside:
         (place / "usb stick").mkdir()
         inside.run("mount", "--bind", "-o", "ro", stick, place / "usb stick")

@@ -1,9 +1,10 @@
-"""The VM for VirtualBox and VMware, from a directory that `./lab pack` has filled.
+"""The VM for VirtualBox and VMware, from a directory that `./lab pack` filled.
 
-Neither program is here. So COT, the Common OVF Tool, reads the description, which is also
-compared with the rules of its schema; the disk is read as VirtualBox reads it, from front to
-back; and QEMU starts it, emulated, with the disks and network cards that the two would give
-it. What a learner types is typed here too, key by key.
+Neither program is available to the tests. Instead COT, the Common OVF Tool, reads the
+description, which is also compared with the rules of its schema. The disk is read as
+VirtualBox reads it, from front to back. Then QEMU starts it, emulated, with the disks
+and network cards that the two programs would give it. The tests type what a learner
+types, key by key.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ def cot(place: Path) -> Path:
 
 
 def read_with(cot: Path, description: Path) -> tuple[str, list[str]]:
-    """What COT reads in a description, and its complaints."""
+    """Returns what COT reads in a description, and its complaints."""
     command = [cot, "info", description]
     done = driver.run(*command, ok=None, stderr=subprocess.PIPE)
     return done.stdout, re.findall("(?:ERROR|WARNING|CRITICAL).*", done.stderr)
@@ -90,7 +91,7 @@ def root(ovf: Path) -> xml.Element:
 
 
 def test_description_keeps_to_its_schema(root: xml.Element) -> None:
-    """The rules of DMTF's DSP8023 about what is in this description."""
+    """Checks the rules of DMTF's DSP8023 for the elements of this description."""
     sections = [child.tag.removeprefix(OVF) for child in root]
     assert root.tag == OVF + "Envelope"
     assert sections == ["References", "DiskSection", "NetworkSection", "VirtualSystem"]
@@ -172,7 +173,7 @@ def test_disk_is_a_stream_in_order_that_ends_as_it_should(ovf: Path) -> None:
 
 
 class Machine:
-    """A PC with a BIOS, this disk and network card, behind its own NAT, where there is no
+    """A PC with a BIOS, this disk and this network card, behind its own NAT, with no
     way out to a network."""
 
     web, ssh_port = 8888, 2222  # in a network namespace of its own
@@ -218,7 +219,7 @@ class Machine:
         self.qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self.qmp.flush()
         answer: dict[str, object] = {}
-        while "return" not in answer:  # else it is an event
+        while "return" not in answer:  # otherwise it is an event
             answer = json.loads(self.qmp.readline())
             assert "error" not in answer, answer
 
@@ -231,7 +232,7 @@ class Machine:
             time.sleep(0.1)
 
     def status(self, path: str, *options: Word) -> int:
-        """The HTTP status of JupyterLab's answer, 0 for none."""
+        """Returns the HTTP status of JupyterLab's answer, or 0 if there is none."""
         return self.inside.status(f"http://127.0.0.1:{self.web}{path}", *options)
 
     def wait(self) -> None:
@@ -242,7 +243,7 @@ class Machine:
         wait_until(answers, BOOT, "JupyterLab does not answer", pause=0.5)
 
     def screen(self) -> str:
-        """What the VM's own screen shows, once JupyterLab's address is there."""
+        """Returns what the VM's screen shows, once JupyterLab's address is there."""
         serial = self.folder / "serial"
 
         def arrived(before: int, words: str) -> bool:
@@ -252,7 +253,7 @@ class Machine:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             before = serial.stat().st_size
-            # It comes out of the serial port, where nothing else does.
+            # The text comes out of the serial port, which nothing else uses.
             self.type("sudo sh -c 'cat /dev/vcs1 >/dev/ttyS0'\n")
             end = time.monotonic() + 10
             while time.monotonic() < end:
@@ -291,7 +292,8 @@ def virtualbox(ovf: Path, place: Path) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def vmware(ovf: Path, place: Path) -> Iterator[Machine]:
-    """A machine with PVSCSI and VMXNET3: VMware's own devices, for who changes to them."""
+    """A machine with PVSCSI and VMXNET3: VMware's own devices, for those who use
+    them."""
     scsi = ["-device", "pvscsi", "-device", "scsi-hd,drive=disk"]
     with tempfile.TemporaryDirectory(dir=place) as folder:
         vm = Machine(ovf / "workshop.vmdk", Path(folder), scsi, "vmxnet3")
@@ -313,7 +315,7 @@ def token(screen: str) -> str:
 
 @pytest.fixture(scope="module")
 def secrets(virtualbox: Machine, token: str) -> tuple[str, str]:
-    """Its token and its host key."""
+    """Returns its token and its host key."""
     return token, virtualbox.host_key()
 
 

@@ -1,8 +1,8 @@
 """The VM loses its power while `workshop commit` copies a layer.
 
-All that was there before is still there: every image as it was, and the learner's files. The
-image that was being made exists as a whole or not at all, and `workshop clean` removes the
-rest.
+Everything from before is still there: every image is unchanged, and so are the
+learner's files. The image that was being made exists as a whole or not at all, and
+`workshop clean` removes the rest.
 """
 
 import os
@@ -20,7 +20,7 @@ DIGEST = """
 cd /var/lib/workshop; find layers images rootfs -name '*cut-short*' -prune -o -type f -print0 |
 sort -z | xargs -0 md5sum | md5sum; ls images | grep -v cut-short
 """
-# 300 MB, so that there is time to pull the plug, which the last line asks for.
+# 300 MB, so that there is time to pull the plug when the last line says so.
 COMMIT = """
 cd /workshop; steps/07_overlay/container.py run --net none debian sh -c \
     'head -c 300M /dev/zero >/big; touch /done; sleep 600' &
@@ -32,7 +32,7 @@ sleep 600
 
 
 def root(script: str) -> str:
-    """The command that runs a script as root in the VM."""
+    """Returns the command that runs a script as root in the VM."""
     quoted = script.replace("'", "'\\''")
     return f"sudo sh -c '{quoted}'"
 
@@ -49,7 +49,7 @@ def mine() -> Iterator[pathlib.Path]:
 
 @pytest.fixture(scope="module")
 def before(lab: driver.Lab, mine: pathlib.Path) -> str:
-    """What the images were before the power was cut, in the middle of a commit."""
+    """Cuts the power during a commit. Returns the images as they were before."""
     before = lab.in_vm(root(DIGEST))
     command = [lab.project / "lab", "ssh", "--", root(COMMIT)]
     with subprocess.Popen(

@@ -16,7 +16,7 @@ import driver
 import pytest
 
 OTHERS = 0o077  # permission bits of everybody but the owner
-# Where Debian has ss and debugfs, which an ordinary user's PATH leaves out.
+# The directories of ss and debugfs, which are not in an ordinary user's PATH.
 SYSTEM = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 pytestmark = pytest.mark.timeout(900)  # with the start of the lab
 
@@ -31,7 +31,7 @@ def status(
     headers: dict[str, str] | None = None,
     method: str = "GET",
 ) -> int:
-    """The HTTP status that JupyterLab answers."""
+    """Returns the HTTP status of JupyterLab's answer."""
     url = f"http://127.0.0.1:{lab.ports()[1]}{path}"
     request = urllib.request.Request(url, headers=headers or {}, method=method)
     try:
@@ -41,7 +41,7 @@ def status(
 
 
 def read(path: pathlib.Path) -> bytes:
-    """The bytes of a file in /proc; none if its process has just ended."""
+    """Returns the bytes of a file in /proc; none if its process has just ended."""
     try:
         return path.read_bytes()
     except OSError:
@@ -112,7 +112,7 @@ def test_token_is_in_no_file_that_others_may_read(lab: driver.Lab) -> None:
 
 
 def test_image_holds_no_secret(lab: driver.Lab) -> None:
-    """Each VM starts from the same image, so it holds nothing that is secret in one of them."""
+    """Each VM starts from the same image, so it must hold no VM's secrets."""
     disk = lab.state / "image/disk.raw"
     keys = run("debugfs", "-R", "ls -l /etc/ssh", disk).stdout
     assert "sshd_config" in keys

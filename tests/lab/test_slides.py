@@ -1,7 +1,7 @@
-"""The slides, as the last row sees them: in headless Chromium, from the disk, without a network.
+"""The slides as the last row sees them: in headless Chromium, without a network.
 
-Makes the slides of some lessons with `./lab slides` (or takes those in --slides DIR), and looks
-at every single one, on a stage of 1280 x 720 and of 1920 x 1080.
+The tests make the slides of some lessons with `./lab slides` (or take those in
+--slides DIR), and look at every single one, on stages of 1280 x 720 and 1920 x 1080.
 """
 
 from collections.abc import Iterator
@@ -47,9 +47,9 @@ INSIDE = """slide => {
 
 class Slide(NamedTuple):
     place: str
-    out: list[str]  # what is not on the stage
+    out: list[str]  # texts and pictures that leave the stage
     smallest: float  # pixels of its smallest letters
-    scale: float  # of the stage, beside one of 1280 x 720
+    scale: float  # of the stage, compared with 1280 x 720
 
 
 class Seen(NamedTuple):
@@ -73,7 +73,7 @@ def folder(request: pytest.FixtureRequest, place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(request: pytest.FixtureRequest, folder: Path, chromium: Browser) -> Seen:
-    """All slides, on both stages."""
+    """Looks at all slides, on both stages."""
     screenshots = request.config.getoption("--screenshots")
     if screenshots:
         screenshots.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
-"""The lab by way of Vagrant, on a bare Debian machine: the project's own Vagrantfile, real
-`vagrant up` with libvirt, and a box made of the same packages and provision.sh as the lab with
-plain QEMU, under the name and version that the Vagrantfile asks for, taken from a directory as
-`./lab pack` makes it.
+"""The lab with Vagrant, on a bare Debian machine: the project's own Vagrantfile, a real
+`vagrant up` with libvirt, and a box from a directory that `./lab pack` filled. The box
+is made of the same packages and provision.sh as the lab with plain QEMU, and has the
+name and version that the Vagrantfile asks for.
 
-libvirt, its network and the VM live in namespaces made here: they touch nothing of the
-machine's, and end with this test. The VM is emulated, so it needs no hardware virtualization.
+libvirt, its network and the VM run in namespaces made here, so they change nothing on
+this machine, and end with this test. The VM is emulated, so it needs no hardware
+virtualization.
 """
 
 import os
@@ -32,7 +33,7 @@ namespaces = []
 # reads this before the project's own Vagrantfile, which stays as it is.
 VAGRANTFILE = """
 Vagrant.configure("2") do |config|
-  config.vm.guest = :debian # else it tries what else it could be, one by one
+  config.vm.guest = :debian # without this it tries all systems, one by one
   config.vm.provider :libvirt do |libvirt|
     libvirt.driver = "qemu"
     libvirt.cpu_mode = "maximum"
@@ -42,8 +43,8 @@ Vagrant.configure("2") do |config|
   end
 end
 """
-# What a second provision must leave alone: what files there are, with their sizes, modes and
-# owners; and the contents of those that provision.sh itself writes.
+# What a second provision must not change: the list of files, with their sizes, modes
+# and owners, and the contents of those that provision.sh itself writes.
 FINGERPRINT = r"""sudo sh -c 'cd / && find etc usr opt var/lib/workshop home -xdev ! -type d
     ! -path \*__pycache__\* -printf "%p %s %m %u %l\n" | LC_ALL=C sort
     find etc usr/local opt/workshop/etc var/lib/workshop/images -xdev -type f |
@@ -74,7 +75,7 @@ class Site:
         log = os.environ.get("LAB_COMMANDS")
         if (
             log and words[0] == "vagrant"
-        ):  # for tests/documented.py: what was really run
+        ):  # for tests/documented.py: the commands really run
             with open(log, "a") as file:
                 file.write(" ".join(map(str, words)) + "\n")
         env = self.env | env
@@ -85,12 +86,12 @@ class Site:
         return self.run("vagrant", *words).stdout
 
     def in_vm(self, command: str) -> str:
-        """What a command prints in the VM. Without Vagrant, which takes seconds to start."""
+        """Returns what a command prints in the VM, over ssh: Vagrant starts slowly."""
         config = [".lab/vagrant.ssh", "-o", "LogLevel=ERROR"]
         return self.run("ssh", "-F", *config, "default", command).stdout
 
     def last_screen(self, screen: str) -> None:
-        """What each way to start the lab ends with: a container, and JupyterLab's address."""
+        """Checks the last screen of a start: a container, and JupyterLab's address."""
         assert "One kernel, two views" in screen
         assert re.search("uts namespace.*differs", screen)
         url = re.search(r"http://127\.0\.0\.1:\d+/lab\S*token=[0-9a-f]+", screen)
@@ -104,7 +105,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(place: Path) -> Iterator[Site]:
     driver.install(*PACKAGES)
-    # Of the directory that ./lab pack fills, what this test needs. Its name has a blank in it.
+    # The part that this test needs of what ./lab pack makes. Its name has a space.
     stick = place / "a stick"
     (stick / "box").mkdir(parents=True)
     driver.Lab.spare(place / "lab").run("box", stick / "box/lab.box", timeout=600)
@@ -148,7 +149,7 @@ def test_vagrantfile_is_valid(site: Site) -> None:
 
 @pytest.fixture(scope="module")
 def damaged(site: Site) -> Path:
-    """A directory whose box is not the one that its checksums are of."""
+    """A directory whose checksums belong to a different box."""
     folder = site.place / "damaged"
     (folder / "box").mkdir(parents=True)
     (folder / "box/lab.box").symlink_to(site.stick / "box/lab.box")
@@ -176,7 +177,7 @@ def test_nor_does_vagrant(site: Site, damaged: Path) -> None:
 def test_lab_up_from_a_stick_by_way_of_vagrant(site: Site) -> None:
     """Its last screen shows a container, and where JupyterLab is."""
     screen = site.run("./lab", "up", "--from", site.stick, LAB="vagrant").stdout
-    shutil.rmtree(site.stick)  # it has gone on to the next person
+    shutil.rmtree(site.stick)  # the stick has gone on to the next person
     site.last_screen(screen)
 
 
@@ -199,7 +200,7 @@ def test_jupyterlab_refuses_without_its_token(site: Site) -> None:
 
 
 def test_nobody_but_this_machine_can_reach_it(site: Site) -> None:
-    """The forward, and all else that listens here, but for libvirt's name server."""
+    """Checks every port here, the forwarded one too, but not libvirt's name server."""
     port = re.search(r"127\.0\.0\.1:(\d+)/", site.url)[1]
     sockets = site.inside.run("ss", "-Hltnp").stdout.splitlines()
     assert any(f" 127.0.0.1:{port} " in line for line in sockets)

@@ -120,7 +120,7 @@ def test_memory_of_a_running_lab_is_taken_already():
     ("facts", "mark", "found"),
     [
         ({"accelerator": ("kvm", "")}, "ok", "KVM works"),
-        ({"accelerator": ("tcg", "no VM runs")}, "slow", "all is emulated: no VM runs"),
+        ({"accelerator": ("tcg", "no VM runs")}, "slow", "is emulated: no VM runs"),
         ({"kvm_usable": True}, "ok", "./lab up tries it"),
         ({}, "slow", "no /dev/kvm that you may use"),
         ({"arch": ARCHS["arm64"]}, "slow", "not tried"),

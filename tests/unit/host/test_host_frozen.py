@@ -98,7 +98,7 @@ def test_changed_submission_is_graded_again(work, vm, monkeypatch):
 
 def test_vm_that_does_not_start_is_nobodys_mark(work, vm, monkeypatch):
     def ask(machine, path):
-        raise LabError("the VM stopped while it started")
+        raise LabError("the VM stopped before it was ready")
 
     monkeypatch.setattr(work, "ask", ask)
     with pytest.raises(LabError, match=r"\.py could not be graded: the VM stopped"):

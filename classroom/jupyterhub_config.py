@@ -16,7 +16,7 @@ from jupyterhub.spawner import LocalProcessSpawner
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
-from host import roster
+from host import passwords
 
 STATE = pathlib.Path(os.environ["CLASSROOM_STATE"])
 PORT = int(os.environ["CLASSROOM_PORT"])
@@ -27,12 +27,12 @@ c = get_config()  # noqa: F821
 
 
 class Roster(Authenticator):
-    """Names and passwords of the class: host/roster.py."""
+    """Names and passwords of the class: host/passwords.py."""
 
     async def authenticate(self, handler, data):
         file, name, password = STATE / "class", data["username"], data["password"]
         # In a thread: it takes a while by design, and the hub has others to answer to.
-        if await asyncio.to_thread(roster.knows, file, name, password):
+        if await asyncio.to_thread(passwords.knows, file, name, password):
             return name
         await asyncio.sleep(1)  # so that guessing takes longer than that
         return None
@@ -159,7 +159,7 @@ c.JupyterHub.load_roles = [
     # Not JupyterHub's admin, who may enter every student's server.
     {
         "name": "teacher",
-        "users": sorted(roster.teachers(STATE / "class")),
+        "users": sorted(passwords.teachers(STATE / "class")),
         "scopes": ["admin-ui", *watching],
     },
 ]

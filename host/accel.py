@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import time
 
-from host import machine, processes
+from host import processes, qemu_argv
 from host.lab import Lab
 
 BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
@@ -52,8 +52,8 @@ def announce(lab: Lab, accel: str, reason: str) -> None:
 def probe_argv(lab: Lab) -> list[str]:
     """Returns QEMU's command line for a VM that says that it works and stops."""
     settings = lab.settings
-    hardware = machine.Hardware(settings.arch, "kvm", 256, settings.image)
-    words = [*processes.DIES_WITH_US, *machine.processor(hardware)]
+    hardware = qemu_argv.Hardware(settings.arch, "kvm", 256, settings.image)
+    words = [*processes.DIES_WITH_US, *qemu_argv.processor(hardware)]
     words += ["-display", "none", "-monitor", "none", "-no-reboot"]
     words += ["-kernel", f"{settings.image}/vmlinuz"]
     words += ["-initrd", f"{settings.image}/initrd"]

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from host import ports
 from host.errors import LabError
-from host.machine import Machine, Spec
+from host.machine import Machine
+from host.qemu_argv import Spec
 from host.providers.qemu import Qemu
 
 # The parts of the project that the VM needs.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pathlib
 import string
 
-from host import disk, processes, sums
+from host import bootable_disk, processes, sums
 from host.lab import Lab
 from host.progress import Stage
 
@@ -22,10 +22,10 @@ def make(lab: Lab, stage: Stage, folder: pathlib.Path, project: pathlib.Path) ->
     log = lab.log("ovf")
     folder.mkdir()
     vmdk = folder / "workshop.vmdk"
-    with disk.work(lab, "ovf") as work:
+    with bootable_disk.work(lab, "ovf") as work:
         raw = work / "disk.raw"
         stage.note("a bootable disk, with the project")
-        disk.make(lab, stage, raw, "alone", log, project)
+        bootable_disk.make(lab, stage, raw, "alone", log, project)
         stage.note("VMDK")
         options = "subformat=streamOptimized,adapter_type=lsilogic"
         convert = ["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", options]
@@ -35,7 +35,7 @@ def make(lab: Lab, stage: Stage, folder: pathlib.Path, project: pathlib.Path) ->
         # until it meets one. qemu-img pads the file to a multiple of 64 kB, usually
         # with such sectors, but sometimes there is nothing to pad.
         file.write(bytes(512))
-    describe(vmdk, disk.SIZE)
+    describe(vmdk, bootable_disk.SIZE)
 
 
 def describe(vmdk: pathlib.Path, capacity: int) -> None:

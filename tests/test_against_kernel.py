@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from layers import KINDS, NAMES, lay, tree
+from image_layers import KINDS, NAMES, lay, tree
 from runtime import FULL, LIMIT, PROJECT
 
 sys.path += [str(PROJECT), str(PROJECT / "steps")]

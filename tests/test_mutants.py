@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from inner import run_suite
+from pytest_inside import run_suite
 from mutants import EVERY_LINE, MUTANTS
 from runtime import FULL, PROJECT
 

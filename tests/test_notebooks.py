@@ -12,7 +12,7 @@ import os
 import re
 
 import pytest
-from cells import code_cells, complaints, text
+from notebook_cells import code_cells, complaints, text
 from pages import LESSONS
 from runtime import eventually, host_state
 

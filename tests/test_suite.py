@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from inner import outcomes, run_suite
+from pytest_inside import outcomes, run_suite
 from runtime import PROJECT, STEPS
 
 PAIRS = list(zip(STEPS, STEPS[1:], strict=False))

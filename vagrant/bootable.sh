@@ -1,6 +1,6 @@
 #!/bin/sh
 # bootable.sh DISK IMAGE vagrant | alone PROJECT: adapts the system on the raw DISK, which
-# host/disk.py made from the lab's image in the directory IMAGE, to a VM that another program
+# host/bootable_disk.py made from the lab's image in the directory IMAGE, to a VM that another program
 # than `lab` runs. As root, in a mount namespace of its own, so no mount is left behind.
 #
 # It gets a bootloader and asks its network for an address and a name server. With "vagrant"

@@ -11,7 +11,7 @@ import pathlib
 import re
 import tarfile
 
-from host import disk, processes, sums
+from host import bootable_disk, processes, sums
 from host.errors import LabError
 from host.lab import Lab, disk_use
 from host.progress import Stage
@@ -30,7 +30,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     box: pathlib.Path = options.file.absolute()
     with lab.lock():
         provider = Qemu(lab)
-        disk.prepare(lab, provider)
+        bootable_disk.prepare(lab, provider)
         with lab.progress.stage("making a Vagrant box", "20 to 60 s") as stage:
             make(lab, stage, box)
     lab.say(f"the box is {box}, {disk_use(box)} MB; to add it:")
@@ -42,10 +42,10 @@ def make(lab: Lab, stage: Stage, box: pathlib.Path) -> None:
     """Makes the box and its catalog."""
     log = lab.log("box")
     box.parent.mkdir(parents=True, exist_ok=True)
-    with disk.work(lab, "box") as work:
+    with bootable_disk.work(lab, "box") as work:
         raw = work / "disk.raw"
         stage.note("a bootable disk")
-        disk.make(lab, stage, raw, "vagrant", log)
+        bootable_disk.make(lab, stage, raw, "vagrant", log)
         stage.note("the box")
         convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
         processes.run_logged(stage, [*convert, raw, work / "box.img"], log)

@@ -10,7 +10,7 @@ import argparse
 import pathlib
 import sys
 
-from host import packages, roster
+from host import packages, passwords
 from host.accel import announce, choose
 from host.errors import LabError, UsageError
 from host.hub import Hub
@@ -55,12 +55,12 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
 
 def add(hub: Hub, names: list[str], teacher: bool) -> int:
     for name in names:
-        if not roster.NAME.fullmatch(name):
+        if not passwords.NAME.fullmatch(name):
             raise UsageError(
                 f"{name!r} cannot be a student's name: use a letter from a to z, "
                 "then at most 30 letters and digits"
             )
-    given = roster.add(hub.roster, names, ["teacher"] if teacher else [])
+    given = passwords.add(hub.roster, names, ["teacher"] if teacher else [])
     for name, password in given.items():
         print(f"{name}\t{password}")
     return 0
@@ -92,7 +92,7 @@ def up(lab: Lab, hub: Hub, port: int) -> int:
 
 def status(lab: Lab, hub: Hub) -> int:
     if hub.roster.exists():
-        lab.say(f"members of the class: {len(roster.read(hub.roster))}")
+        lab.say(f"members of the class: {len(passwords.read(hub.roster))}")
     if hub.pid() is None:
         print("closed (./lab classroom up opens it)")
         return 3

@@ -10,9 +10,9 @@ import argparse
 import os
 import sys
 
-from host.checkup import WAYS, Row, machine_rows
+from host.doctor_rows import WAYS, Row, machine_rows
 from host.lab import Lab
-from host.probe import Probe
+from host.doctor_probes import Probe
 from host.providers import choose
 
 

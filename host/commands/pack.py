@@ -14,7 +14,7 @@ import shutil
 import string
 import tarfile
 
-from host import disk, packages, processes, sums
+from host import bootable_disk, packages, processes, sums
 from host.commands import box
 from host.image import FILES
 from host.lab import Lab, disk_use, remove
@@ -39,7 +39,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     with lab.lock():
         provider = Qemu(lab)
         if lab.settings.arch.name == "amd64":
-            disk.prepare(lab, provider)
+            bootable_disk.prepare(lab, provider)
         else:
             packages.ensure(lab, "run")
             provider.image.make()

@@ -22,7 +22,8 @@ from host import accel, machine, processes
 from host.errors import LabError
 from host.hub import Hub
 from host.lab import Lab
-from host.machine import Hardware, Machine, Spec
+from host.machine import Machine
+from host.qemu_argv import Hardware, Spec
 from host.ports import Ports
 from host.progress import JsonProgress
 

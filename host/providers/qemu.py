@@ -13,7 +13,8 @@ from host import accel, machine, packages, ports, scratch, ssh
 from host.errors import LabError
 from host.image import Image
 from host.lab import Lab, disk_use, remove
-from host.machine import Hardware, Machine, Spec
+from host.machine import Machine
+from host.qemu_argv import Hardware, Spec
 from host.progress import Stage
 from host.providers.base import Provider
 

@@ -17,7 +17,7 @@ import process
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layers import KINDS, NAMES, lay, tree
+from image_layers import KINDS, NAMES, lay, tree
 from people import learner_with
 from runtime import FULL, PROJECT, STEPS, Runtime
 

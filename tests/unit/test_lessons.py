@@ -5,7 +5,7 @@ import re
 
 import nbformat
 import pytest
-from cells import code_cells, complaints
+from notebook_cells import code_cells, complaints
 from pages import LESSONS
 from runtime import STEPS
 

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from host.checkup import at_least
+from host.doctor_rows import at_least
 from host.commands.doctor import report
-from host.probe import Probe
+from host.doctor_probes import Probe
 from host.settings import ARCHS
 
 TOOLS = "qemu-system-x86_64 qemu-img mmdebstrap mkfs.ext4 ssh setpriv sudo apt-get"

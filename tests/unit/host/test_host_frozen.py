@@ -7,7 +7,8 @@ import pytest
 from host import frozen, grading
 from host.commands import grade
 from host.errors import LabError
-from host.machine import Hardware, Machine, Spec
+from host.machine import Machine
+from host.qemu_argv import Hardware, Spec
 from host.settings import ARCHS
 
 

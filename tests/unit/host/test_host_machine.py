@@ -12,7 +12,8 @@ import pytest
 
 from host import machine
 from host.errors import LabError
-from host.machine import Hardware, Machine, Spec, argv
+from host.machine import Machine
+from host.qemu_argv import Hardware, Spec, argv
 from host.ports import Ports, free_port
 from host.settings import ARCHS
 

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from host import disk, ovf, packages, roster, scratch
+from host import bootable_disk, ovf, packages, passwords, scratch
 from host.commands import box, kernel, pack, seat
 from host.commands.test import total
 from host.errors import LabError
@@ -152,7 +152,7 @@ def test_holes_stay_holes_and_data_is_at_its_offset(tmp_path):
         file.write(b"data" * 1000)
     with open(target, "wb") as file:
         file.truncate(80 << 20)
-    disk.copy_sparse(source, target, 1 << 20)
+    bootable_disk.copy_sparse(source, target, 1 << 20)
     with open(target, "rb") as file:
         file.seek(9 << 20)
         assert file.read(4000) == b"data" * 1000
@@ -191,9 +191,9 @@ def test_start_page_is_for_this_processor(make_lab, arch):
 def test_description_names_the_disk_and_its_size(tmp_path):
     vmdk = tmp_path / "workshop.vmdk"
     vmdk.write_bytes(b"x" * 1234)
-    ovf.describe(vmdk, disk.SIZE)
+    ovf.describe(vmdk, bootable_disk.SIZE)
     text = (tmp_path / "workshop.ovf").read_text()
-    assert 'ovf:size="1234"' in text and f'ovf:capacity="{disk.SIZE}"' in text
+    assert 'ovf:size="1234"' in text and f'ovf:capacity="{bootable_disk.SIZE}"' in text
     lines = (tmp_path / "workshop.mf").read_text().splitlines()
     assert [line.partition("=")[0] for line in lines] == [
         "SHA1(workshop.ovf)",
@@ -247,23 +247,23 @@ def test_jupyters_directory(environment, folder, monkeypatch):
 
 def test_password_opens_for_its_owner_only(tmp_path):
     file = tmp_path / "class"
-    given = roster.add(file, ["ada", "grace"], [])
-    assert roster.knows(file, "ada", given["ada"])
-    assert roster.knows(file, "grace", given["grace"])
+    given = passwords.add(file, ["ada", "grace"], [])
+    assert passwords.knows(file, "ada", given["ada"])
+    assert passwords.knows(file, "grace", given["grace"])
     wrong = [("ada", given["grace"]), ("ada", ""), ("linus", given["ada"]), ("", "")]
     for name, password in wrong:
-        assert not roster.knows(file, name, password)
+        assert not passwords.knows(file, name, password)
     assert file.stat().st_mode & 0o777 == 0o600
     assert given["ada"] not in file.read_text(), "the password itself is kept"
 
 
 def test_new_password_takes_the_place_of_the_old(tmp_path):
     file = tmp_path / "class"
-    old = roster.add(file, ["ada"], [])["ada"]
-    new = roster.add(file, ["ada"], ["teacher"])["ada"]
+    old = passwords.add(file, ["ada"], [])["ada"]
+    new = passwords.add(file, ["ada"], ["teacher"])["ada"]
     assert old != new
-    assert not roster.knows(file, "ada", old) and roster.knows(file, "ada", new)
-    assert roster.teachers(file) == {"ada"}
+    assert not passwords.knows(file, "ada", old) and passwords.knows(file, "ada", new)
+    assert passwords.teachers(file) == {"ada"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 
-from host.probe import Probe
+from host.doctor_probes import Probe
 
 VAGRANT_PAGE = "see https://developer.hashicorp.com/vagrant/install"
 VIRTUALBOX_PAGE = "see https://www.virtualbox.org/wiki/Downloads"

@@ -22,7 +22,6 @@ from host.providers.qemu import Qemu
 PROJECT_PARTS = ["pyproject.toml", "steps", "tests", "vagrant", "workshop", "notebooks"]
 # The project goes to the VM's own disk: a shared directory cannot be frozen.
 RECEIVE = """sudo sh -ec '
-    systemctl stop jupyter
     umount /workshop
     tar -C /workshop -xf - --no-same-owner
     mkdir /workshop/my

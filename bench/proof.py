@@ -26,7 +26,7 @@ from bench import page, row, table
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.append(str(PROJECT / "tests"))
-from mutants import EVERY_LINE, MUTANTS, NO_DIFFERENCE
+from mutants import NO_DIFFERENCE
 
 # The benchmark has just executed them.
 LESSONS = "tests/test_notebooks.py::test_executes_and_shows_what_it_promises"
@@ -175,10 +175,11 @@ def named(files, file, heading, text):
     return lines
 
 
-def strength(held, total):
+def strength(mutants, when, total):
+    held, count = mutants
     lines = ["## The tests' own strength", ""]
     lines.append(
-        f"Broken copies of the steps: {held} of {len(MUTANTS + EVERY_LINE)} "
+        f"Broken copies of the steps, on {when}: {held} of {count} "
         "are caught by the fact that is named for each in [mutants.py](../tests/mutants.py), "
         "among them one at least for every line of step 07. Without a difference:"
     )
@@ -197,7 +198,7 @@ def write_page(folder, known):
     """Writes FOLDER/PROOF.md from all that is known."""
     found = json.loads((folder / "proof/bench.json").read_text())
     files = known["files"]
-    mutants = next(t["mutants"] for t in files.values() if "mutants" in t)
+    mutants = next(t for t in files.values() if "mutants" in t)
     days = [t["when"] for t in files.values()] + [known.get("all", {}).get("when", "")]
     last = datetime.date.fromisoformat(max(days))
     parts = [
@@ -210,7 +211,7 @@ def write_page(folder, known):
             for file, words in SECTIONS.items()
             if file in files
         ),
-        strength(mutants[0], known["coverage"]),
+        strength(mutants["mutants"], mutants["when"], known["coverage"]),
         *([suite(known["all"])] if "all" in known else []),
     ]
     text = "\n".join("\n".join([*part, ""]) for part in parts)

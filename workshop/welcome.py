@@ -174,6 +174,6 @@ def main(arguments):
         console.print("  sudo poweroff   when you are done for today")
     else:
         console.print("  ./lab ssh     a shell in the VM")
-        console.print("  ./lab test    the whole suite")
+        console.print("  ./lab test    the tests, in a VM of their own")
         console.print("  ./lab down    when you are done for today")
     return int(failed)

@@ -31,6 +31,7 @@ def stack(store):
         store / "layers" / name for name in ("top", "middle", "bottom", "busybox")
     )
     make(base, "bin/sh", "etc/passwd")
+    (base / "bin/sh").write_bytes(bytes(65536))  # in a tmpfs only contents take room
     (store / "images/busybox").write_text(f"{base}\n")
     make(bottom, "opaque/deep/1", "opaque/2", "merged/3", "merged/4", "replaced/5")
     make(bottom, "away/6", "gone", "file", "twice", "over/7")

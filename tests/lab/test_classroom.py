@@ -68,6 +68,7 @@ class Classroom:
         if (driver.STATE / "tests").exists():
             (self.state / "jupyter").symlink_to(driver.STATE / "tests")
         told = self.run("add", "alice", "bob")
+        self.run("add", "--teacher", "margaret")
         self.passwords = dict(line.split("\t") for line in told.splitlines())
 
     def run(self, *words: driver.Word) -> str:

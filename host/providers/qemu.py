@@ -191,7 +191,7 @@ class Qemu(Provider):
         self, count: int, memory: int | None = None, monitor: bool = False
     ) -> Iterator[list[Machine]]:
         """Starts VMs with the project read-only and no way to the internet. If there
-        are several, each gets a processor of this machine to itself."""
+        are several, each gets a processor of this machine to itself, where it has so many."""
         with contextlib.ExitStack() as stack:
             with self.lab.lock():
                 accelerator = self.prepare()
@@ -201,6 +201,7 @@ class Qemu(Provider):
                 place = stack.enter_context(scratch.directory(self.lab.settings.state))
             vms = []
             processors = sorted(os.sched_getaffinity(0))
+            pin = 1 < count <= len(processors)
             for number in range(count):
                 spec = Spec(
                     share=self.lab.settings.project,
@@ -208,7 +209,7 @@ class Qemu(Provider):
                     restrict=True,
                     monitor=monitor,
                     kernel_options=NO_JUPYTER,
-                    prefix=pinned(processors[number]) if count > 1 else (),
+                    prefix=pinned(processors[number]) if pin else (),
                 )
                 vm = Machine(self.lab, place / str(number), hardware, spec)
                 stack.callback(vm.discard)

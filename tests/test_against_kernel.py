@@ -17,7 +17,7 @@ from runtime import FULL, LIMIT, PROJECT
 sys.path += [str(PROJECT), str(PROJECT / "steps")]
 import linux
 
-from workshop import images, proc
+from workshop import images, procfs
 
 MANY = 200 if FULL else 40
 
@@ -92,7 +92,7 @@ def test_mount_point_of_any_name_is_found():
             os.mkdir(place)
             linux.mount("tmpfs", place, "tmpfs")
             try:
-                assert [m.kind for m in proc.mounts("self") if m.target == place] == [
+                assert [m.kind for m in procfs.mounts("self") if m.target == place] == [
                     "tmpfs"
                 ]
             finally:

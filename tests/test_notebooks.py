@@ -16,7 +16,7 @@ from notebook_cells import code_cells, complaints, text
 from pages import LESSONS
 from runtime import eventually, host_state
 
-from workshop import slides
+from workshop.commands import slides
 
 
 # What executing a lesson needs. Without limits, 00 and 06 take all memory of a machine.

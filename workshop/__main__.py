@@ -1,59 +1,79 @@
-"""`workshop WORD`: hands over to the function that knows the word; without a word, progress."""
+"""`workshop SUBCOMMAND`: runs a subcommand; without one, it prints the learner's progress."""
 
+from __future__ import annotations
+
+import difflib
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 from workshop import __version__
 
-# word: the module whose main() it is, or module.function. Loaded when asked for: each command
-# starts fast.
-WORDS = {
-    "progress": "progress",
-    "start": "attempt.start",
-    "check": "check",
-    "watch": "watch",
-    "hint": "attempt.hint",
-    "diff": "attempt.diff",
-    "solve": "attempt.solve",
-    "reset": "attempt.reset",
-    "undo": "attempt.undo",
-    "breakout": "breakout",
-    "report": "report",
-    "class": "classroom",
-    "demo": "demo",
-    "slides": "slides",
-    "grade": "grade",
-    "welcome": "welcome",
-    "image": "image",
-    "commit": "commit",
-    "clean": "clean",
-    "doctor": "doctor",
-    "inspect": "inspect",
+# Each one is main() in the module of its name in workshop/commands, which is imported only
+# when it is needed, so that every subcommand starts fast.
+SUBCOMMANDS = {
+    "progress": "shows which steps have passed, and what to do next",
+    "start": "creates my/container.py from step 00",
+    "check": "checks your runtime against a step's facts",
+    "watch": "checks again whenever you save my/container.py",
+    "hint": "prints the next hint for a step",
+    "diff": "shows what a step changes in the runtime before it",
+    "solve": "shows the reference, or puts it in place of your runtime",
+    "reset": "goes back to your runtime when the last step passed",
+    "undo": "goes back to the snapshot before, or forward again",
+    "breakout": "runs a step's attack against your runtime",
+    "report": "writes what the last check found, to hand in or to print",
+    "class": "makes one table of the reports of a class",
+    "grade": "grades the runtime on standard input",
+    "demo": "plays the live part of a talk",
+    "slides": "makes slides of the lessons",
+    "inspect": "draws a container and its host side by side",
+    "image": "lists images and their layers",
+    "commit": "saves what a container has written as an image",
+    "clean": "removes what killed runtimes have left behind",
+    "doctor": "says which steps this kernel can run",
+    "welcome": "prints where JupyterLab is, and shows a container",
 }
 
 
-def main(arguments):
-    word = arguments[0] if arguments else "progress"
-    if word in ("-h", "--help"):
-        print(f"usage: workshop [WORD ...]; words: {', '.join(WORDS)}")
+def main(arguments: list[str]) -> int:
+    """Runs a subcommand. Returns its exit status, or 2 if there is no such subcommand."""
+    name = arguments[0] if arguments else "progress"
+    if name in ("-h", "--help"):
+        print(help_text())
         return 0
-    if word == "--version":
+    if name == "--version":
         print(f"workshop {__version__}")
         return 0
-    if word not in WORDS:
-        print(f"workshop: no such word: {word}", file=sys.stderr)
-        print(f"  It knows: {', '.join(WORDS)}.", file=sys.stderr)
+    if name not in SUBCOMMANDS:
+        print(f"workshop: {unknown(name)}", file=sys.stderr)
         return 2
-    from workshop.command import call
+    from workshop.command_line import call
 
-    name, _, function = WORDS[word].partition(".")
-    module = importlib.import_module(f"workshop.{name}")
-    status = call(getattr(module, function or "main"), arguments[1:])
+    word = "class_" if name == "class" else name  # `class` is a keyword
+    module = importlib.import_module(f"workshop.commands.{word}")
+    function: Callable[[list[str]], int] = module.main
+    status = call(function, arguments[1:])
     if status == 0 and (log := os.environ.get("LAB_COMMANDS")):
-        with open(log, "a") as file:  # for tests/documented.py: what was really run
+        with open(log, "a") as file:  # tests/documented.py compares it with the docs
             print("workshop", *arguments, file=file)
     return status
+
+
+def help_text() -> str:
+    lines = ["usage: workshop [SUBCOMMAND] [ARGUMENT...]", ""]
+    lines += [f"  {name:9} {text}" for name, text in SUBCOMMANDS.items()]
+    return "\n".join([*lines, "", "`workshop SUBCOMMAND --help` says more."])
+
+
+def unknown(name: str) -> str:
+    """Returns a line about a subcommand that does not exist."""
+    from workshop.terminal import printable
+
+    similar = difflib.get_close_matches(name, SUBCOMMANDS, 1)
+    text = f"Did you mean {similar[0]!r}?" if similar else "`workshop --help` lists them."
+    return f"unknown subcommand {printable(name)!r}. {text}"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import os
 from collections import namedtuple
 from pathlib import Path
 
-from workshop import images, proc
-from workshop.command import Failure
+from workshop import images, procfs
+from workshop.errors import Failure
 
 CONTAINERS = images.STATE / "containers"
 
@@ -27,7 +27,7 @@ def find(word):
     """The Container whose runtime or first process has this pid. Failure: there is none."""
     if not (word.isascii() and word.isdigit()):
         raise Failure(f"{word!r} is not a pid, the runtime's or the container's")
-    for runtime in (word, str(proc.parent(word))):
+    for runtime in (word, str(procfs.parent(word))):
         upper = CONTAINERS / runtime / "upper"
         if os.path.isdir(upper) and is_runtime(runtime):
             pid = first_process(runtime)
@@ -39,9 +39,9 @@ def find(word):
 def first_process(runtime):
     """The pid of a runtime's container: its child in another pid namespace; None: it has
     ended, or not yet begun."""
-    for pid in proc.children(runtime):
+    for pid in procfs.children(runtime):
         try:
-            if proc.namespace("pid", pid) != proc.namespace("pid"):
+            if procfs.namespace("pid", pid) != procfs.namespace("pid"):
                 return pid
         except OSError:
             continue  # has ended just now

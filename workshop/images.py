@@ -12,7 +12,7 @@ import stat
 from collections import namedtuple
 from pathlib import Path
 
-from workshop.command import Failure
+from workshop.errors import Failure
 
 STATE = Path("/var/lib/workshop")
 IMAGES, LAYERS = STATE / "images", STATE / "layers"

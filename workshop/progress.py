@@ -1,62 +1,149 @@
-"""`workshop`: what is done, what each step adds, and the one next thing to do."""
+"""A learner's progress: which steps have passed, and how many hints they have seen.
 
-import ast
+It is saved as JSON in my/.workshop/progress.json.
+"""
 
-from rich.table import Table
-from rich.text import Text
+from __future__ import annotations
 
-from workshop import learner
-from workshop.command import Parser, console
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+from workshop.project import STEPS, Step
+from workshop.workspace import Workspace, make_folder, shown, write
 
-def main(arguments):
-    """Prints it. Returns the exit status."""
-    Parser(prog="workshop").parse_args(arguments)
-    progress, out = learner.load(), console()
-    upcoming = learner.next_step(progress)
-    finished = len(progress["passed"]) >= len(learner.STEPS)
-    grid = Table.grid(padding=(0, 2))
-    for name in learner.STEPS:
-        number = name[:2]
-        passed = progress["passed"].get(number)
-        here = number == upcoming and not finished
-        mark = ("✓", "green") if passed else ("▸", "bold") if here else ("·", "dim")
-        facts = f"{passed['facts']} facts" if passed else ""
-        style = "" if passed else "bold" if here else "dim"
-        row = [Text(f"  {mark[0]}", mark[1]), Text(name, style)]
-        grid.add_row(*row, Text(adds(name), style), Text(facts, "dim"))
-    out.print(Text("Your own container, step by step\n", "bold"))
-    out.print(grid, soft_wrap=False)
-    out.print()
-    out.print(
-        Text.assemble(("Next: ", "bold"), next_thing(progress, finished)),
-        soft_wrap=False,
-    )
-    return 0
+VERSION = 1  # of the file
+# Not in my/: a directory that is shared with another machine may have no locks.
+LOCK = Path("/run/workshop-guide.lock")
 
 
-def adds(name):
-    """What a step adds, in the words of its own first line."""
-    source = (learner.PROJECT / "steps" / name / "container.py").read_text()
-    first, _, _ = (ast.get_docstring(ast.parse(source)) or "").partition("\n")
-    return first.partition(": ")[2].partition(". ")[0]
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """When a step has passed, and with how many facts."""
+
+    when: str  # ISO 8601, with a time zone
+    facts: int
 
 
-def next_thing(progress, finished):
-    """One sentence: what to do now."""
-    number = learner.next_step(progress)
-    if not learner.CONTAINER.exists():
-        return (
-            f"`workshop start` makes {learner.shown()}, which you are going to write."
+@dataclasses.dataclass
+class Progress:
+    """A learner's progress. Steps are given by their numbers, two digits."""
+
+    passed: dict[str, Pass] = dataclasses.field(default_factory=dict)
+    hints: dict[str, int] = dataclasses.field(default_factory=dict)  # shown so far
+    # Steps whose solution the learner has asked for before the step had passed.
+    asked: list[str] = dataclasses.field(default_factory=list)
+    at: str | None = None  # the snapshot that undo has gone back to
+    name: str | None = None  # the learner's, for the report and the certificate
+
+    def next_step(self) -> Step:
+        """Returns the first step that has not passed, or the last one if all have."""
+        return next((s for s in STEPS if s.number not in self.passed), STEPS[-1])
+
+    def last_passed(self) -> str | None:
+        """Returns the number of the highest step that has passed."""
+        return max(self.passed, default=None)
+
+    def finished(self) -> bool:
+        return len(self.passed) >= len(STEPS)
+
+    def as_json(self) -> bytes:
+        data = {"version": VERSION, **dataclasses.asdict(self)}
+        return json.dumps(data, indent=1).encode() + b"\n"
+
+
+def parse(data: bytes) -> Progress:
+    """Returns the progress in the contents of progress.json. Raises ValueError, KeyError,
+    TypeError or AttributeError if that is not what as_json() writes."""
+    saved: dict[str, Any] = json.loads(data)
+    if saved["version"] != VERSION:
+        raise ValueError(saved["version"])
+    passed = {
+        number: Pass(known["when"], known["facts"])
+        for number, known in saved["passed"].items()
+    }
+    hints, asked = saved["hints"], saved["asked"]
+    at, name = saved.get("at"), saved.get("name")
+    if not {step.number for step in STEPS}.issuperset([*passed, *hints, *asked]):
+        raise ValueError("unknown step")
+    for known in passed.values():
+        datetime.datetime.fromisoformat(known.when)
+    for count in [*(known.facts for known in passed.values()), *hints.values()]:
+        if not isinstance(count, int) or count < 0:
+            raise TypeError(count)
+    if not isinstance(hints, dict) or not isinstance(asked, list):
+        raise TypeError(asked)
+    if not all(isinstance(text, str | None) for text in (at, name)):
+        raise TypeError(name)
+    return Progress(passed, hints, asked, at, name)
+
+
+def path(workspace: Workspace) -> Path:
+    return workspace.state / "progress.json"
+
+
+def load(workspace: Workspace) -> Progress:
+    """Returns the saved progress. An unreadable file is moved aside and reported."""
+    file = path(workspace)
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return Progress()
+    try:
+        return parse(data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        aside = workspace.unused("progress-unreadable", ".json")
+        file.rename(aside)
+        print(
+            f"workshop: {shown(file)} could not be read. It was renamed to {aside.name}, "
+            "and your progress starts from the beginning.",
+            file=sys.stderr,
         )
-    if finished:
-        return "all eight steps hold. `workshop report` tells of it; swap in your own image!"
-    lessons = sorted((learner.PROJECT / "notebooks").glob(f"{number}_*.ipynb"))
-    lesson = f"read notebooks/{lessons[0].name}, " if lessons else ""
-    if number in progress["hints"] or learner.tried(progress):
-        return (
-            f"change {learner.shown()}, then `workshop check`; stuck? `workshop hint`"
-        )
-    if number == "00":
-        return f"{lesson}then `workshop check`: step 00 is done for you."
-    return f"{lesson}change {learner.shown()}, then `workshop check`"
+        return Progress()
+
+
+@contextlib.contextmanager
+def changing(workspace: Workspace) -> Iterator[Progress]:
+    """Gives the block the progress, and saves it afterwards. No other process changes it
+    in the meantime."""
+    make_folder(workspace.state)
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        progress = load(workspace)
+        yield progress
+        write(path(workspace), progress.as_json())
+
+
+def now() -> str:
+    """Returns the time as ISO 8601, with a time zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def passed_source(workspace: Workspace, number: str | None) -> Path:
+    """Returns the path of the runtime that a step has passed with."""
+    return workspace.state / f"passed-{number}.py"
+
+
+def record(
+    workspace: Workspace, number: str, facts: dict[str, int], source: bytes
+) -> None:
+    """Saves that a step has passed with a runtime. `facts` has the number of facts for this
+    step, and for those before it, which have passed as well."""
+    with changing(workspace) as progress:
+        for step, count in facts.items():
+            if step == number or step not in progress.passed:
+                progress.passed[step] = Pass(now(), count)
+        write(passed_source(workspace, number), source)
+
+
+def has_tried(workspace: Workspace, progress: Progress) -> bool:
+    """Returns whether the learner has changed the runtime since a step passed."""
+    passed = passed_source(workspace, progress.last_passed())
+    before = passed if passed.exists() else STEPS[0].container
+    return before.read_bytes() != workspace.container.read_bytes()

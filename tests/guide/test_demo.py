@@ -12,7 +12,7 @@ import pytest
 from runtime import PROJECT, eventually, host_state, shell
 
 sys.path.append(str(PROJECT))
-from workshop import demo
+from workshop.commands import demo
 
 COLUMNS, LINES = 90, 24  # of the stage's terminal
 LIMIT = 120  # seconds for any one thing, also under emulation

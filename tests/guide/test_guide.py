@@ -18,7 +18,7 @@ from runtime import PROJECT, STEPS, Terminal, host_state
 from webpage import whole_by_itself
 
 sys.path.append(str(PROJECT))
-from workshop import fence, look
+from workshop import diagnose, sandbox
 
 NAMES = [step.parent.name for step in STEPS]
 NEEDS_LIMITS = pytest.mark.needs("cgroup2")
@@ -77,7 +77,7 @@ def host():
 
     def state():
         cgroups = pathlib.Path("/sys/fs/cgroup").glob("workshop-fence-*")
-        left = [*fence.SCRATCH.glob(mine), *cgroups]
+        left = [*sandbox.SCRATCH.glob(mine), *cgroups]
         return host_state(), [str(path) for path in left]
 
     before = state()
@@ -197,7 +197,7 @@ def test_check_of_a_whole_step(learner, host):
 @pytest.mark.parametrize(
     "kinds",
     [
-        [kind for _, kind, _ in look.NAMESPACES if kind != "cgroup"],
+        [kind for _, kind, _ in diagnose.NAMESPACES if kind != "cgroup"],
         pytest.param(["cgroup"], marks=NEEDS_LIMITS),
     ],
 )
@@ -205,8 +205,9 @@ def test_last_step_is_celebrated_with_a_certificate(learner, host, kinds):
     """Of the runtime that has passed, whatever is written afterwards."""
     learner.has(STEPS[-1].read_text())
     script = """
-from workshop import learner, report
-from workshop.command import console
+from workshop import learner
+from workshop.commands import report
+from workshop.terminal import console
 for name in learner.STEPS:
     learner.record(name[:2], {name[:2]: 20}, learner.source())
 report.celebrate(console())
@@ -244,8 +245,8 @@ report.celebrate(console())
     ],
 )
 def test_there_is_nothing_to_say_of_a_finished_step(step, host):
-    with fence.workbench(step.read_bytes()) as bench:
-        found = look.findings(step.parent.name[:2], bench, 30)
+    with sandbox.workbench(step.read_bytes()) as bench:
+        found = diagnose.findings(step.parent.name[:2], bench, 30)
     assert found == []
 
 
@@ -343,8 +344,8 @@ HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
 def test_hint_is_about_what_the_attempt_lacks(host, step, old, new, hint):
     source = next(s for s in STEPS if s.parent.name.startswith(step)).read_text()
     assert source.count(old) == 1
-    with fence.workbench(source.replace(old, new).encode()) as bench:
-        found = look.findings(step, bench, 30)
+    with sandbox.workbench(source.replace(old, new).encode()) as bench:
+        found = diagnose.findings(step, bench, 30)
     assert found and re.search(hint, found[0]), found
 
 
@@ -434,19 +435,19 @@ def test_what_a_killed_check_leaves_is_cleaned(learner, host):
     with subprocess.Popen(command, env=learner.environment(), cwd="/") as process:
         benches = f"{process.pid}-bench"
         begin = time.monotonic()
-        while not (fence.SCRATCH / benches / "log").exists():
+        while not (sandbox.SCRATCH / benches / "log").exists():
             assert time.monotonic() < begin + 60
             time.sleep(0.1)
         process.kill()
-    assert (fence.SCRATCH / benches).exists()
+    assert (sandbox.SCRATCH / benches).exists()
     begin = time.monotonic()
     while (
-        fence.SCRATCH / benches
+        sandbox.SCRATCH / benches
     ).exists():  # pytest, an orphan, ends as soon as it can
         assert time.monotonic() < begin + 120
         learner.type("clean")
         time.sleep(0.5)
-    while list(fence.SCRATCH.glob("[0-9]*-[0-9]*")) and time.monotonic() < begin + 120:
+    while list(sandbox.SCRATCH.glob("[0-9]*-[0-9]*")) and time.monotonic() < begin + 120:
         learner.type("clean")
 
 
@@ -461,8 +462,8 @@ def test_layers_of_an_image_are_out_of_reach(host):
             return error.strerror
         return "written"
 
-    with fence.workbench(b"") as bench:
-        assert fence.run(spoil, bench, 20) == ("Read-only file system", False)
+    with sandbox.workbench(b"") as bench:
+        assert sandbox.run(spoil, bench, 20) == ("Read-only file system", False)
     assert not (layer / "spoilt").exists()
 
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 from runtime import PROJECT, STEPS, Runtime, Terminal, children, eventually, shell
 
-from workshop import inspect
-from workshop.command import Failure
+from workshop.commands import inspect
+from workshop.errors import Failure
 
 INSPECT = [sys.executable, "-P", "-m", "workshop", "inspect"]
 AT_XTERM = ["/usr/bin/env", "TERM=xterm"]

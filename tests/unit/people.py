@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from workshop import __main__ as guide
-from workshop import demo, learner
+from workshop import progress
+from workshop.commands import demo
 
 
 class Learner:
@@ -52,12 +53,9 @@ def learner_with(folder: pathlib.Path) -> Iterator[Learner]:
     """Yields a Learner whose my/ directory is `folder`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
-        patch.setattr(learner, "MY", folder)
-        patch.setattr(learner, "CONTAINER", folder / "container.py")
-        patch.setattr(learner, "STATE", folder / ".workshop")
-        patch.setattr(learner, "PROGRESS", folder / ".workshop/progress.json")
-        # The real ones are in /run, which belongs to root. Anybody may lock this one.
-        patch.setattr(learner, "LOCK", pathlib.Path("/dev/null"))
+        patch.setenv("WORKSHOP_MY", str(folder))
+        # The real one is in /run, which belongs to root. Anybody may lock this one.
+        patch.setattr(progress, "LOCK", pathlib.Path("/dev/null"))
         patch.setattr(demo, "STATE", folder.parent / "demo.json")
         yield Learner(folder)
 

@@ -3,7 +3,7 @@
 import pytest
 from runtime import PROJECT
 
-from workshop import demo
+from workshop.commands import demo
 
 
 @pytest.mark.parametrize("cut", demo.CUTS)

@@ -11,7 +11,7 @@ from people import one_line
 from runtime import PROJECT, STEPS
 from source import code_lines
 
-from workshop import report
+from workshop.commands import report
 
 NAMES = [step.parent.name for step in STEPS]
 STEP_00 = STEPS[0].read_text()

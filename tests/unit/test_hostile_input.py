@@ -22,16 +22,10 @@ from people import learner_with
 from runtime import FULL, PROJECT, STEPS, Runtime
 
 from workshop import __main__ as guide
-from workshop import (
-    commit,
-    containers,
-    fence,
-    images,
-    learner,
-    look,
-    proc,
-)
-from workshop.command import Failure, printable
+from workshop import containers, diagnose, images, learner, procfs, sandbox
+from workshop.commands import commit
+from workshop.errors import Failure
+from workshop.terminal import printable
 
 MANY = settings(
     max_examples=400 if FULL else 50,
@@ -273,9 +267,9 @@ def learner_in(folder):
     (my / ".workshop").mkdir(parents=True)
     with learner_with(my), pytest.MonkeyPatch.context() as patch:
         # What stands behind a fence needs root; the words before it are read all the same.
-        patch.setattr(fence, "Fenced", no_fence)
-        patch.setattr(fence, "workbench", contextlib.nullcontext)
-        patch.setattr(look, "isolation", lambda *_: {"uts": [1, 2]})
+        patch.setattr(sandbox, "Fenced", no_fence)
+        patch.setattr(sandbox, "workbench", contextlib.nullcontext)
+        patch.setattr(diagnose, "isolation", lambda *_: {"uts": [1, 2]})
         (my / "container.py").write_bytes(STEPS[0].read_bytes())
         (my / ".workshop/passed-07.py").write_bytes(STEPS[-1].read_bytes())
         (my / ".workshop/last.xml").write_text("<testsuites/>")
@@ -416,7 +410,7 @@ def test_table_of_mounts_is_read_as_the_kernel_writes_it(mounts):
         )
         front = ["21", "1", "0:5", root, target, "rw,nosuid", *tags]
         lines.append(f"{' '.join(front)} - {kind} {source} {data}\n")
-    found = proc.table("".join(lines))
+    found = procfs.table("".join(lines))
     assert [(m.root, m.target, m.kind, m.source, m.data, m.tags) for m in found] == [
         (root, f"/{target}", *rest) for root, target, *rest in mounts
     ]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from workshop import inspect
-from workshop.command import Failure
-from workshop.inspect import Container
+from workshop.commands import inspect
+from workshop.errors import Failure
+from workshop.commands.inspect import Container
 
 
 def test_no_container_is_told(monkeypatch):

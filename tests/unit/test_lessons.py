@@ -9,7 +9,7 @@ from notebook_cells import code_cells, complaints
 from pages import LESSONS
 from runtime import STEPS
 
-from workshop import demo
+from workshop.commands import demo
 
 # What a cell's metadata may say; tests/test_notebooks.py and workshop/demo.py explain it.
 KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow"}

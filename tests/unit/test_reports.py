@@ -13,14 +13,15 @@ from rich.console import Console
 from runtime import STEPS
 from webpage import whole_by_itself
 
-from workshop import attempt, check, demo, fence, look, report, slides
+from workshop import diagnose, sandbox
+from workshop.commands import attempt, check, demo, report, slides
 from workshop import learner as state
-from workshop.report import lines_of_code
+from workshop.commands.report import lines_of_code
 
 with pytest.MonkeyPatch.context() as patch:
     # It is a plugin of pytest, and expects to be loaded before the tests' runtime.py.
     patch.setattr(pytest, "register_assert_rewrite", lambda *_: None)
-    from workshop import facts
+    from workshop import pytest_plugin
 
 LAST = STEPS[-1].read_text()
 WHEN = "2026-01-02T03:04:05+00:00"
@@ -73,8 +74,8 @@ def test_report_says_that_the_runtime_was_changed_since(checked, tmp_path):
 
 
 def test_certificate_is_of_the_runtime_that_passed(checked, monkeypatch):
-    monkeypatch.setattr(fence, "workbench", contextlib.nullcontext)
-    monkeypatch.setattr(look, "isolation", lambda *_: {"uts": [41, 42]})
+    monkeypatch.setattr(sandbox, "workbench", contextlib.nullcontext)
+    monkeypatch.setattr(diagnose, "isolation", lambda *_: {"uts": [41, 42]})
     for step in STEPS:
         state.record(step.parent.name[:2], {step.parent.name[:2]: 20}, LAST.encode())
     checked.has("# changed\n")

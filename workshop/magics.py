@@ -38,8 +38,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path += [str(PROJECT / "steps")]  # so that cells can `import linux`, too
 import linux
 
-from workshop import attempt, inspect, learner
-from workshop.command import Failure
+from workshop import learner
+from workshop.commands import attempt, inspect
+from workshop.errors import Failure
 
 NAMESPACES = {
     "uts": linux.CLONE_NEWUTS,

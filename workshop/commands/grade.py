@@ -17,8 +17,10 @@ import pathlib
 import sys
 import tempfile
 
-from workshop import check, fence, learner
-from workshop.command import Failure, Parser
+from workshop import learner, sandbox
+from workshop.commands import check
+from workshop.command_line import Parser
+from workshop.errors import Failure
 
 MOST = 1 << 20  # bytes of a runtime
 LUCK = 3  # facts of a step that do not hold: more of them are no bad luck
@@ -45,7 +47,7 @@ def main(arguments):
         try:
             if len(source) > MOST:
                 raise Failure("it is larger than a megabyte")
-            with fence.workbench(check.ready()) as bench:
+            with sandbox.workbench(check.ready()) as bench:
                 seconds = min(60, 10 + 100 * check.first_run(bench))
                 numbers = [step[:2] for step in learner.STEPS if step[:2] <= upto]
                 mark_steps(numbers, bench, seconds, mark)

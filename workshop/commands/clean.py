@@ -7,8 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from workshop import containers, fence, images
-from workshop.command import Failure, Parser
+from workshop import containers, images, sandbox
+from workshop.command_line import Parser
+from workshop.errors import Failure
 
 CGROUPS = Path("/sys/fs/cgroup/workshop")
 NETWORK = Path(__file__).resolve().parent.parent / "steps" / "network.sh"
@@ -31,7 +32,7 @@ def main(arguments):
         removed += _tell(f"removed {path}, half made")
     for path in remove_unlisted():
         removed += _tell(f"removed {path}, of no image")
-    for path in fence.clean():
+    for path in sandbox.clean():
         removed += _tell(f"removed {path}, of a check that was killed")
     removed += _network_off()
     if not removed:

@@ -31,8 +31,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from workshop import containers, images, proc
-from workshop.command import Failure, Parser, keys_one_by_one, printable
+from workshop import containers, images, procfs
+from workshop.command_line import Parser
+from workshop.errors import Failure
+from workshop.terminal import keys_one_by_one, printable
 
 KINDS = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"]  # of namespaces
 CGROUPS = "/sys/fs/cgroup"
@@ -145,9 +147,9 @@ def running():
     """The Containers of all container.py that run."""
     found = []
     for runtime in sorted(_pids()):
-        words = proc.words(runtime)
+        words = procfs.words(runtime)
         # A child that has not become its command yet has the words of its parent.
-        if _is_runtime(words) and words != proc.words(proc.parent(runtime)):
+        if _is_runtime(words) and words != procfs.words(procfs.parent(runtime)):
             pid = _first_process(runtime)
             found += [Container(runtime, pid, words)] if pid else []
     return found
@@ -165,7 +167,7 @@ def _first_process(runtime):
     that end soon."""
     if pid := containers.first_process(runtime):
         return pid
-    return next(iter(proc.children(runtime)), None)
+    return next(iter(procfs.children(runtime)), None)
 
 
 def _with_pid(pid, found):
@@ -177,8 +179,8 @@ def _with_pid(pid, found):
         for container in found:
             if above == container.pid or pid == container.runtime:
                 return container
-        above = proc.parent(above)
-    return Container(proc.parent(pid), pid, proc.words(pid))
+        above = procfs.parent(above)
+    return Container(procfs.parent(pid), pid, procfs.words(pid))
 
 
 def host_name(container):
@@ -225,7 +227,7 @@ def _look(container):
             [f"{total} processes, of these:", *_listed(family, _outside)],
             [_count(len(family), "process"), *_listed(family, _inside(pid))],
         ),
-        "mnt": ([_count(len(proc.mounts("self")), "mount")], mounts_inside(pid)),
+        "mnt": ([_count(len(procfs.mounts("self")), "mount")], mounts_inside(pid)),
         "net": (_some(network), _some(its_network)),
         "user": (users(os.getpid()), users(pid)),
         "cgroup": ([], []),
@@ -233,7 +235,7 @@ def _look(container):
     }
     groups = []
     for kind, (host, inside) in sides.items():
-        ours, theirs = proc.namespace(kind), proc.namespace(kind, pid)
+        ours, theirs = procfs.namespace(kind), procfs.namespace(kind, pid)
         if ours == theirs:
             inside = ["shared with the host", *(inside[1:] if kind == "pid" else [])]
         host = [f"{ours:<11} {host[0] if host else ''}", *host[1:]]
@@ -293,7 +295,7 @@ def _other_end(index):
     words about a veth(4), and about the bridge that it is plugged into."""
     with contextlib.suppress(OSError):
         device = Path("/sys/class/net", socket.if_indextoname(index))
-        if proc.read(device / "iflink") != proc.read(device / "ifindex"):
+        if procfs.read(device / "iflink") != procfs.read(device / "ifindex"):
             bridge = device / "master"
             words = ["to", device.name]
             return words + (["in", bridge.readlink().name] if bridge.exists() else [])
@@ -305,28 +307,28 @@ def processes(first):
     family, and those that somebody has sent into its pid namespace."""
     known, all_pids = {}, sorted(_pids())
     for pid in all_pids:
-        lines = proc.read(f"/proc/{pid}/status").split("\n")
+        lines = procfs.read(f"/proc/{pid}/status").split("\n")
         status = {
             key: value.split() for key, _, value in (x.partition(":") for x in lines)
         }
         if "NSpid" in status:
-            words = shlex.join(proc.words(pid)) or f"[{' '.join(status['Name'])}]"
+            words = shlex.join(procfs.words(pid)) or f"[{' '.join(status['Name'])}]"
             inside, uid = int(status["NSpid"][-1]), int(status["Uid"][1])
             known[pid] = Process(pid, int(status["PPid"][0]), inside, uid, words)
     family = set()
-    its_own = proc.namespace("pid", first) != proc.namespace("pid")
+    its_own = procfs.namespace("pid", first) != procfs.namespace("pid")
     for pid in known:
         above = pid
         while above in known and above != first and above not in family:
             above = known[above].parent
-        if above in known or (its_own and _is_in(pid, proc.namespace("pid", first))):
+        if above in known or (its_own and _is_in(pid, procfs.namespace("pid", first))):
             family.add(pid)
     return [known[pid] for pid in sorted(family)], len(all_pids)
 
 
 def _is_in(pid, pid_namespace):
     try:
-        return proc.namespace("pid", pid) == pid_namespace
+        return procfs.namespace("pid", pid) == pid_namespace
     except OSError:
         return False
 
@@ -358,7 +360,7 @@ def _inside(pid):
 def mounts_inside(pid):
     """Lines about a container's mounts: how many, and those that the host does not have, by
     type of filesystem."""
-    table, known = proc.mounts(pid), {mount[:4] for mount in proc.mounts("self")}
+    table, known = procfs.mounts(pid), {mount[:4] for mount in procfs.mounts("self")}
     its_own = [mount for mount in table if mount[:4] not in known]
     lines = [_count(len(table), "mount")]
     if os.readlink(f"/proc/{pid}/root") != "/":
@@ -401,12 +403,12 @@ def _mapped(name, line):
 
 def _map(path):
     """The lines of a uid_map or gid_map: (id inside, id outside, how many)."""
-    return [tuple(map(int, line.split())) for line in proc.read(path).splitlines()]
+    return [tuple(map(int, line.split())) for line in procfs.read(path).splitlines()]
 
 
 def clocks(pid):
     """Lines about how a process's clocks are set apart. time_namespaces(7)"""
-    words = proc.read(f"/proc/{pid}/timens_offsets").split()
+    words = procfs.read(f"/proc/{pid}/timens_offsets").split()
     clocks = zip(words[::3], words[1::3], strict=True)
     return [
         f"{clock} {int(seconds):+} s" for clock, seconds in clocks if seconds != "0"
@@ -418,8 +420,8 @@ def clocks(pid):
 
 def limits(container):
     """The Group about a container's cgroup: limits and use. cgroups(7)"""
-    ours, theirs = proc.cgroup(container.runtime), proc.cgroup(container.pid)
-    memory = dict(line.split()[:2] for line in proc.read("/proc/meminfo").splitlines())
+    ours, theirs = procfs.cgroup(container.runtime), procfs.cgroup(container.pid)
+    memory = dict(line.split()[:2] for line in procfs.read("/proc/meminfo").splitlines())
     total, free = (int(memory[f"Mem{word}:"]) << 10 for word in ("Total", "Available"))
     host = [ours, f"{_bytes(total - free)} of {_bytes(total)} memory"]
     cpus = os.cpu_count() or 1
@@ -448,13 +450,13 @@ def tightest(path, what):
     is none."""
     found = []
     for directory in _up(path):
-        limit = proc.read(directory / f"{what}.max").strip()
+        limit = procfs.read(directory / f"{what}.max").strip()
         if limit.isdigit():
             found.append((int(limit), directory))
     limit, directory = min(found, default=(None, Path(CGROUPS + path)))
-    use = proc.read(directory / f"{what}.current").strip()
+    use = procfs.read(directory / f"{what}.current").strip()
     events = dict(
-        line.split() for line in proc.read(directory / f"{what}.events").splitlines()
+        line.split() for line in procfs.read(directory / f"{what}.events").splitlines()
     )
     return int(use) if use else None, limit, events
 
@@ -462,12 +464,12 @@ def tightest(path, what):
 def processor_time(path):
     """A line about how much processor time a cgroup may use, and has used; "" where it is
     not counted."""
-    words = dict(x.split() for x in proc.read(f"{CGROUPS}{path}/cpu.stat").splitlines())
+    words = dict(x.split() for x in procfs.read(f"{CGROUPS}{path}/cpu.stat").splitlines())
     if "usage_usec" not in words:
         return ""
     shares = []
     for directory in _up(path):
-        quota, _, period = proc.read(directory / "cpu.max").strip().partition(" ")
+        quota, _, period = procfs.read(directory / "cpu.max").strip().partition(" ")
         if quota.isdigit():
             shares.append(int(quota) / int(period))
     allowed = f"{min(shares):g}" if shares else "all"
@@ -484,7 +486,7 @@ def _up(path):
 
 def layers(container):
     """The Group about what a container's files lie on."""
-    ours = [mount for mount in proc.mounts("self") if mount.target == "/"]
+    ours = [mount for mount in procfs.mounts("self") if mount.target == "/"]
     host = [f"{mount.kind} on {mount.source}" for mount in ours[-1:]]
     pid = container.pid
     with contextlib.suppress(Failure):
@@ -495,8 +497,8 @@ def layers(container):
     directory = os.readlink(f"/proc/{pid}/root")  # read, and not followed
     if directory != "/":
         return Group("layers", True, host, [f"none: chroot to {directory}"])
-    roots = [mount for mount in proc.mounts(pid) if mount.target == "/"]
-    is_shared = proc.namespace("mnt", pid) == proc.namespace("mnt")
+    roots = [mount for mount in procfs.mounts(pid) if mount.target == "/"]
+    is_shared = procfs.namespace("mnt", pid) == procfs.namespace("mnt")
     if is_shared or not roots or roots[-1].root == "/":
         return Group("layers", False, host, ["shared with the host"])
     mapped = "idmapped" in roots[-1].options.split(",")
@@ -508,7 +510,7 @@ def layers(container):
 def _on_host(mount):
     """Returns where the host shows what a mount shows, which can be on a disk of its own. If
     the host does not show it, this is its path in its filesystem."""
-    same = [ours for ours in proc.mounts("self") if ours.device == mount.device]
+    same = [ours for ours in procfs.mounts("self") if ours.device == mount.device]
     for ours in sorted(same, key=lambda ours: len(ours.root), reverse=True):
         if Path(mount.root).is_relative_to(ours.root):
             below = Path(mount.root).relative_to(ours.root)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from workshop import fence
+from workshop import sandbox
 
 AT_ONCE = 3  # facts: they wait more than they compute
 WORD = re.compile(r"\b(pid|ipc|uts|dns|cpu|nat)\b")
@@ -31,7 +31,7 @@ pytest.register_assert_rewrite("runtime")
 def pytest_addoption(parser):
     group = parser.getgroup("workshop")
     group.addoption("--facts", type=int, help="where to tell of each fact")
-    group.addoption("--bench", help="the fences' directory: see fence.workbench()")
+    group.addoption("--bench", help="the fences' directory: see sandbox.workbench()")
     group.addoption("--only", help="only the facts with this word in their name")
     group.addoption("--in-turn", action="store_true", help="to the first red suite")
     group.addoption("--fact-seconds", type=float, default=60, help="for each of them")
@@ -72,7 +72,7 @@ def pytest_sessionstart(session):
     from runtime import usages
 
     config = session.config
-    told = Path(config.getoption("--bench"), fence.USAGE)
+    told = Path(config.getoption("--bench"), sandbox.USAGE)
     if told.exists():
         usages[Path(config.getoption("--runtime")).resolve()] = told.read_text()
 
@@ -81,7 +81,7 @@ def pytest_runtestloop(session):
     """Every fact, each in a process of its own, behind a fence. When one is late, or a fact
     of the first suite (with --in-turn: of any) does not hold, there are no more suites."""
     config, waiting = session.config, list(session.items)
-    running: dict[fence.Fenced, tuple] = {}  # with the item, and when it began
+    running: dict[sandbox.Fenced, tuple] = {}  # with the item, and when it began
     seconds, in_turn = config.getoption("--fact-seconds"), config.getoption("--in-turn")
     bench = Path(config.getoption("--bench"))
     order = list(session.items)
@@ -92,7 +92,7 @@ def pytest_runtestloop(session):
                 item = waiting.pop(0)
                 factor = 3 if is_alone(item) else 1
                 begin = time.monotonic()
-                fenced = fence.Fenced(lambda i=item: check(i), bench, seconds * factor)
+                fenced = sandbox.Fenced(lambda i=item: check(i), bench, seconds * factor)
                 running[fenced] = item, begin
             if not running:
                 break

@@ -16,8 +16,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from workshop import learner, report
-from workshop.command import FAILED, Failure, Parser, console, printable
+from workshop import learner
+from workshop.commands import report
+from workshop.command_line import FAILED, Parser
+from workshop.errors import Failure
+from workshop.terminal import console, printable
 
 MOST = 4 << 20  # bytes of a file: a report has a hundredth of it
 NUMBERS = [name[:2] for name in learner.STEPS]

@@ -29,7 +29,8 @@ from rich.table import Table
 from rich.text import Text
 
 from workshop import learner
-from workshop.command import FAILED, MISUSED, Parser, console, keys_one_by_one
+from workshop.command_line import FAILED, MISUSED, Parser
+from workshop.terminal import console, keys_one_by_one
 
 PROJECT = learner.PROJECT
 STATE = Path("/run/workshop-demo.json")  # for --notes: where the talk is

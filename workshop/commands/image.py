@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from workshop import images
-from workshop.command import Failure, Parser, console, printable
+from workshop.command_line import Parser
+from workshop.errors import Failure
+from workshop.terminal import console, printable
 
 
 def main(arguments):

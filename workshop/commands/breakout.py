@@ -12,11 +12,13 @@ import tokenize
 from rich.padding import Padding
 from rich.text import Text
 
-from workshop import fence, learner
-from workshop.attempt import step_of
-from workshop.check import first_run, plain, ready
-from workshop.command import FAILED, MISUSED, Failure, console
-from workshop.fence import PROJECT, RUNTIME
+from workshop import learner, sandbox
+from workshop.commands.attempt import step_of
+from workshop.commands.check import first_run, plain, ready
+from workshop.command_line import FAILED, MISUSED
+from workshop.errors import Failure
+from workshop.terminal import console
+from workshop.sandbox import PROJECT, RUNTIME
 
 SECONDS = 120  # that an attack may take, under emulation as well
 
@@ -71,12 +73,12 @@ def what_it_tries(room):
 
 
 def attack(room, source):
-    """The attack on a runtime with these bytes, behind a fence: see fence.watched."""
+    """The attack on a runtime with these bytes, behind a fence: see sandbox.watched."""
     command = [sys.executable, str(room / "breakout.py"), str(RUNTIME)]
-    with fence.workbench(source) as bench:
+    with sandbox.workbench(source) as bench:
         first_run(bench)
-        told, late = fence.run(
-            lambda: fence.watched(command, SECONDS), bench, SECONDS + 10
+        told, late = sandbox.run(
+            lambda: sandbox.watched(command, SECONDS), bench, SECONDS + 10
         )
     if told is None or told["status"] is None:
         why = "it took too long" if late or told else "it has ended all around it"

@@ -16,7 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from workshop import images
-from workshop.command import Failure, Parser, console, printable
+from workshop.command_line import Parser
+from workshop.errors import Failure
+from workshop.terminal import console, printable
 
 # What a step needs: a name for it, a function that returns None or why it is not there.
 Need = namedtuple("Need", "step name why_not")

@@ -15,8 +15,8 @@ import tempfile
 import time
 
 from workshop import learner
-from workshop.command import Parser
-from workshop.report import page
+from workshop.command_line import Parser
+from workshop.commands.report import page
 
 SECONDS = 600  # that any one cell may take: a whole check, emulated
 PROJECT = learner.PROJECT

@@ -18,8 +18,11 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from workshop import clean, containers, images
-from workshop.command import Failure, Parser, console
+from workshop import containers, images
+from workshop.commands import clean
+from workshop.command_line import Parser
+from workshop.errors import Failure
+from workshop.terminal import console
 
 
 def main(arguments):

@@ -16,8 +16,11 @@ from pathlib import Path
 from rich.panel import Panel
 from rich.text import Text
 
-from workshop import fence, learner, look, progress
-from workshop.command import Failure, Parser, printable
+from workshop import diagnose, learner, sandbox
+from workshop.commands import progress
+from workshop.command_line import Parser
+from workshop.errors import Failure
+from workshop.terminal import printable
 
 SILENT = {  # tokens that are no code
     tokenize.COMMENT,
@@ -180,8 +183,8 @@ def certificate():
     remembered, last = learner.load(), learner.STEPS[-1][:2]
     passed = remembered["passed"]
     source = (learner.STATE / f"passed-{last}.py").read_bytes()
-    with fence.workbench(source) as bench:
-        isolated = look.isolation(bench, 30)
+    with sandbox.workbench(source) as bench:
+        isolated = diagnose.isolation(bench, 30)
     values = {
         "name": printable(remembered["name"] or ""),
         "when": passed[last]["when"],

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from workshop.command import Failure
+from workshop.errors import Failure
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.append(str(PROJECT / "steps"))

@@ -9,9 +9,11 @@ import select
 import sys
 import time
 
-from workshop import check, learner
-from workshop.attempt import step_of
-from workshop.command import Failure, console, keys_one_by_one, printable
+from workshop import learner
+from workshop.commands import check
+from workshop.commands.attempt import step_of
+from workshop.errors import Failure
+from workshop.terminal import console, keys_one_by_one, printable
 
 PAUSE = 0.25  # seconds
 

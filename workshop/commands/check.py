@@ -18,10 +18,13 @@ import time
 from rich.table import Table
 from rich.text import Text
 
-from workshop import fence, learner, look, report
-from workshop.attempt import step_of
-from workshop.command import FAILED, MISUSED, Failure, console
-from workshop.fence import PROJECT, RUNTIME
+from workshop import diagnose, learner, sandbox
+from workshop.commands import report
+from workshop.commands.attempt import step_of
+from workshop.command_line import FAILED, MISUSED
+from workshop.errors import Failure
+from workshop.terminal import console
+from workshop.sandbox import PROJECT, RUNTIME
 
 import linux  # found through fence
 
@@ -46,7 +49,7 @@ def check(number, only=None, alone=False):
     out = console()
     before = [name[:2] for name in learner.STEPS if name[:2] < number]
     numbers = [number] if only or alone else [number, *before]
-    with fence.workbench(source) as bench:
+    with sandbox.workbench(source) as bench:
         seconds = first_run(bench)
         for fact in run(numbers, bench, min(60, 10 + 100 * seconds), only):
             if fact["step"] != number and fact["step"] != facts[-1]["step"]:
@@ -58,7 +61,7 @@ def check(number, only=None, alone=False):
         if wrong:
             limit = 5 + 10 * seconds
             about = wrong[0]["step"]
-            explain(wrong[0], look.findings(about, bench, limit), out)
+            explain(wrong[0], diagnose.findings(about, bench, limit), out)
     if not facts:
         print(f"workshop: no fact of step {number} has {only!r} in it", file=sys.stderr)
         return MISUSED
@@ -118,8 +121,8 @@ def first_run(bench):
     """Starts the runtime once, for its usage, which no fact has to ask for again. Returns the
     seconds that it took. Failure: it does not end, or not well."""
     begin = time.monotonic()
-    told, late = fence.run(
-        lambda: fence.watched([str(RUNTIME), "--help"], 10), bench, 15
+    told, late = sandbox.run(
+        lambda: sandbox.watched([str(RUNTIME), "--help"], 10), bench, 15
     )
     name = learner.shown()
     if told is None or told["status"] is None:
@@ -132,9 +135,9 @@ def first_run(bench):
         said = told["err"].strip() or told["out"].strip() or "it says nothing"
         raise Failure(
             f"`{name} --help` should print its usage; status {told['status']}"
-            f"{look.where_raised(said)}: {said.splitlines()[-1][:200]}"
+            f"{diagnose.where_raised(said)}: {said.splitlines()[-1][:200]}"
         )
-    (bench / fence.USAGE).write_text(told["out"])
+    (bench / sandbox.USAGE).write_text(told["out"])
     return time.monotonic() - begin
 
 
@@ -143,7 +146,7 @@ def first_run(bench):
 
 def run(numbers, bench, seconds, only=None, in_turn=False):
     """Runs the suites of these steps. Yields each fact, as workshop/facts.py tells it.
-    bench: with the runtime; see fence.workbench(). seconds: how long one fact may take. Where a
+    bench: with the runtime; see sandbox.workbench(). seconds: how long one fact may take. Where a
     fact of the first suite does not hold, or with in_turn of any, there are no more suites."""
     named = {name[:2]: f"tests/test_{name}.py" for name in learner.STEPS}
     read, write = os.pipe()
@@ -187,7 +190,7 @@ def run(numbers, bench, seconds, only=None, in_turn=False):
             process.kill()
             process.wait()
         log.close()
-        fence.clean()
+        sandbox.clean()
 
 
 # ---- what is shown
@@ -222,9 +225,9 @@ def explain(fact, findings, out):
     if fact.get("why"):
         rows.add_row("    why", Text(fact["why"]))
     number = int(fact["step"])
-    refused = look.why_refused(fact.get("said", ""))
+    refused = diagnose.why_refused(fact.get("said", ""))
     if fact.get("status") == 125:  # what ended it stands above
-        findings = [text for text in findings if not text.startswith(look.ENDS)]
+        findings = [text for text in findings if not text.startswith(diagnose.ENDS)]
     hint = refused or (findings or [f"`workshop hint {number}` has one."])[0]
     rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
     more = f"`workshop hint {number}`, or this fact alone: `workshop check {number} --only "

@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from workshop import fence, proc
-from workshop.fence import PROJECT, RUNTIME
+from workshop import procfs, sandbox
+from workshop.sandbox import PROJECT, RUNTIME
 
 # (the step that adds it, its name in /proc/PID/ns, the flag).
 NAMESPACES = [
@@ -55,7 +55,7 @@ class Seen:
     def __init__(self, runtime, pid):
         self.runtime, self.pid = runtime, pid
         self.proc = Path(f"/proc/{pid}")
-        self.mounts = proc.mounts(pid)
+        self.mounts = procfs.mounts(pid)
 
     def mounted(self, target):
         """The topmost mount on target, or None."""
@@ -65,7 +65,7 @@ class Seen:
 def findings(number, bench, seconds):
     """What step number is not like in the runtime on a bench: sentences, what comes first is
     most to the point. seconds: how long it may take to start."""
-    told, late = fence.run(lambda: look(number, seconds), bench, seconds + 20)
+    told, late = sandbox.run(lambda: look(number, seconds), bench, seconds + 20)
     if told is None:
         why = "took too long" if late else "ended all that was around it"
         return [f"your runtime was started with `sleep` for its command, and {why}."]
@@ -74,7 +74,7 @@ def findings(number, bench, seconds):
 
 def look(number, seconds):
     """Behind the fence: the sentences."""
-    usage, name = fence.watched([str(RUNTIME), "--help"], seconds)["out"], os.uname()[1]
+    usage, name = sandbox.watched([str(RUNTIME), "--help"], seconds)["out"], os.uname()[1]
     missing = [w for step, w in WORDS if step <= number and w.split()[0] not in usage]
     if missing:
         return [f"{missing[0]} is not in USAGE, from which the command line is read."]
@@ -96,17 +96,17 @@ def isolation(bench, seconds):
     {name: [the number of the host's, of the container's]}."""
 
     def compare():
-        usage = fence.watched([str(RUNTIME), "--help"], seconds)["out"]
+        usage = sandbox.watched([str(RUNTIME), "--help"], seconds)["out"]
         seen, _ = start(usage, seconds)
         kinds = [
             kind for _, kind, _ in NAMESPACES if seen and not is_shared(seen, kind)
         ]
         return {
-            kind: [proc.namespace(kind), proc.namespace(kind, seen.pid)]
+            kind: [procfs.namespace(kind), procfs.namespace(kind, seen.pid)]
             for kind in kinds
         }
 
-    return fence.run(compare, bench, seconds + 20)[0] or {}
+    return sandbox.run(compare, bench, seconds + 20)[0] or {}
 
 
 def start(usage, seconds):
@@ -131,8 +131,8 @@ def start(usage, seconds):
     end, pid, child = time.monotonic() + seconds, None, None
     while pid is None and process.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
-        for child in proc.children(process.pid):
-            if proc.words(child)[:1] == ["sleep"]:
+        for child in procfs.children(process.pid):
+            if procfs.words(child)[:1] == ["sleep"]:
                 pid = child
     if process.poll() is not None:
         os.lseek(errors, 0, os.SEEK_SET)
@@ -218,7 +218,7 @@ def host(seen, name):
             "That has to be child, not parent."
         )
     before, now = (
-        collections.Counter(mount.target for mount in proc.mounts(pid))
+        collections.Counter(mount.target for mount in procfs.mounts(pid))
         for pid in ("self", seen.runtime)
     )
     if before != now and not is_shared(seen, "mnt"):
@@ -248,7 +248,7 @@ def namespaces(seen, number):
 
 def is_shared(seen, kind):
     """Whether a container has its runtime's namespace."""
-    return proc.namespace(kind, seen.pid) == proc.namespace(kind, seen.runtime)
+    return procfs.namespace(kind, seen.pid) == procfs.namespace(kind, seen.runtime)
 
 
 def host_name(seen, number):
@@ -360,7 +360,7 @@ def cgroup(seen, number):
         if number == "06":
             yield "this machine has no cgroup v2: step 06 needs it. `workshop doctor` tells more."
         return
-    place = proc.cgroup(seen.pid)
+    place = procfs.cgroup(seen.pid)
     expected = f"/workshop/{seen.runtime}"
     if place != expected:
         yield (
@@ -390,7 +390,7 @@ def layers(seen, number):
         yield "its overlay has no upperdir, and cannot be written to."
     if "userxattr" not in options:
         yield "its overlay is mounted without userxattr: whiteouts of layers do not count."
-    box = fence.STATE / "containers" / str(seen.runtime) / "upper"
+    box = sandbox.STATE / "containers" / str(seen.runtime) / "upper"
     if not box.is_dir():
         yield f"its thin layer should be {box}, which is not there."
 

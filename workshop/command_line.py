@@ -1,0 +1,61 @@
+"""What the command lines of all subcommands have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from workshop import progress
+from workshop.errors import Failure
+from workshop.project import Step, find_step
+from workshop.terminal import printable
+from workshop.workspace import Workspace
+
+FAILED, MISUSED = 1, 2  # exit statuses
+INTERRUPTED = 130  # 128 + SIGINT
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, but a complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints what is wrong with the command line, and exits with MISUSED."""
+        usage = " ".join(self.format_usage().split())
+        self.exit(MISUSED, f"{self.prog}: {printable(message)}; {usage}\n")
+
+    def parse_step(
+        self, arguments: list[str], workspace: Workspace
+    ) -> tuple[argparse.Namespace, Step]:
+        """Parses a command line with an optional number of a step. Returns the options and
+        the step: without a number, the learner's next one."""
+        self.add_argument(
+            "number", nargs="?", metavar="N", help="a step, such as 3; the next one"
+        )
+        options = self.parse_args(arguments)
+        if not options.number:
+            return options, progress.load(workspace).next_step()
+        try:
+            return options, find_step(options.number)
+        except Failure as error:
+            self.error(str(error))
+
+
+def call(function: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Runs a subcommand. Returns its exit status. An error becomes one line on stderr, and
+    the status FAILED."""
+    try:
+        return function(arguments)
+    except Failure as error:
+        line = str(error)
+    except BrokenPipeError:  # the reader, such as head, has read enough
+        sys.stderr.close()
+        return FAILED
+    except OSError as error:
+        parts = (error.filename, error.strerror or error)
+        line = ": ".join(str(part) for part in parts if part)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print(f"workshop: {printable(line)}", file=sys.stderr)
+    return FAILED

@@ -93,14 +93,17 @@ def install_python_packages(folder: pathlib.Path, say: Callable[[str], None]) ->
 
 
 def write_guide(folder: pathlib.Path) -> None:
-    """Writes the command `workshop`, which has the same name in the VM."""
-    project, pycache = quote([str(PROJECT)]), quote([f"{folder}/pycache"])
+    """Writes the command `workshop`, which has the same name in the VM. The guide and the
+    notebooks import the project from where it is."""
+    (site,) = (folder / "venv/lib").glob("python3*/site-packages")
+    (site / "workshop.pth").write_text(f"{PROJECT}\n{PROJECT / 'steps'}\n")
+    pycache = quote([f"{folder}/pycache"])
     python = quote([f"{folder}/venv/bin/python"])
     guide = folder / "bin/workshop"
     guide.parent.mkdir(exist_ok=True)
     guide.write_text(
         "#!/bin/sh\n"
-        f"export PYTHONPATH={project} PYTHONPYCACHEPREFIX={pycache}\n"
+        f"export PYTHONPYCACHEPREFIX={pycache}\n"
         f'exec {python} -P -m workshop "$@"\n'
     )
     guide.chmod(0o755)
@@ -129,7 +132,6 @@ def start(folder: pathlib.Path) -> dict[str, object]:
     variables = {
         "JUPYTER_TOKEN": token.read_text(),
         "PATH": f"{folder}/bin:{os.environ['PATH']}",
-        "PYTHONPATH": str(PROJECT),
         "PYTHONPYCACHEPREFIX": f"{folder}/pycache",
         "JUPYTER_RUNTIME_DIR": f"{folder}/runtime",
     }

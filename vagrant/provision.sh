@@ -45,6 +45,13 @@ files() {
 	chmod 440 /etc/sudoers.d/vagrant
 }
 
+# Notebooks and the guide import the project from where it is mounted. pip cannot install it
+# (`pip install -e`), because an image is made without the project.
+project_on_path() {
+	site=$(/opt/workshop/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	printf '%s\n' /workshop /workshop/steps >"$site/workshop.pth"
+}
+
 python_packages() {
 	cmp -s "$here/requirements.txt" /opt/workshop/requirements.txt && return 0
 	say 'Python packages'
@@ -56,6 +63,7 @@ python_packages() {
 	/opt/workshop/bin/pip uninstall -q -y --disable-pip-version-check rfc3987-syntax lark
 	say 'Python bytecode'
 	/opt/workshop/bin/python -m compileall -q -j 2 /opt/workshop/lib >/dev/null || true
+	project_on_path
 	cp "$here/requirements.txt" /opt/workshop/requirements.txt
 }
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from workshop import __version__
 
@@ -76,5 +77,10 @@ def unknown(name: str) -> str:
     return f"unknown subcommand {printable(name)!r}. {text}"
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """Runs the subcommand on the command line, and exits with its status."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,12 +1,7 @@
 """The first rung: nothing here needs root, a VM, a container or a network, and nothing is
 written outside a test's own directory. `python3 -m pytest tests/unit`"""
 
-import sys
-
 import pytest
-from runtime import PROJECT
-
-sys.path += [str(PROJECT / name) for name in ("", "steps")]
 from people import learner_with
 
 from workshop import containers, images

@@ -8,7 +8,7 @@ import documented
 import pytest
 from pages import LESSONS, PAGES, PROJECT, commands
 
-from workshop.__main__ import WORDS
+from workshop.__main__ import SUBCOMMANDS
 
 
 def test_commands_are_found():
@@ -30,9 +30,9 @@ def test_documented_subcommands_exist(page):
         for part in command.split(" && "):
             one = documented.shape(part)
             if one.program == "workshop":
-                assert one.word in WORDS, command
+                assert one.word in SUBCOMMANDS, command
             if one.program == "./lab":
-                assert one.word.split()[0] in documented.words_of_lab() | {*WORDS}, (
+                assert one.word.split()[0] in documented.words_of_lab() | {*SUBCOMMANDS}, (
                     command
                 )
 

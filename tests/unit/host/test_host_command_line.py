@@ -98,9 +98,9 @@ def test_wrong_usage_is_said_in_words_and_shown(words, tmp_path):
 
 
 def test_guides_subcommands_are_all_known():
-    from workshop.__main__ import WORDS
+    from workshop.__main__ import SUBCOMMANDS
 
-    assert set(GUIDE) == set(WORDS) - {*COMMANDS, *FOR_OTHERS}
+    assert set(GUIDE) == set(SUBCOMMANDS) - {*COMMANDS, *FOR_OTHERS}
 
 
 def test_guides_subcommand_goes_to_the_vm_as_it_is(make_lab, monkeypatch):

@@ -1,5 +1,5 @@
-"""`workshop`, the guide, as far as it does without containers: what comes next, hints, snapshots,
-the reference, what is remembered, and what is wrong with a runtime before it is started."""
+"""The guide's subcommands, as far as they need no container: what to do next, hints, snapshots,
+the solution, saved progress, and mistakes that are found before a runtime is started."""
 
 import ast
 import os
@@ -11,29 +11,30 @@ from people import one_line
 from runtime import PROJECT, STEPS
 from source import code_lines
 
+from workshop.__main__ import SUBCOMMANDS
 from workshop.commands import report
 
 NAMES = [step.parent.name for step in STEPS]
 STEP_00 = STEPS[0].read_text()
 
 
-def test_bare_command_says_what_comes_next(learner):
+def test_workshop_without_a_subcommand_says_what_to_do_next(learner):
     said = learner.type("").stdout
-    assert "Next: `workshop start` makes" in said, said
+    assert "Next: `workshop start` creates" in said, said
     assert all(name in said for name in NAMES), said
     assert learner.type("start").returncode == 0
     assert learner.path.read_text() == STEP_00 and os.access(learner.path, os.X_OK)
     assert "then `workshop check`" in " ".join(learner.type("").stdout.split())
 
 
-def test_start_never_overwrites(learner):
+def test_start_never_overwrites_a_runtime(learner):
     learner.has("mine")
     done = learner.type("start")
-    assert done.returncode == 0 and "stays as it is" in done.stdout, done
+    assert done.returncode == 0 and "already exists" in done.stdout, done
     assert learner.path.read_text() == "mine"
 
 
-def test_every_fact_says_what_explains_it():
+def test_every_fact_names_the_page_that_explains_it():
     missing = []
     for path in (PROJECT / "tests").glob("test_0[0-9]_*.py"):
         for node in ast.parse(path.read_text()).body:
@@ -44,11 +45,11 @@ def test_every_fact_says_what_explains_it():
     assert missing == []
 
 
-def test_no_runtime_is_told_in_one_line(learner):
+def test_missing_runtime_is_reported_in_one_line(learner):
     assert one_line(learner.type("check 0"), "no .*container.py yet: `workshop start`")
 
 
-def test_syntax_error_is_told_in_one_line_with_its_number(learner):
+def test_syntax_error_is_reported_in_one_line_with_its_number(learner):
     learner.has(STEP_00.replace("def child(args):", "def child(args)"))
     number = STEP_00.splitlines().index("def child(args):") + 1
     begin = time.monotonic()
@@ -57,14 +58,14 @@ def test_syntax_error_is_told_in_one_line_with_its_number(learner):
     assert time.monotonic() - begin < 15 and done.stdout == ""
 
 
-def test_file_that_is_no_script_is_told_in_one_line(learner):
+def test_file_that_is_not_a_script_is_reported_in_one_line(learner):
     learner.has(STEP_00.replace("\n", "\r\n"))
     assert one_line(learner.type("check 0"), "line ends of Windows .*sed -i")
     learner.has(STEP_00.removeprefix("#!/usr/bin/python3 -S\n"))
     assert one_line(learner.type("check 0"), "names no interpreter: .*python3 -S")
 
 
-def test_runtime_that_cannot_be_executed_is_told_in_one_line(learner):
+def test_runtime_that_is_not_executable_is_reported_in_one_line(learner):
     learner.has(STEP_00)
     learner.path.chmod(0o644)
     assert one_line(learner.type("check 0"), "cannot be executed: chmod")
@@ -81,7 +82,7 @@ def test_undo_goes_back_and_forward_again(learner):
     assert one_line(learner.type("undo"), "oldest snapshot")
     assert learner.type("undo --redo").returncode == 0
     assert learner.path.read_text() == texts[1]
-    # What was typed meanwhile, and never checked, comes back as well.
+    # What was typed in the meantime, and never checked, comes back as well.
     learner.has("# typed\n")
     learner.type("undo")
     assert learner.path.read_text() == texts[2]
@@ -90,7 +91,7 @@ def test_undo_goes_back_and_forward_again(learner):
     assert set(texts) < set(learner.snapshots())
 
 
-def test_reset_is_the_runtime_that_passed_or_step_00(learner):
+def test_reset_goes_back_to_the_runtime_that_passed_or_to_step_00(learner):
     learner.has("# mine\n")
     assert learner.type("reset").returncode == 0
     assert learner.path.read_text() == STEP_00 and "# mine\n" in learner.snapshots()
@@ -98,7 +99,7 @@ def test_reset_is_the_runtime_that_passed_or_step_00(learner):
     assert learner.path.read_text() == "# mine\n"
 
 
-def test_hints_come_one_by_one_and_are_remembered(learner):
+def test_hints_come_one_by_one_and_are_counted(learner):
     hints = re.findall(r"^\d+\. ", (STEPS[1].parent / "hints.md").read_text(), re.M)
     for number in range(1, len(hints) + 1):
         said = learner.type("hint 1").stdout
@@ -106,7 +107,7 @@ def test_hints_come_one_by_one_and_are_remembered(learner):
     assert learner.type("hint 1").stdout.startswith(f"All {len(hints)} hints")
 
 
-def test_solution_has_to_be_asked_for_twice_and_replaces_nothing_for_good(learner):
+def test_solution_must_be_asked_for_twice_and_can_be_undone(learner):
     learner.has("# mine\n")
     first = learner.type("solve 1")
     assert first.returncode == 1 and "CLONE_NEWUTS" not in first.stdout, first
@@ -121,12 +122,12 @@ def test_solution_has_to_be_asked_for_twice_and_replaces_nothing_for_good(learne
     assert learner.path.read_text() == "# mine\n"
 
 
-def test_diff_is_what_the_step_adds(learner):
+def test_diff_shows_what_the_step_adds(learner):
     said = learner.type("diff 1").stdout
     assert "+    linux.sethostname(args.hostname" in said and "\x1b[" not in said, said
 
 
-def test_broken_progress_is_set_aside_and_told_in_one_line(learner):
+def test_unreadable_progress_is_moved_aside_and_reported_in_one_line(learner):
     learner.type("start")
     learner.type("hint 1")
     path = learner.my / ".workshop/progress.json"
@@ -135,27 +136,46 @@ def test_broken_progress_is_set_aside_and_told_in_one_line(learner):
         path.write_text(text)
         done = learner.type("")
         assert done.returncode == 0 and "00_run" in done.stdout, done
-        assert len(done.stderr.splitlines()) == 1 and "begins anew" in done.stderr, done
+        assert len(done.stderr.splitlines()) == 1 and "starts from the beginning" in done.stderr, done
     kept = {p.read_text() for p in path.parent.glob("progress-unreadable*")}
     assert len(kept) == 7
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("check 8", "no step 8"),
         ("check x", "no step x"),
         ("hint 9", "no step 9"),
         ("undo 3", "unrecognized"),
-        ("nonsense", "no such word"),
+        ("nonsense", "unknown subcommand 'nonsense'"),
         ("breakout 0", "no attack"),
     ],
 )
-def test_wrong_usage_is_status_2(learner, words, told):
+def test_wrong_usage_has_exit_status_2(learner, words, message):
     learner.has(STEP_00)
     done = learner.type(words)
-    assert done.returncode == 2 and told in done.stderr, done
+    assert done.returncode == 2 and message in done.stderr, done
     assert len(done.stderr.splitlines()) <= 2 and done.stdout == "", done
+
+
+def test_subcommand_that_is_misspelt_gets_a_suggestion(learner):
+    said = learner.type("chekc").stderr
+    assert said == "workshop: unknown subcommand 'chekc'. Did you mean 'check'?\n"
+
+
+def test_help_has_a_line_for_each_subcommand(learner):
+    done = learner.type("--help")
+    assert done.returncode == 0
+    for name in SUBCOMMANDS:
+        assert re.search(rf"^  {name} +\w.{{10,}}$", done.stdout, re.M), name
+    assert max(map(len, done.stdout.splitlines())) < 80
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_subcommand_has_help_of_its_own(learner, name):
+    done = learner.type([name, "--help"])
+    assert done.returncode == 0 and done.stdout.startswith("usage: workshop"), done
 
 
 def test_lines_of_code_are_those_that_the_suite_counts():

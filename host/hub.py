@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from host.errors import LabError
 from host.lab import Lab
-from host.processes import run_logged
+from host.processes import run_logged, start_server
 
 START_LIMIT = 180  # seconds; it takes 3 to 10, or a minute on a busy machine
 STOP_LIMIT = 60
@@ -115,17 +115,9 @@ class Hub:
         words += ["-m", "jupyterhub", "-f"]
         words += [str(self.project / "classroom/jupyterhub_config.py")]
         with self.lab.progress.stage("starting the hub", "3 to 10 s"):
-            with open(self.log, "wb") as log:
-                process = subprocess.Popen(
-                    words,
-                    cwd=self.folder,
-                    env={**os.environ, **variables},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    umask=0o077,
-                )
+            process = start_server(
+                words, self.log, cwd=self.folder, variables=variables
+            )
             (self.folder / "pid").write_text(f"{process.pid}\n")
             self.wait(process, port)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from host.errors import LabError
 from host.machine import secret
 from host.packages import INSTALL, UPDATE
-from host.processes import quote
+from host.processes import quote, start_server
 from host.settings import PROJECT
 
 PACKAGES = """
@@ -137,18 +137,8 @@ def start(folder: pathlib.Path) -> dict[str, object]:
     }
     words = [f"{folder}/venv/bin/python", "-P", "-m", "jupyterlab", "--allow-root"]
     words += ["--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=8888"]
-    secret(folder / "jupyter.log", "")
-    with open(folder / "jupyter.log", "wb") as log:
-        process = subprocess.Popen(
-            words,
-            cwd=PROJECT,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            umask=0o077,
-        )
+    log = folder / "jupyter.log"
+    process = start_server(words, log, cwd=PROJECT, variables=variables)
     secret(folder / "pid", f"{process.pid}\n")
     return {}
 

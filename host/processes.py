@@ -56,6 +56,31 @@ def environment_words(variables: Mapping[str, str]) -> list[str]:
     return ["env", *(f"{name}={value}" for name, value in variables.items())]
 
 
+def start_server(
+    argv: Sequence[Word],
+    log: pathlib.Path,
+    *,
+    cwd: pathlib.Path,
+    variables: Mapping[str, str],
+) -> subprocess.Popen[bytes]:
+    """Starts a program that goes on after this process has ended, in a session of its own.
+    Only its user can read its log and the files that it creates.
+    variables: what its environment has in addition to ours."""
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            umask=0o077,
+        )
+
+
 def run_logged(
     stage: Stage,
     argv: Sequence[Word],

@@ -160,8 +160,8 @@ def test_wrong_usage_has_exit_status_2(learner, words, message):
 
 
 def test_subcommand_that_is_misspelt_gets_a_suggestion(learner):
-    said = learner.type("chekc").stderr
-    assert said == "workshop: unknown subcommand 'chekc'. Did you mean 'check'?\n"
+    said = learner.type("chekk").stderr
+    assert said == "workshop: unknown subcommand 'chekk'. Did you mean 'check'?\n"
 
 
 def test_help_has_a_line_for_each_subcommand(learner):

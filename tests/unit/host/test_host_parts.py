@@ -11,7 +11,7 @@ import pytest
 
 from host import bootable_disk, ovf, packages, passwords, scratch
 from host.commands import box, kernel, pack, seat
-from host.commands.test import total
+from host.commands.test import HALVES, QUICK, total
 from host.errors import LabError
 from host.providers import choose
 from host.providers.vagrant import has_box, with_whole_urls
@@ -310,3 +310,15 @@ def test_students_copy_keeps_their_work_and_renews_ours(tmp_path):
 )
 def test_totals_of_several_runs(summaries, text):
     assert total(summaries) == text
+
+
+def test_every_file_with_a_quick_fact_is_in_a_half_of_the_quick_rung():
+    """The marker says which facts `./lab test` runs, HALVES in which files it looks."""
+    chosen = [word for half in HALVES[QUICK] for word in half if word[0] != "-"]
+    marked = [
+        path.relative_to(PROJECT).as_posix()
+        for path in (PROJECT / "tests").rglob("test_*.py")
+        if "pytest.mark.quick" in path.read_text() and "unit" not in path.parts
+    ]
+    assert len(marked) >= 6
+    assert [name for name in marked if not name.startswith(tuple(chosen))] == []

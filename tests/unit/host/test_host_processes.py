@@ -10,7 +10,7 @@ import time
 import pytest
 
 from host.errors import LabError
-from host.processes import run_logged
+from host.processes import run_logged, start_server
 from host.settings import PROJECT
 
 
@@ -47,11 +47,23 @@ def test_full_disk_is_named(lab, log):
         run_logged(stage, ["sh", "-c", script], log)
 
 
+def test_server_has_its_own_session_and_nobody_else_reads_what_it_writes(log, tmp_path):
+    log.touch(mode=0o644)
+    script = "echo $NAME; touch file; ps -o sid= -p $$; cat"
+    words = ["sh", "-c", script]
+    server = start_server(words, log, cwd=tmp_path, variables={"NAME": "a name"})
+    assert server.wait(10) == 0  # its standard input is empty
+    name, session = log.read_text().split("\n")[:2]
+    assert name == "a name" and int(session) == server.pid
+    for path in log, tmp_path / "file":
+        assert path.stat().st_mode & 0o777 == 0o600, path
+
+
 # Runs a script with a lifeline, in a process that can be killed.
 CALLER = """
 import io, sys, pathlib
 sys.path.insert(0, sys.argv[1])
-from host.processes import run_logged
+from host.processes import run_logged, start_server
 from host.progress import Progress, Stage
 stage = Stage(Progress(io.StringIO()), "building", "")
 run_logged(stage, ["sh", "-c", sys.argv[3]], pathlib.Path(sys.argv[2]), lifeline=True)

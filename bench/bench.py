@@ -398,8 +398,7 @@ def page(results):
     when = "; ".join(f"{day} ({', '.join(parts)})" for day, parts in days.items())
     lines = [
         f"Measured on {when}: Linux {results['kernel']}, Python {results['python']}, "
-        f"{results['cpus']} CPUs, {results['machine']}. Compare the ratios: the times depend on "
-        "the machine.",
+        f"{results['cpus']} CPUs, {results['machine']}. The ratios count, not the times.",
         "",
     ]
     for part, function in PAGES.items():

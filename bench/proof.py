@@ -44,8 +44,8 @@ SECTIONS = {
     "test_load": ("Under load", "Afterwards the host has exactly what it had before."),
     "test_faults": (
         "Faults",
-        "The runtime is killed at every line, starved of what it needs, and run while the clock "
-        "jumps.",
+        "The runtime is killed at every line, starved of disk space, descriptors and processes, "
+        "and run while the clock jumps.",
     ),
     "unit/test_hostile_input": (
         "Hostile input",

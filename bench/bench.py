@@ -412,18 +412,18 @@ def start_page(part):
     crun, runc = (medians.get(tool, float("nan")) for tool in ("crun", "runc"))
     lines = ["### Start to exit of `/bin/true`", ""]
     lines += table("runtime", "median ms", "p95 ms", "ratio to crun", "ratio to runc")
-    for name, time_ in sorted(medians.items(), key=lambda item: item[1]):
+    for name, milliseconds in sorted(medians.items(), key=lambda item: item[1]):
         ours = f"**step {name}**" if name[0] == "0" else name
-        ratios = f"{time_ / crun:.2f}", f"{time_ / runc:.2f}"
+        ratios = f"{milliseconds / crun:.2f}", f"{milliseconds / runc:.2f}"
         lines.append(
-            row(ours, f"{time_:.1f}", f"{p95(part['times'][name]):.1f}", *ratios)
+            row(ours, f"{milliseconds:.1f}", f"{p95(part['times'][name]):.1f}", *ratios)
         )
     lines += [""] + table("target", "ratio", "at most", "reached")
-    for ours, theirs, most in TARGETS:
+    for ours, theirs, limit in TARGETS:
         if ours in medians and theirs in medians:
             ratio = medians[ours] / medians[theirs]
-            verdict = "yes" if ratio <= most else "no"
-            lines.append(row(f"{ours} / {theirs}", f"{ratio:.2f}", most, verdict))
+            verdict = "yes" if ratio <= limit else "no"
+            lines.append(row(f"{ours} / {theirs}", f"{ratio:.2f}", limit, verdict))
     if {"Python alone", "07"} <= medians.keys():
         python, ours = medians["Python alone"], medians["07"]
         lines.append(
@@ -448,10 +448,12 @@ def growth_page(part):
         "alive", "next start, median ms", "ratio to the first", "memory each"
     )
     first = median(part["0"]["next"])
-    for alive, about in part.items():
-        time_, memory = median(about["next"]), about["memory"] / MB
+    for alive, measured in part.items():
+        milliseconds, memory = median(measured["next"]), measured["memory"] / MB
         memory = f"{memory:.1f} MB" if memory else ""
-        lines.append(row(alive, f"{time_:.1f}", f"{time_ / first:.2f}", memory))
+        lines.append(
+            row(alive, f"{milliseconds:.1f}", f"{milliseconds / first:.2f}", memory)
+        )
     return lines
 
 
@@ -460,12 +462,12 @@ def images_page(part):
     lines += table(
         "image MB", "copy s", "copy disk MB", "overlay s", "overlay disk MB", "ratio"
     )
-    for size, about in part.items():
-        if "refused" in about:
-            lines.append(row(size, about["refused"], "", "", "", ""))
+    for size, measured in part.items():
+        if "refused" in measured:
+            lines.append(row(size, measured["refused"], "", "", "", ""))
             continue
-        copy, overlay = median(about["copy"]), median(about["overlay"])
-        disks = [about[f"{kind} disk"] / MB for kind in ("copy", "overlay")]
+        copy, overlay = median(measured["copy"]), median(measured["overlay"])
+        disks = [measured[f"{kind} disk"] / MB for kind in ("copy", "overlay")]
         cells = f"{copy:.2f}", f"{disks[0]:.0f}", f"{overlay:.2f}", f"{disks[1]:.0f}"
         lines.append(row(size, *cells, f"{copy / overlay:.0f}"))
     return lines

@@ -114,16 +114,18 @@ def update_results(path, cases, coverage):
     by_file = collections.defaultdict(list)
     for case in cases:
         by_file[case.file].append(case)
-    for file, some in by_file.items():
-        mutants = [c.passed for c in some if c.name.startswith("test_mutant_is_caught")]
+    for file, its_cases in by_file.items():
+        mutants = [
+            c.passed for c in its_cases if c.name.startswith("test_mutant_is_caught")
+        ]
         results["files"][file] = {
             "when": datetime.date.today().isoformat(),
-            "facts": len(some),
-            "hold": sum(case.passed for case in some),
-            "seconds": sum(case.seconds for case in some),
+            "facts": len(its_cases),
+            "hold": sum(case.passed for case in its_cases),
+            "seconds": sum(case.seconds for case in its_cases),
         }
         if file in SECTIONS:
-            tests = {case.name: [case.passed, case.recorded] for case in some}
+            tests = {case.name: [case.passed, case.recorded] for case in its_cases}
             results["files"][file]["tests"] = tests
         if mutants:
             results["files"][file]["mutants"] = [sum(mutants), len(mutants)]
@@ -156,20 +158,24 @@ def add_full_run(path, reports):
     return results
 
 
-def suite_section(whole):
+def suite_section(full_run):
     """Returns the section with a table of all files, as lines of Markdown."""
-    minutes = " and ".join(f"{seconds / 60:.0f}" for seconds in whole["halves"])
+    minutes = " and ".join(f"{seconds / 60:.0f}" for seconds in full_run["halves"])
     lines = ["## The suite", ""]
     lines += [
-        f"`./lab test --all` on {whole['when']}, in emulated VMs with one processor"
+        f"`./lab test --all` on {full_run['when']}, in emulated VMs with one processor"
     ]
     lines += [f"each; the two halves took {minutes} minutes.", ""]
     lines += table("file", "facts", "pass", "s")
-    files = whole["files"]
-    for file, t in sorted(files.items()):
-        lines.append(row(file, t["facts"], t["hold"], f"{t['seconds']:.0f}"))
-    facts, hold = (sum(t[what] for t in files.values()) for what in ("facts", "hold"))
-    seconds = f"{sum(t['seconds'] for t in files.values()):.0f}"
+    files = full_run["files"]
+    for file, counts in sorted(files.items()):
+        lines.append(
+            row(file, counts["facts"], counts["hold"], f"{counts['seconds']:.0f}")
+        )
+    facts, hold = (
+        sum(counts[key] for counts in files.values()) for key in ("facts", "hold")
+    )
+    seconds = f"{sum(counts['seconds'] for counts in files.values()):.0f}"
     return [*lines, row("**all**", facts, hold, seconds)]
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How fast, and for how many: our containers beside other runtimes, on one root filesystem.
+"""Measures our containers and compares them with other runtimes, on one root filesystem.
 
     sudo bench/bench.py [--runs 40] [--alive 1,10,100,500] [--out FOLDER] [start growth …]
 
-Whatever is compared takes its turns in random order, so that whatever else the machine does
-hits all alike: the ratios count, not the times. What is missing here or does not run is named
-with its complaint. FOLDER gets bench.json with every single time, bench.md and bench.svg; the
-tables are printed as well. `./lab bench` runs it in a VM of its own.
+The runtimes take turns in random order, so that anything else that the machine does slows all
+of them alike: the ratios count, not the times. The tables name each runtime that is not
+installed or does not run, with its error. The tables are printed, and FOLDER gets bench.json
+with every single time, bench.md and bench.svg. `./lab bench` runs this in a VM of its own.
 """
 
 import argparse
@@ -31,20 +31,20 @@ import xml.etree.ElementTree
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 STEPS = PROJECT / "steps"
-STATE = "/var/lib/workshop"  # where there is room, on the file system of the images
+STATE = "/var/lib/workshop"  # has room, and is on the filesystem of the images
 ROOTFS = f"{STATE}/rootfs/busybox"
-OURS = str(STEPS / "07_overlay/container.py")
+RUNTIME = str(STEPS / "07_overlay/container.py")
 NETWORK = str(STEPS / "network.sh")
 LIMITS = ["--memory", "64M", "--pids", "32", "--cpus", "0.5"]
-NONE = ["run", "--net", "none"]
+NO_NETWORK = ["run", "--net", "none"]
 TRUE = ["busybox", "/bin/true"]
 OCI_LIMITS = {
     "memory": {"limit": 64 << 20, "swap": 64 << 20},
     "pids": {"limit": 32},
     "cpu": {"quota": 50000, "period": 100000},
 }
-# (ours, theirs, at most so much of it)
-TO_BEAT = [
+# (our runtime, the one to compare it with, the highest ratio of the two times)
+TARGETS = [
     ("07", "runc", 0.8),
     ("07, limits", "crun, limits", 1.2),
     ("07, warm", "crun", 0.6),
@@ -54,15 +54,16 @@ SIZES = [10, 100, 1000]  # MB, of images
 MB = 1 << 20
 
 
-# ---- start to exit
+# ---- from start to exit
 
 
-def contenders(scratch):
-    """{name: command, or a function like that of warm()}. "ID" in a command becomes a
-    name that no container has. The others get a root of their own: some leave directories."""
+def commands_to_compare(scratch):
+    """Returns {name: command, or a function that warm_start() returns}. In a command, "ID"
+    stands for a name that no container has yet. The other runtimes share a copy of the root
+    filesystem, since some of them leave directories in it."""
     root = f"{scratch}/busybox"
     subprocess.run(["cp", "-a", ROOTFS, root], check=True)
-    found = {
+    commands = {
         "plain exec": ["/bin/true"],
         "Python alone": ["/usr/bin/python3", "-S", "-c", "import ctypes"],
         "unshare": ["unshare", "-muipnC", "--fork", "--root", root, "/bin/true"],
@@ -77,23 +78,24 @@ def contenders(scratch):
         + [root, "/bin/true"],
         "01": [str(STEPS / "01_uts/container.py"), "run", "/bin/true"],
         "03": [str(STEPS / "03_mnt/container.py"), "run", *TRUE],
-        "05": [str(STEPS / "05_user/container.py"), *NONE, *TRUE],
-        "07": [OURS, *NONE, *TRUE],
-        "07, limits": [OURS, *NONE, *LIMITS, *TRUE],
-        "07, network": [OURS, "run", *TRUE],
-        "07, warm": warm([OURS, *NONE, *TRUE]),
+        "05": [str(STEPS / "05_user/container.py"), *NO_NETWORK, *TRUE],
+        "07": [RUNTIME, *NO_NETWORK, *TRUE],
+        "07, limits": [RUNTIME, *NO_NETWORK, *LIMITS, *TRUE],
+        "07, network": [RUNTIME, "run", *TRUE],
+        "07, warm": warm_start([RUNTIME, *NO_NETWORK, *TRUE]),
     }
     for tool in "crun", "runc":
         for name, limits in ((tool, None), (f"{tool}, limits", OCI_LIMITS)):
             if shutil.which(tool):
                 folder = pathlib.Path(scratch) / name.replace(", ", "-")
-                bundle(folder, tool, root, limits)
-                found[name] = [tool, "run", "--bundle", str(folder), "ID"]
-    return found
+                make_bundle(folder, tool, root, limits)
+                commands[name] = [tool, "run", "--bundle", str(folder), "ID"]
+    return commands
 
 
-def bundle(folder, tool, root, limits):
-    """Make an OCI bundle for crun or runc: the tool's own default, with our root and command."""
+def make_bundle(folder, tool, root, limits):
+    """Makes an OCI bundle for crun or runc: the tool's own default configuration, with our root
+    filesystem and command."""
     folder.mkdir()
     subprocess.run([tool, "spec"], cwd=folder, check=True)
     path = folder / "config.json"
@@ -106,11 +108,14 @@ def bundle(folder, tool, root, limits):
     path.write_text(json.dumps(config))
 
 
-def warm(words):
-    """A function that makes a process with Python and the modules loaded, as a notebook's
-    kernel is one, and returns a function that has it run container.py and waits for its end.
-    It is a fork of this one, made before time counts: main() ends the process it is in. Its
-    pages are its own by then, as that kernel's are: gc.collect() has written to them."""
+def warm_start(words):
+    """Returns a function that prepares a warm start: it makes a process that has Python and
+    the modules loaded already, like the kernel behind a notebook. It returns another function,
+    which lets that process run container.py and waits until it ends.
+
+    The process is a fork of this one, because container.py's main() ends the process that it
+    runs in. It is forked before the clock starts, and gc.collect() writes to its pages, so that
+    they are its own by then, as a notebook kernel's are."""
     path = words[0]
     code = compile(pathlib.Path(path).read_text(), path, "exec")
     sys.path[:0] = [str(STEPS)]
@@ -140,10 +145,10 @@ def warm(words):
         ours.recv(5)
 
         def run():
-            ours.close()  # the word to go
+            ours.close()  # the signal to start
             if os.waitpid(pid, 0)[1]:
                 raise subprocess.CalledProcessError(
-                    1, words, b"", b"a warm start fails"
+                    1, words, b"", b"the warm start failed"
                 )
 
         return run
@@ -151,8 +156,9 @@ def warm(words):
     return prepare
 
 
-def once(command):
-    """Run it. Returns the milliseconds from start to exit. CalledProcessError: it failed."""
+def run_once(command):
+    """Runs a command once. Returns the milliseconds from start to exit. Raises
+    CalledProcessError if the command fails."""
     if callable(command):
         run = command()
         start = time.perf_counter()
@@ -164,108 +170,115 @@ def once(command):
     return (time.perf_counter() - start) * 1000
 
 
-def interleaved(commands, runs):
-    """Returns ({name: [milliseconds]}, {name: why it does not run}, {name: [why a run of it
-    failed]})."""
+def run_in_random_order(commands, runs):
+    """Runs each command `runs` times, in random order. Returns ({name: [milliseconds]},
+    {name: why it does not run at all}, {name: [why a single run failed]})."""
     times, refused, failed = {}, {}, {}
     for name, command in commands.items():
         try:
-            once(command)  # warm, and a try
+            run_once(command)  # shows whether it runs, and fills the caches
             times[name] = []
         except FileNotFoundError as error:
             refused[name] = f"{error.filename} is not installed"
         except subprocess.CalledProcessError as error:
-            refused[name] = complaint(error)
+            refused[name] = error_text(error)
     turns = [name for name in times for _ in range(runs)]
     random.shuffle(turns)
     for number, name in enumerate(turns):
         if number % (len(turns) // 10 or 1) == 0:
             print(f"  {number} of {len(turns)}", file=sys.stderr, flush=True)
         try:
-            times[name].append(once(commands[name]))
+            times[name].append(run_once(commands[name]))
         except subprocess.CalledProcessError as error:
-            failed.setdefault(name, []).append(complaint(error))
+            failed.setdefault(name, []).append(error_text(error))
     return times, refused, failed
 
 
-def complaint(error):
-    """The last line of what a command said that failed, or its status."""
+def error_text(error):
+    """Returns the last line of a failed command's stderr, or its exit status."""
     said = error.stderr.decode(errors="replace").strip().splitlines()
     return said[-1][:200] if said else f"status {error.returncode}"
 
 
-def start(options):
+def measure_start(options):
+    """Times each runtime from start to exit. Returns what run_in_random_order() returns, as
+    a dict."""
     with tempfile.TemporaryDirectory(dir=STATE) as scratch, cpusets_in_use():
-        times, refused, failed = interleaved(contenders(scratch), options.runs)
+        times, refused, failed = run_in_random_order(
+            commands_to_compare(scratch), options.runs
+        )
     return {"times": times, "refused": refused, "failed": failed}
 
 
 @contextlib.contextmanager
 def cpusets_in_use():
-    """Keep a cgroup with the controller cpuset, which crun, runc and podman give to theirs. The
-    kernel rewrites its own code when the first such cgroup comes and when the last one goes:
-    time that is none of a runtime's, and QEMU's emulation of two processors does not always
-    survive it (the kernel meets its own breakpoint, and panics)."""
-    top, held = pathlib.Path("/sys/fs/cgroup"), "bench-cpuset"
+    """Keeps a cgroup with the cpuset controller while the block runs. crun, runc and podman
+    enable this controller for their containers, and the kernel patches its own code when the
+    first such cgroup appears and when the last one goes. That time is not the runtime's. And an
+    emulated VM with two processors does not always survive it: the kernel runs into its own
+    breakpoint, and panics."""
+    top, name = pathlib.Path("/sys/fs/cgroup"), "bench-cpuset"
     if not (top / "cgroup.subtree_control").exists():  # no cgroup v2 here
         yield
         return
-    # Two floors: from one, systemd takes a controller away that none of its units wants.
-    for folder in top, top / held:
-        (top / held).mkdir(exist_ok=True)
+    # Two levels: from the first, systemd removes a controller that none of its units uses.
+    for folder in top, top / name:
+        (top / name).mkdir(exist_ok=True)
         (folder / "cgroup.subtree_control").write_text("+cpuset")
-    (top / held / "below").mkdir()
+    (top / name / "below").mkdir()
     try:
         yield
     finally:
-        (top / held / "below").rmdir()
-        (top / held).rmdir()
+        (top / name / "below").rmdir()
+        (top / name).rmdir()
 
 
 # ---- how it grows
 
 
-def growth(options):
-    """{containers alive: {"next": [milliseconds], "memory": bytes for each}}. Between two
-    rounds all have ended, and the machine has come to rest."""
-    command, found = [OURS, *NONE, *TRUE], {}
-    sleeper = [OURS, *NONE, "busybox", "sleep", "3600"]
+def measure_growth(options):
+    """Measures a start while other containers are alive. Returns {containers alive: {"next":
+    [milliseconds of the next start], "memory": bytes for each}}. Between two rounds all
+    containers end, and the machine settles."""
+    command, results = [RUNTIME, *NO_NETWORK, *TRUE], {}
+    sleeper = [RUNTIME, *NO_NETWORK, "busybox", "sleep", "3600"]
     for alive in [0, *options.alive]:
         settle(command)
-        free = available()
+        free = available_memory()
         with contextlib.ExitStack() as stack:
             for _ in range(alive):
                 process = subprocess.Popen(sleeper, stdin=subprocess.DEVNULL)
                 stack.callback(process.wait)
-                stack.callback(process.kill)  # PID 1 would not heed SIGTERM
+                stack.callback(process.kill)  # the container's PID 1 ignores SIGTERM
             settle(command)
-            memory = (free - available()) / alive if alive else 0
-            times = [once(command) for _ in range(options.runs)]
-        found[alive] = {"next": times, "memory": memory}
+            memory = (free - available_memory()) / alive if alive else 0
+            times = [run_once(command) for _ in range(options.runs)]
+        results[alive] = {"next": times, "memory": memory}
     settle(command)
-    return found
+    return results
 
 
 def settle(command):
-    """Wait until a start of command takes no longer than the one before: all that was started,
-    or ended, is through with it. At most 60 s."""
+    """Waits, at most 60 s, until starts of the command no longer get faster: by then everything
+    that was started or ended before has finished doing so."""
     before, end = float("inf"), time.monotonic() + 60
     while time.monotonic() < end:
-        now = statistics.median(once(command) for _ in range(3))
+        now = statistics.median(run_once(command) for _ in range(3))
         if now > before * 0.95:
             return
         before = now
 
 
-def available():
-    """Bytes of memory that can be had: MemAvailable of proc_meminfo(5)."""
+def available_memory():
+    """Returns the bytes of memory that are available: MemAvailable in proc_meminfo(5)."""
     text = pathlib.Path("/proc/meminfo").read_text()
     return int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) << 10
 
 
-def images(options):
-    """{MB of an image: {"copy"|"overlay": [seconds], "copy disk"|"overlay disk": bytes}}."""
-    found = {}
+def measure_images(options):
+    """Compares a start that copies the image with one that mounts it as a layer. Returns {MB of
+    an image: {"copy"|"overlay": [seconds], "copy disk"|"overlay disk": bytes}}."""
+    results = {}
     with tempfile.TemporaryDirectory(dir=STATE) as scratch:
         os.chmod(scratch, 0o755)
         image, copy = f"{scratch}/image", f"{scratch}/copy"
@@ -273,7 +286,7 @@ def images(options):
         made = 0
         for size in SIZES:
             if shutil.disk_usage(scratch).free < 3 * size * MB:
-                found[size] = {"refused": "there is not enough disk"}
+                results[size] = {"refused": "not enough disk space"}
                 continue
             for number in range(made, size):
                 with open(f"{image}/{number}", "wb") as file:
@@ -290,16 +303,16 @@ def images(options):
                     disk[kind] = free - shutil.disk_usage(scratch).free
                     shutil.rmtree(copy)
                 else:
-                    once([OURS, *NONE, image, "/bin/true"])
+                    run_once([RUNTIME, *NO_NETWORK, image, "/bin/true"])
                     times[kind].append(time.perf_counter() - begin)
                     disk[kind] = written_by_a_start(image)
-            found[size] = times | {f"{kind} disk": n for kind, n in disk.items()}
-    return found
+            results[size] = times | {f"{kind} disk": n for kind, n in disk.items()}
+    return results
 
 
 def written_by_a_start(image):
-    """Bytes that are on disk for a container that has written nothing."""
-    command = [OURS, *NONE, image, "sleep", "3600"]
+    """Returns the bytes on disk that a container takes before it writes anything itself."""
+    command = [RUNTIME, *NO_NETWORK, image, "sleep", "3600"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         upper = pathlib.Path(f"/var/lib/workshop/containers/{process.pid}/upper")
@@ -312,12 +325,13 @@ def written_by_a_start(image):
         process.wait()
 
 
-# ---- a learner's time
+# ---- how long a learner waits
 
 
-def checks(options):
-    """{step: {"first": seconds to the first tick, "all": to the end}} of `workshop check`."""
-    found = {}
+def measure_checks(options):
+    """Runs `workshop check` for each step. Returns {step: {"first": seconds to the first tick,
+    "all": seconds to the end, "said": the last line}}."""
+    results = {}
     for step in sorted(STEPS.glob("[0-9]*")):
         with tempfile.TemporaryDirectory() as my:
             os.chmod(my, 0o755)
@@ -336,27 +350,28 @@ def checks(options):
                         first = time.perf_counter() - begin
                     last = line
         whole = time.perf_counter() - begin
-        found[step.name] = {"first": first, "all": whole, "said": last.strip()}
-    return found
+        results[step.name] = {"first": first, "all": whole, "said": last.strip()}
+    return results
 
 
-def lessons(options):
-    """{lesson: seconds that its cells take, one after the other; None: it did not end well}."""
+def measure_lessons(options):
+    """Executes the lessons. Returns {lesson: seconds that its cells take, one after the other,
+    or None if a cell failed}."""
     with tempfile.TemporaryDirectory() as scratch:
         report = f"{scratch}/report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += ["tests/test_notebooks.py", "-k", "executes", f"--junitxml={report}"]
         subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
         cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
-    found = {}
+    results = {}
     for case in cases:
-        held = case.find("failure") is None and case.find("error") is None
+        passed = case.find("failure") is None and case.find("error") is None
         name = case.get("name").partition("[")[2].rstrip("]")
-        found[name] = float(case.get("time")) if held else None
-    return found
+        results[name] = float(case.get("time")) if passed else None
+    return results
 
 
-# ---- what is told
+# ---- the page
 
 
 def median(times):
@@ -375,20 +390,20 @@ def table(*names):
     return [row(*names), row(*["---"] + ["--:"] * (len(names) - 1))]
 
 
-def page(found):
-    """The measurements as lines of Markdown."""
+def page(results):
+    """Returns the measurements as lines of Markdown."""
     days = collections.defaultdict(list)
-    for part, day in found["when"].items():
+    for part, day in results["when"].items():
         days[day].append(part)
     when = "; ".join(f"{day} ({', '.join(parts)})" for day, parts in days.items())
     lines = [
-        f"Measured on {when}: Linux {found['kernel']}, Python {found['python']}, "
-        f"{found['cpus']} CPUs, {found['machine']}. The ratios count, not the times.",
+        f"Measured on {when}: Linux {results['kernel']}, Python {results['python']}, "
+        f"{results['cpus']} CPUs, {results['machine']}. The ratios count, not the times.",
         "",
     ]
     for part, function in PAGES.items():
-        if part in found:
-            lines += [*function(found[part]), ""]
+        if part in results:
+            lines += [*function(results[part]), ""]
     return lines
 
 
@@ -396,62 +411,71 @@ def start_page(part):
     medians = {name: median(times) for name, times in part["times"].items()}
     crun, runc = (medians.get(tool, float("nan")) for tool in ("crun", "runc"))
     lines = ["### Start to exit of `/bin/true`", ""]
-    lines += table("runtime", "median ms", "p95 ms", "to crun", "to runc")
-    for name, time_ in sorted(medians.items(), key=lambda item: item[1]):
+    lines += table("runtime", "median ms", "p95 ms", "ratio to crun", "ratio to runc")
+    for name, milliseconds in sorted(medians.items(), key=lambda item: item[1]):
         ours = f"**step {name}**" if name[0] == "0" else name
-        ratios = f"{time_ / crun:.2f}", f"{time_ / runc:.2f}"
+        ratios = f"{milliseconds / crun:.2f}", f"{milliseconds / runc:.2f}"
         lines.append(
-            row(ours, f"{time_:.1f}", f"{p95(part['times'][name]):.1f}", *ratios)
+            row(ours, f"{milliseconds:.1f}", f"{p95(part['times'][name]):.1f}", *ratios)
         )
-    lines += [""] + table("to beat", "ratio", "at most", "")
-    for ours, theirs, most in TO_BEAT:
+    lines += [""] + table("target", "ratio", "at most", "reached")
+    for ours, theirs, limit in TARGETS:
         if ours in medians and theirs in medians:
             ratio = medians[ours] / medians[theirs]
-            verdict = "yes" if ratio <= most else "no"
-            lines.append(row(f"{ours} / {theirs}", f"{ratio:.2f}", most, verdict))
+            verdict = "yes" if ratio <= limit else "no"
+            lines.append(row(f"{ours} / {theirs}", f"{ratio:.2f}", limit, verdict))
     if {"Python alone", "07"} <= medians.keys():
         python, ours = medians["Python alone"], medians["07"]
         lines.append(
-            f"\nOf step 07's {ours:.0f} ms, {python:.0f} are Python's: to start, and to import "
-            f"ctypes. That is {python / crun:.2f} of what crun takes from start to exit. crun, "
-            "runc and podman start a plain directory here, as root on both sides of the wall; "
-            "step 07 has layers and a user namespace as well. Warm: a process that has Python and "
-            "the modules loaded already, as the one behind a notebook."
+            f"\nOf step 07's {ours:.0f} ms, Python needs {python:.0f} to start and to import "
+            f"ctypes. That alone is {python / crun:.2f} of the time that crun takes from start to "
+            "exit. In this comparison crun, runc and podman start a plain directory, and root "
+            "inside is root outside; step 07 has layers and a user namespace as well. A warm "
+            "start is one in a process that has Python and the modules loaded already, like the "
+            "process behind a notebook."
         )
-    lines += [f"\nNot measured: {n}: {why}" for n, why in part["refused"].items()]
-    for name, told in part["failed"].items():
-        lines.append(f"\nFailed {len(told)} times: {name}: {told[0]}")
+    lines += [
+        f"\n{name} was not measured: {why}" for name, why in part["refused"].items()
+    ]
+    for name, errors in part["failed"].items():
+        lines.append(f"\n{name} failed {len(errors)} times: {errors[0]}")
     return lines
 
 
 def growth_page(part):
-    lines = ["### With so many containers alive", ""]
-    lines += table("alive", "the next start, median ms", "to the first", "memory each")
+    lines = ["### One more start, with other containers alive", ""]
+    lines += table(
+        "alive", "next start, median ms", "ratio to the first", "memory each"
+    )
     first = median(part["0"]["next"])
-    for alive, about in part.items():
-        time_, memory = median(about["next"]), about["memory"] / MB
+    for alive, measured in part.items():
+        milliseconds, memory = median(measured["next"]), measured["memory"] / MB
         memory = f"{memory:.1f} MB" if memory else ""
-        lines.append(row(alive, f"{time_:.1f}", f"{time_ / first:.2f}", memory))
+        lines.append(
+            row(alive, f"{milliseconds:.1f}", f"{milliseconds / first:.2f}", memory)
+        )
     return lines
 
 
 def images_page(part):
-    lines = ["### From an image of so many MB", ""]
-    lines += table("MB", "copy s", "its disk MB", "overlay s", "its disk MB", "ratio")
-    for size, about in part.items():
-        if "refused" in about:
-            lines.append(row(size, about["refused"], "", "", "", ""))
+    lines = ["### Copying an image, and mounting it as a layer", ""]
+    lines += table(
+        "image MB", "copy s", "copy disk MB", "overlay s", "overlay disk MB", "ratio"
+    )
+    for size, measured in part.items():
+        if "refused" in measured:
+            lines.append(row(size, measured["refused"], "", "", "", ""))
             continue
-        copy, overlay = median(about["copy"]), median(about["overlay"])
-        disks = [about[f"{kind} disk"] / MB for kind in ("copy", "overlay")]
+        copy, overlay = median(measured["copy"]), median(measured["overlay"])
+        disks = [measured[f"{kind} disk"] / MB for kind in ("copy", "overlay")]
         cells = f"{copy:.2f}", f"{disks[0]:.0f}", f"{overlay:.2f}", f"{disks[1]:.0f}"
         lines.append(row(size, *cells, f"{copy / overlay:.0f}"))
     return lines
 
 
 def checks_page(part):
-    lines = ["### `workshop check N --alone`, a finished step", ""]
-    lines += table("step", "first tick s", "all s", "it says")
+    lines = ["### `workshop check N --alone`, on the finished step", ""]
+    lines += table("step", "first tick s", "all s", "last line of output")
     for step, t in part.items():
         first = "" if t["first"] is None else f"{t['first']:.1f}"
         lines.append(row(step, first, f"{t['all']:.1f}", t["said"]))
@@ -459,25 +483,25 @@ def checks_page(part):
 
 
 def lessons_page(part):
-    lines = ["### All cells of a lesson", "", *table("lesson", "s")]
+    lines = ["### Executing all cells of a lesson", "", *table("lesson", "s")]
     for name, seconds in part.items():
-        lines.append(row(name, f"{seconds:.0f}" if seconds else "it failed"))
+        lines.append(row(name, f"{seconds:.0f}" if seconds else "failed"))
     return [*lines, row("**all**", f"{sum(filter(None, part.values())):.0f}")]
 
 
 def ups_page(part):
-    lines = ["### `./lab up`", "", *table("", "s")]
+    lines = ["### `./lab up`", "", *table("start", "s")]
     return lines + [
         row(name, f"{float(seconds):.0f}") for name, seconds in part.items()
     ]
 
 
 PARTS = {
-    "start": start,
-    "growth": growth,
-    "images": images,
-    "checks": checks,
-    "lessons": lessons,
+    "start": measure_start,
+    "growth": measure_growth,
+    "images": measure_images,
+    "checks": measure_checks,
+    "lessons": measure_lessons,
 }
 PAGES = {
     "start": start_page,
@@ -489,8 +513,8 @@ PAGES = {
 }
 
 
-def picture(part):
-    """The medians as a bar chart, in SVG: bytes."""
+def bar_chart(part):
+    """Returns the medians as a bar chart: an SVG file, as bytes."""
     import pygal
 
     ordered = sorted(part["times"].items(), key=lambda item: -median(item[1]))
@@ -504,7 +528,7 @@ def picture(part):
         print_values=True,
         value_formatter=lambda value: f"{value:.1f}",
         height=600,
-        js=[],  # a picture by itself: it loads nothing
+        js=[],  # the picture loads no script
     )
     chart.x_labels = [f"step {n}" if n[0] == "0" else n for n, _ in ordered]
     chart.add(
@@ -524,16 +548,35 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     numbers = {"type": lambda text: [int(word) for word in text.split(",")]}
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--runs", type=int, default=40, help="of each runtime (40)")
-    parser.add_argument("--alive", default=[1, 10, 100, 500], **numbers)
-    parser.add_argument("--ups", action="append", default=[], metavar="WHAT=SECONDS")
-    parser.add_argument("--out", type=pathlib.Path, metavar="FOLDER")
+    parser.add_argument(
+        "--runs", type=int, default=40, help="runs of each runtime (40)"
+    )
+    parser.add_argument(
+        "--alive",
+        default=[1, 10, 100, 500],
+        metavar="N,N…",
+        help="how many containers are alive when one more starts (1,10,100,500)",
+        **numbers,
+    )
+    parser.add_argument(
+        "--ups",
+        action="append",
+        default=[],
+        metavar="WHAT=SECONDS",
+        help="a time of ./lab up, measured elsewhere",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="for bench.json, bench.md, bench.svg",
+    )
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
-        parser.error(f"there is no part {unknown.pop()}; there are {', '.join(PARTS)}")
+        parser.error(f"unknown part: {unknown.pop()}. The parts are {', '.join(PARTS)}")
     if os.geteuid() != 0:
-        sys.exit("bench.py starts containers: it needs root, try sudo")
-    found = {
+        sys.exit("bench.py: starting containers needs root. Type: sudo bench/bench.py")
+    results = {
         "when": {},
         "kernel": platform.release(),
         "python": platform.python_version(),
@@ -541,34 +584,35 @@ def main():
         "machine": platform.machine(),
     }
     if options.parts and options.out and (options.out / "bench.json").exists():
-        known = json.loads((options.out / "bench.json").read_text())
-        # Other parts stay, if it was the same machine.
-        if all(known[what] == found[what] for what in found if what != "when"):
-            found = known
+        previous = json.loads((options.out / "bench.json").read_text())
+        # The figures of the other parts stay, if they come from the same machine.
+        if all(previous[what] == results[what] for what in results if what != "when"):
+            results = previous
     if options.ups:
-        found["when"]["ups"] = datetime.date.today().isoformat()
-        found["ups"] = dict(word.split("=") for word in options.ups)
+        results["when"]["ups"] = datetime.date.today().isoformat()
+        results["ups"] = dict(word.split("=") for word in options.ups)
     subprocess.run([NETWORK, "on"], check=True)
     try:
         for part in options.parts or PARTS:
             print(f"measuring: {part}", file=sys.stderr, flush=True)
-            found[part] = PARTS[part](options)
-            found["when"][part] = datetime.date.today().isoformat()
-            found = json.loads(json.dumps(found))  # as it is read again
+            results[part] = PARTS[part](options)
+            results["when"][part] = datetime.date.today().isoformat()
+            results = json.loads(json.dumps(results))  # numbers as keys become strings
             if options.out:
-                write(found, options.out)
+                write_results(results, options.out)
     finally:
         subprocess.run([NETWORK, "off"], check=True)
-    print("\n".join(page(found)))
+    print("\n".join(page(results)))
 
 
-def write(found, folder):
-    """After each part: what fails later takes nothing away."""
+def write_results(results, folder):
+    """Writes all results so far. It is called after each part, so that nothing is lost if a
+    later part fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(found))
-    (folder / "bench.md").write_text("\n".join(page(found)))
-    if "start" in found:
-        (folder / "bench.svg").write_bytes(picture(found["start"]))
+    (folder / "bench.json").write_text(json.dumps(results))
+    (folder / "bench.md").write_text("\n".join(page(results)))
+    if "start" in results:
+        (folder / "bench.svg").write_bytes(bar_chart(results["start"]))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Runs the whole suite, under load, and writes the page of all figures: FOLDER/PROOF.md. The
-benchmark's are those in FOLDER/proof, where bench.py has put them. `./lab proof` does both.
+"""Runs the whole suite, with all its rounds of load and faults, and writes the page of all
+figures, FOLDER/PROOF.md. It reads the benchmark's figures from FOLDER/proof, where bench.py
+writes them. `./lab proof` runs both programs.
 
     sudo bench/proof.py FOLDER [tests/guide tests/unit | FILE...]
     bench/proof.py docs --reports .lab/log/test-1.xml .lab/log/test-2.xml
 
-The second form runs nothing: it takes what `./lab test --all` has found, for the table of all
-files. That run has fewer rounds of load, faults and mutants than the first form.
+If you name files of the suite, such as tests/test_load.py, it runs only these; the results of
+the other files stay, with their dates. If you name tests/guide and tests/unit, it measures the
+guide's coverage as well. Exit status 0: every fact passes, and the coverage is high enough.
 
-With files of the suite, such as tests/test_load.py: these anew, what is known of the others
-stays, with its day. With tests/guide and tests/unit: the guide's coverage is measured too. Exit
-status 0: every fact holds, and the coverage is above its floor.
+The second form runs nothing. It reads the results of `./lab test --all` for the table of all
+files. That run has fewer rounds of load, faults and mutants than the first form.
 """
 
 import collections
@@ -28,50 +29,56 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.append(str(PROJECT / "tests"))
 from mutants import NO_DIFFERENCE
 
-# The benchmark has just executed them.
+# Not run here, because bench.py executes the lessons.
 LESSONS = "tests/test_notebooks.py::test_executes_and_shows_what_it_promises"
 GUIDE = ["tests/guide", "tests/unit"]
 COVERAGE = [sys.executable, "-m", "coverage"]
 HEAD = """# The proof
 
-Everything on this page was measured and written by `./lab proof`, on the days that it tells,
-the last of it on {day}. It is a lesson's runtime and not a security boundary: see also
-[what is open](attacks.md).
+`./lab proof` measured and wrote what is on this page, most recently on {day}. Only
+the table of the suite comes from `./lab test --all`. The runtime is made for a lesson, and it is
+not a security boundary: see also [what is open](attacks.md).
 """
-# Files with a section of their own: its heading, and a line on what is in it.
+# The files that get a section of their own: its heading, and a sentence about what it shows.
 SECTIONS = {
-    "test_load": ("Under load", "The host has afterwards what it had."),
+    "test_load": ("Under load", "Afterwards the host has exactly what it had before."),
     "test_faults": (
         "Faults",
-        "Killed at every line, starved, with a clock that jumps.",
+        "The runtime is killed at every line, starved of disk space, descriptors and processes, "
+        "and run while the clock jumps.",
     ),
     "unit/test_hostile_input": (
         "Hostile input",
-        "Hundreds of inputs each, by hypothesis: read, or refused in one line.",
+        "Each test tries hundreds of inputs, made by hypothesis: the program must read an input, "
+        "or refuse it in one line.",
     ),
     "test_against_kernel": (
-        "Hostile input, beside the kernel",
-        "Random inputs: read and written as the kernel does.",
+        "Hostile input, compared with the kernel",
+        "Random inputs must be read and written as the kernel does it.",
     ),
 }
 
 
 class Case:
-    """A test's result: its file, its name, whether it held, seconds, what it has recorded."""
+    """The result of a test: its file, its name, whether it passed, how many seconds it took, and
+    the properties that it recorded."""
 
     def __init__(self, element):
         self.file = element.get("classname").removeprefix("tests.").replace(".", "/")
         self.name, self.seconds = element.get("name"), float(element.get("time"))
-        self.held = not [e for e in element if e.tag in ("failure", "error", "skipped")]
-        self.told = {p.get("name"): p.get("value") for p in element.iter("property")}
+        bad = ("failure", "error", "skipped")
+        self.passed = not [e for e in element if e.tag in bad]
+        self.recorded = {
+            p.get("name"): p.get("value") for p in element.iter("property")
+        }
 
 
 def run_suite(folder, files):
-    """Run it, or these files of it; that of the guide with its coverage measured: there it
-    slows down nothing that is about time. Returns (its Cases, the coverage's totals or None
-    if not all of the guide was run)."""
+    """Runs the suite, or only these files of it. Measures coverage only while the guide's tests
+    run, because there it slows down no test that measures time. Returns (the Cases, the totals
+    of the coverage, or None if not all of the guide's tests ran)."""
     os.makedirs("/var/tmp/workshop-coverage", exist_ok=True)
-    os.chmod("/var/tmp/workshop-coverage", 0o1777)  # not only root runs the guide
+    os.chmod("/var/tmp/workshop-coverage", 0o1777)  # some tests run the guide as a user
     cases = []
     full = os.environ | {"WORKSHOP_FULL": "1"}
     guide, others = GUIDE, ["tests", f"--deselect={LESSONS}"]
@@ -92,7 +99,7 @@ def run_suite(folder, files):
         return cases, None
     totals = folder / "proof/coverage.json"
     subprocess.run([*COVERAGE, "combine", "-q"], cwd=PROJECT, check=False)
-    # Its exit status says whether it is above the floor, fail_under in pyproject.toml.
+    # The exit status says whether the coverage is above fail_under in pyproject.toml.
     words = [*COVERAGE, "json", "-q", "-o", totals]
     floor = subprocess.run(words, cwd=PROJECT, check=False).returncode == 0
     coverage = json.loads(totals.read_text())["totals"] | {"floor": floor}
@@ -100,36 +107,39 @@ def run_suite(folder, files):
     return cases, coverage
 
 
-def remember(path, cases, coverage):
-    """Bring what is known of each file up to date, in suite.json. Returns all that is known."""
-    known = json.loads(path.read_text()) if path.exists() else {"files": {}}
+def update_results(path, cases, coverage):
+    """Updates the results of the files that ran, in suite.json. Returns the results of all
+    files."""
+    results = json.loads(path.read_text()) if path.exists() else {"files": {}}
     by_file = collections.defaultdict(list)
     for case in cases:
         by_file[case.file].append(case)
-    for file, some in by_file.items():
-        mutants = [c.held for c in some if c.name.startswith("test_mutant_is_caught")]
-        known["files"][file] = {
+    for file, its_cases in by_file.items():
+        mutants = [
+            c.passed for c in its_cases if c.name.startswith("test_mutant_is_caught")
+        ]
+        results["files"][file] = {
             "when": datetime.date.today().isoformat(),
-            "facts": len(some),
-            "hold": sum(case.held for case in some),
-            "seconds": sum(case.seconds for case in some),
+            "facts": len(its_cases),
+            "hold": sum(case.passed for case in its_cases),
+            "seconds": sum(case.seconds for case in its_cases),
         }
         if file in SECTIONS:
-            tests = {case.name: [case.held, case.told] for case in some}
-            known["files"][file]["tests"] = tests
+            tests = {case.name: [case.passed, case.recorded] for case in its_cases}
+            results["files"][file]["tests"] = tests
         if mutants:
-            known["files"][file]["mutants"] = [sum(mutants), len(mutants)]
+            results["files"][file]["mutants"] = [sum(mutants), len(mutants)]
     if coverage:
-        known["coverage"] = coverage
-    path.write_text(json.dumps(known, indent=1) + "\n")
-    return known
+        results["coverage"] = coverage
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    return results
 
 
-def remember_all(path, reports):
-    """Keeps what `./lab test --all` has found, from its JUnit reports, in suite.json. Returns
-    all that is known."""
-    known = json.loads(path.read_text())
-    known["all"] = {
+def add_full_run(path, reports):
+    """Copies the results of `./lab test --all` from its JUnit reports to suite.json. Returns all
+    results."""
+    results = json.loads(path.read_text())
+    results["all"] = {
         "when": datetime.date.today().isoformat(),
         "files": {},
         "halves": [],
@@ -137,82 +147,90 @@ def remember_all(path, reports):
     for report in reports:
         tree = xml.etree.ElementTree.parse(report)
         cases = [Case(element) for element in tree.iter("testcase")]
-        known["all"]["halves"].append(float(next(tree.iter("testsuite")).get("time")))
+        results["all"]["halves"].append(float(next(tree.iter("testsuite")).get("time")))
         for case in cases:
             empty = {"facts": 0, "hold": 0, "seconds": 0}
-            file = known["all"]["files"].setdefault(case.file, empty)
+            file = results["all"]["files"].setdefault(case.file, empty)
             file["facts"] += 1
-            file["hold"] += case.held
+            file["hold"] += case.passed
             file["seconds"] = round(file["seconds"] + case.seconds, 1)
-    path.write_text(json.dumps(known, indent=1) + "\n")
-    return known
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    return results
 
 
-def suite(whole):
-    """The table of all files."""
-    minutes = " and ".join(f"{seconds / 60:.0f}" for seconds in whole["halves"])
+def suite_section(full_run):
+    """Returns the section with a table of all files, as lines of Markdown."""
+    minutes = " and ".join(f"{seconds / 60:.0f}" for seconds in full_run["halves"])
     lines = ["## The suite", ""]
     lines += [
-        f"`./lab test --all` on {whole['when']}, in emulated VMs with one processor"
+        f"`./lab test --all` on {full_run['when']}, in emulated VMs with one processor"
     ]
     lines += [f"each; the two halves took {minutes} minutes.", ""]
-    lines += table("file", "facts", "hold", "s")
-    files = whole["files"]
-    for file, t in sorted(files.items()):
-        lines.append(row(file, t["facts"], t["hold"], f"{t['seconds']:.0f}"))
-    facts, hold = (sum(t[what] for t in files.values()) for what in ("facts", "hold"))
-    seconds = f"{sum(t['seconds'] for t in files.values()):.0f}"
+    lines += table("file", "facts", "pass", "s")
+    files = full_run["files"]
+    for file, counts in sorted(files.items()):
+        lines.append(
+            row(file, counts["facts"], counts["hold"], f"{counts['seconds']:.0f}")
+        )
+    facts, hold = (
+        sum(counts[key] for counts in files.values()) for key in ("facts", "hold")
+    )
+    seconds = f"{sum(counts['seconds'] for counts in files.values()):.0f}"
     return [*lines, row("**all**", facts, hold, seconds)]
 
 
-def named(files, file, heading, text):
-    """A section with a line for each test of a file."""
-    lines = [f"## {heading}", "", text, "", *table("what", "holds", "")]
-    for name, (held, told) in files[file]["tests"].items():
-        what = name.removeprefix("test_").replace("_", " ")
-        told = ", ".join(f"{name}: {value}" for name, value in told.items())
-        lines.append(row(what, "yes" if held else "NO", told))
+def file_section(files, file, heading, text):
+    """Returns a section with a line for each test of a file, as lines of Markdown."""
+    lines = [f"## {heading}", "", text, "", *table("fact", "passes", "recorded")]
+    for name, (passed, recorded) in files[file]["tests"].items():
+        fact = name.removeprefix("test_").replace("_", " ")
+        recorded = ", ".join(f"{name}: {value}" for name, value in recorded.items())
+        lines.append(row(fact, "yes" if passed else "NO", recorded))
     return lines
 
 
-def strength(mutants, when, total):
-    held, count = mutants
+def strength_section(mutants, when, total):
+    """Returns the section about mutants and coverage, as lines of Markdown."""
+    caught, count = mutants
     lines = ["## The tests' own strength", ""]
     lines.append(
-        f"Broken copies of the steps, on {when}: {held} of {count} "
-        "are caught by the fact that is named for each in [mutants.py](../tests/mutants.py), "
-        "among them one at least for every line of step 07. Without a difference:"
+        "[mutants.py](../tests/mutants.py) lists broken copies of the steps, and names for each "
+        f"one the fact that must fail. On {when} that fact caught {caught} of {count} broken "
+        "copies, and at least one for every line of step 07, except for the lines that make no "
+        "difference:"
     )
-    lines += [""] + [f"- `{line}` {why}." for line, why in NO_DIFFERENCE.items()]
+    lines += [""] + [f"- `{line}`: {why}." for line, why in NO_DIFFERENCE.items()]
     lines += [
         "",
-        f"Of the guide, the suite has run {total['percent_covered']:.0f} % of the lines and "
-        f"branches: {total['covered_lines']} of {total['num_statements']} lines, "
-        f"{total['covered_branches']} of {total['num_branches']} branches. What runs behind "
-        "the fence of a check is not counted: nothing is kept there.",
+        f"The suite ran {total['percent_covered']:.0f} % of the guide's lines and branches: "
+        f"{total['covered_lines']} of {total['num_statements']} lines, "
+        f"{total['covered_branches']} of {total['num_branches']} branches. Lines that run in "
+        "the sandbox of a check are not counted, because nothing written there is kept.",
     ]
     return lines
 
 
-def write_page(folder, known):
-    """Writes FOLDER/PROOF.md from all that is known."""
-    found = json.loads((folder / "proof/bench.json").read_text())
-    files = known["files"]
+def write_page(folder, results):
+    """Writes FOLDER/PROOF.md from the results in suite.json and bench.json."""
+    figures = json.loads((folder / "proof/bench.json").read_text())
+    files = results["files"]
     mutants = next(t for t in files.values() if "mutants" in t)
-    days = [t["when"] for t in files.values()] + [known.get("all", {}).get("when", "")]
+    days = [t["when"] for t in files.values()] + [
+        results.get("all", {}).get("when", "")
+    ]
     last = datetime.date.fromisoformat(max(days))
     parts = [
         [HEAD.format(day=f"{last:%-d %B %Y}")],
         ["## How fast, and for how many", ""],
         ["![Start to exit of /bin/true, as bars](proof/bench.svg)", ""],
-        page(found),
+        page(figures),
         *(
-            named(files, file, *words)
+            file_section(files, file, *words)
             for file, words in SECTIONS.items()
             if file in files
         ),
-        strength(mutants["mutants"], mutants["when"], known["coverage"]),
-        *([suite(known["all"])] if "all" in known else []),
+        strength_section(mutants["mutants"], mutants["when"], results["coverage"]),
+        *([suite_section(results["all"])] if "all" in results else []),
     ]
     text = "\n".join("\n".join([*part, ""]) for part in parts)
     (folder / "PROOF.md").write_text(text)
@@ -221,21 +239,21 @@ def write_page(folder, known):
 def main():
     if sys.argv[2:3] == ["--reports"]:
         folder = pathlib.Path(sys.argv[1])
-        write_page(folder, remember_all(folder / "proof/suite.json", sys.argv[3:]))
+        write_page(folder, add_full_run(folder / "proof/suite.json", sys.argv[3:]))
         return 0
     if len(sys.argv) < 2 or os.geteuid() != 0:
         sys.exit(
-            "usage: sudo bench/proof.py FOLDER [FILE...]   (bench.py --out FOLDER/proof first)"
+            "usage: sudo bench/proof.py FOLDER [FILE...]   (after bench.py --out FOLDER/proof)"
         )
     folder, chosen = pathlib.Path(sys.argv[1]), sys.argv[2:]
     path = folder / "proof/suite.json"
     if not chosen:
         path.unlink(missing_ok=True)
-    known = remember(path, *run_suite(folder, chosen))
-    write_page(folder, known)
-    files = known["files"]
+    results = update_results(path, *run_suite(folder, chosen))
+    write_page(folder, results)
+    files = results["files"]
     hold = all(t["hold"] == t["facts"] for t in files.values())
-    return 0 if hold and known["coverage"]["floor"] else 1
+    return 0 if hold and results["coverage"]["floor"] else 1
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 #!/bin/sh
-# bootable.sh DISK IMAGE vagrant | alone PROJECT: adapts the system on the raw DISK, which
-# host/bootable_disk.py made from the lab's image in the directory IMAGE, to a VM that another program
-# than `lab` runs. As root, in a mount namespace of its own, so no mount is left behind.
+# bootable.sh DISK IMAGE vagrant | alone PROJECT: adapts the system on the raw DISK for a VM
+# that a program other than `lab` runs. host/bootable_disk.py made DISK from the lab's image in
+# the directory IMAGE. It runs this as root, in a new mount namespace, so that no mount is left
+# behind.
 #
-# It gets a bootloader and asks its network for an address and a name server. With "vagrant"
-# the project comes from Vagrant as a shared folder, and so does the key that lets Vagrant
-# in. With "alone" the VM has the project, a tar.gz, on its disk, and its own screen says
-# where JupyterLab is.
+# The system gets a bootloader, and asks its network for an address and a name server. With
+# "vagrant", Vagrant provides the project as a shared folder, and the key that lets Vagrant in.
+# With "alone" the VM has the project, a tar.gz, on its disk, and its own screen shows the
+# address of JupyterLab.
 #
-# No key, token or host key is in it: each VM makes its own when it first starts.
+# The disk has no key, token or host key: each VM makes its own when it first starts.
 set -eu
 disk=$1
 image=$2
@@ -18,9 +19,9 @@ root=$disk.root
 trap 'umount "$root" 2>/dev/null || true; rmdir "$root" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM HUP
 
-# bootloader OPTIONS: of the kernel
+# bootloader OPTIONS: installs it; OPTIONS go on the kernel's command line.
 bootloader() {
-	# Without holes: extlinux cannot read a file that has some.
+	# Without holes, because extlinux cannot read a sparse file.
 	cp --sparse=never "$image/vmlinuz" "$image/initrd" "$root/boot/"
 	mkdir -p "$root/boot/extlinux"
 	cat >"$root/boot/extlinux/extlinux.conf" <<-END
@@ -31,10 +32,10 @@ bootloader() {
 		INITRD /boot/initrd
 		APPEND quiet net.ifnames=0 systemd.show_status=0 ${1-}
 	END
-	extlinux --install "$root/boot/extlinux" 2>/dev/null # it says what it assumes of the disk
+	extlinux --install "$root/boot/extlinux" 2>/dev/null # it reports what it assumes about the disk
 }
 
-# unit NAME: its lines from standard input
+# unit NAME: writes a systemd unit from standard input.
 unit() {
 	mkdir -p "$(dirname "$root/etc/systemd/system/$1")"
 	cat >"$root/etc/systemd/system/$1"
@@ -45,7 +46,7 @@ adapt() {
 	rm "$root/etc/systemd/network/qemu.network"
 	printf '[Match]\nType=ether\nKind=!*\n[Network]\nDHCP=ipv4\n[DHCPv4]\nClientIdentifier=mac\n' \
 		>"$root/etc/systemd/network/dhcp.network"
-	# The name servers that come with the address. There is no systemd-resolved to take them.
+	# Takes the name servers that come with the address, since there is no systemd-resolved.
 	unit name-servers.service <<-'END'
 		[Unit]
 		After=systemd-networkd.service
@@ -66,8 +67,8 @@ adapt() {
 	install -m 600 -o 1000 -g 1000 /dev/null "$root/home/vagrant/.ssh/authorized_keys"
 }
 
-# Public, and the same in all boxes: its private half comes with every Vagrant, and the
-# first `vagrant up` puts a key of its own in its place.
+# This key is public and the same in all boxes: every Vagrant comes with its private half. The
+# first `vagrant up` replaces it with a new key.
 vagrants_key='ssh-rsa AAAAB3NzaC1yc2EAAAABIwAAAQEA6NF8iallvQVp22WDkTkyrtvp9eWW6A8YVr+kz4TjGYe7gHzIw+niNltGEFHzD8+v1I2YJ6oXevct1YeS0o9HZyN1Q9qgCgzUFtdOKLv6IedplqoPkcmF0aYet2PkEDo3MlTBckFXPITAMzF8dJSIFo9D8HfdOV0IAdx4O7PtixWKn5y2hMNG0zQPyUecp4pzC6kivAIhyfHilFR61RGL+GPXQ2MWZWFYbAGjyiYJnAmCP3NOTd0jMZEnDkbUvxhMmBYSdETk1rRgm+R4LOzFUGaHqHDLKLX+FIPKcF96hrucXzcWyLbIbEgE98OHlnVYCzRdK8jlqm8tehUc9c9WhQ== vagrant insecure public key'
 vagrant() {
 	echo "$vagrants_key" >"$root/home/vagrant/.ssh/authorized_keys"
@@ -79,7 +80,7 @@ alone() {
 	tar -xzf "$project" --strip-components=1 -C "$root/workshop"
 	mkdir -p "$root/workshop/my"
 	chown -R 1000:1000 "$root/workshop"
-	# Who sees this screen owns the VM: nobody has to log in. It ends as `./lab up` does.
+	# Anyone who sees this screen owns the VM, so it needs no login. It ends like `./lab up`.
 	unit getty@tty1.service.d/login.conf <<-'END'
 		[Service]
 		ExecStart=
@@ -90,12 +91,12 @@ alone() {
 	END
 	cat >"$root/etc/motd" <<-'END'
 
-		The lab: a machine to take apart. You are in /workshop, the project, which is on this
-		VM's own disk. Try "workshop". "sudo -s" makes you root.
+		The lab: a machine to take apart. You are in /workshop, the project's directory, which
+		is on this VM's own disk. Type "workshop" to begin. "sudo -s" makes you root.
 
 	END
-	# Nobody can copy from that screen, so the token is one to be typed: 48 bits, and each
-	# guess costs a request to a server that this machine alone can reach.
+	# No one can copy text from that screen, so the token is short enough to type: 48 bits.
+	# Each guess costs a request to a server that only this machine can reach.
 	unit workshop-setup.service.d/token.conf <<-'END'
 		[Service]
 		ExecStartPre=/bin/sh -c "[ -s /etc/workshop/token ] || \

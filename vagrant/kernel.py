@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The VM's end of a kernel that somebody's own Jupyter or VS Code uses.
+"""Runs a kernel in the VM for the user's own Jupyter or VS Code.
 
     sudo python kernel.py serve
 
-host/commands/kernel.py starts it through ssh, and sends the connection file on standard
-input: so its key is on no command line. It starts the kernel, as root and in notebooks/,
-like the lab's own JupyterLab, and ends it when ssh hangs up.
+host/commands/kernel.py starts this through ssh, and sends the connection file on standard
+input, so that its key is on no command line. The kernel runs as root in notebooks/, as in the
+lab's own JupyterLab, and ends when ssh hangs up.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def serve():
-    """Runs for as long as the kernel and ssh live. Returns the kernel's exit status."""
+    """Runs the kernel until it ends or ssh hangs up. Returns the kernel's exit status."""
     with tempfile.NamedTemporaryFile("w", prefix="kernel-", suffix=".json") as file:
         file.write(sys.stdin.readline())
         file.flush()
@@ -34,7 +34,7 @@ def serve():
 
 
 def end_with_ssh(kernel):
-    """Ends the kernel when ssh hangs up, or the host is gone; takes at most 5 s."""
+    """Ends the kernel, within 5 s, when ssh hangs up or the host is gone."""
     sys.stdin.read()
     kernel.terminate()
     try:

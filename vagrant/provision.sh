@@ -1,8 +1,8 @@
 #!/bin/sh
-# What is in the lab VM, whichever way it is made: Vagrant runs this in the
-# running VM, image/customize.sh in the image. As root, with the project in /workshop.
-# Running it again changes nothing. With the argument "roots" it makes the root filesystems
-# only: that is for a lab without a VM.
+# Sets up the lab VM, whichever way the VM is made: Vagrant runs this in the running VM,
+# and image/customize.sh runs it in the image. It needs root, and the project in /workshop.
+# A second run changes nothing. With the argument "roots" it makes only the root filesystems,
+# for a lab without a VM.
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 here=/workshop/vagrant
@@ -11,7 +11,7 @@ start=$(date +%s)
 say() { printf '  provision %3ds  %s\n' $(($(date +%s) - start)) "$*"; }
 
 packages() {
-	# One list, so that apt runs once; only what is missing makes it run at all.
+	# One list, so that apt runs once, and only if a package is missing.
 	set -- \
 		python3 python3-venv sudo openssh-server ca-certificates systemd-timesyncd \
 		iproute2 iputils-ping nftables procps psmisc util-linux e2fsprogs acl \
@@ -29,7 +29,7 @@ packages() {
 }
 
 files() {
-	# Our own files, laid out as they stand in the guest.
+	# Our own files are under files/ with the same paths as in the guest.
 	say 'service files'
 	cp -R "$here/files/." /
 	systemd-tmpfiles --create workshop.conf
@@ -39,7 +39,7 @@ files() {
 		LANG=C.UTF-8
 		PYTHONPYCACHEPREFIX=/var/cache/workshop/pycache
 	END
-	# The visitor's locale is not installed here: do not take it over.
+	# Do not accept the locale of the ssh client, because it is not installed here.
 	sed -i 's/^AcceptEnv .*/AcceptEnv COLORTERM NO_COLOR/' /etc/ssh/sshd_config
 	echo 'vagrant ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/vagrant
 	chmod 440 /etc/sudoers.d/vagrant
@@ -58,8 +58,8 @@ python_packages() {
 	[ -x /opt/workshop/bin/python ] || /usr/bin/python3 -m venv /opt/workshop
 	/opt/workshop/bin/pip install -q --no-compile --no-cache-dir --disable-pip-version-check \
 		--require-hashes --only-binary :all: -r "$here/requirements.txt"
-	# A check of IRIs that nothing here asks for. It compiles a grammar whenever it is
-	# imported, which is half of JupyterLab's start: 20 s in an emulated VM.
+	# These check IRIs, which nothing here needs. Each import compiles a grammar, which is
+	# half of JupyterLab's start: 20 s in an emulated VM.
 	/opt/workshop/bin/pip uninstall -q -y --disable-pip-version-check rfc3987-syntax lark
 	say 'Python bytecode'
 	/opt/workshop/bin/python -m compileall -q -j 2 /opt/workshop/lib >/dev/null || true
@@ -67,8 +67,8 @@ python_packages() {
 	cp "$here/requirements.txt" /opt/workshop/requirements.txt
 }
 
-# The root filesystems are made as layers, which nobody writes to: layers/NAME. Steps
-# 03 to 06 use copies of them, rootfs/NAME, and may change those.
+# The root filesystems are made as layers, layers/NAME, to which no one writes. Steps 03
+# to 06 use copies of them, rootfs/NAME, and may change these.
 layers=/var/lib/workshop/layers
 
 busybox() {
@@ -104,7 +104,7 @@ debian() {
 	[ -e $root ] && return 0
 	say 'root filesystem: debian'
 	rm -rf $root.new
-	# How apt reaches the mirror here (proxy, certificates) holds for it as well.
+	# The new system reaches the mirror as this machine does (proxy, certificates).
 	apt-config dump | grep -E '^Acquire::(Check-|.*(::Proxy|::Ca)).* ".+";$' >/tmp/apt-options || true
 	mmdebstrap --quiet --mode=root --variant=minbase \
 		--include=iproute2,iputils-ping,procps \
@@ -123,20 +123,21 @@ debian() {
 	mv $root.new $root
 }
 
-# The middle layer of the image app: the interpreter and nothing else, a delta on debian.
+# The middle layer of the image app: only the interpreter, as a difference from debian.
 python() {
 	root=$layers/python
 	[ -e $root ] && return 0
 	say 'layer: python'
 	rm -rf $root.new
 	mkdir -p $root.new $root.new.debs/partial
-	# Fetches just the packages that debian lacks: it is debian's list of installed
-	# packages that apt looks at. Package lists of the machine that are too old, or none,
-	# are fetched anew.
+	# Downloads only the packages that debian lacks, because apt reads debian's list of
+	# installed packages. If the machine's own package lists are missing or too old, they
+	# are downloaded again.
 	set -- -o Dir::State::status=$layers/debian/var/lib/dpkg/status \
 		-o Dir::Cache::archives=$root.new.debs -o Debug::NoLocking=1
 	if ! grep -q '^VERSION_CODENAME=trixie$' /etc/os-release; then
-		# Without a VM, on a machine that is not Debian 13: debian's sources, not its own.
+		# Without a VM, on a machine other than Debian 13: use debian's sources instead of
+		# the machine's.
 		mkdir -p $root.new.debs/lists/partial
 		set -- "$@" -o Dir::State::lists=$root.new.debs/lists -o Dir::Etc::sourceparts=- \
 			-o Dir::Etc::sourcelist=$layers/debian/etc/apt/sources.list
@@ -149,13 +150,13 @@ python() {
 	done
 	rm -rf $root.new.debs $root.new/usr/share/doc $root.new/usr/share/man \
 		$root.new/usr/share/lintian
-	# debian's /bin and /lib are links to /usr/bin and /usr/lib: directories of the same
-	# name up here would hide them, and with them all of debian.
+	# debian's /bin and /lib are links to /usr/bin and /usr/lib. Directories of the same
+	# names in this layer would hide the links, and with them all of debian.
 	for name in bin lib lib64 sbin; do
 		[ ! -e "$root.new/$name" ] || { say "layer python has /$name" && exit 1; }
 	done
-	# As the packages' own scripts would do; else every new container does it at its start.
-	# Another Python than the layer's own cannot do it.
+	# The packages' own scripts would compile the bytecode too. Without it, every new
+	# container would compile it at its start. Only the layer's own version of Python can.
 	if [ -x "$root.new/usr/bin/$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')" ]; then
 		/usr/bin/python3 -m compileall -q -s $root.new -p / $root.new/usr/lib/python3*
 	fi
@@ -192,7 +193,7 @@ app() {
 	mv $root.new $root
 }
 
-# For steps 03 to 06: a directory that a container uses, and changes, as it is.
+# For steps 03 to 06: directories that containers use directly, and change.
 rootfs() {
 	for name in busybox debian; do
 		root=/var/lib/workshop/rootfs/$name
@@ -203,15 +204,15 @@ rootfs() {
 	done
 }
 
-# For step 07: an image is a stack of layers, named in a file, the top one first. app
-# shares debian with the image debian; it is stored once.
+# For step 07: an image is a file that lists a stack of layers, the top one first. The image
+# app shares the layer debian with the image debian, so that layer is stored once.
 images() {
 	image busybox busybox
 	image debian debian
 	image app app python debian
 }
 
-# image NAME LAYER...
+# image NAME LAYER...: writes the list of layers of the image NAME.
 image() {
 	file=/var/lib/workshop/images/$1
 	shift
@@ -220,14 +221,14 @@ image() {
 }
 
 services() {
-	# Nothing may slow the start or change the machine behind the learner's back.
+	# No unit may slow the start, or change the machine behind the learner's back.
 	for unit in apt-daily.timer apt-daily-upgrade.timer man-db.timer e2scrub_all.timer \
 		e2scrub_reap.service dpkg-db-backup.timer fstrim.timer systemd-networkd-wait-online.service \
 		systemd-pcrphase.service systemd-tmpfiles-clean.timer; do
 		ln -sf /dev/null "/etc/systemd/system/$unit"
 	done
 	systemctl -q enable workshop-setup.service jupyter.service ssh.service
-	# In a VM that runs already (Vagrant's) they start now.
+	# In a VM that is running already, such as Vagrant's, they start now.
 	if [ -d /run/systemd/system ]; then
 		systemctl daemon-reload
 		systemctl restart workshop-setup.service

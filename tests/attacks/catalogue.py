@@ -112,7 +112,7 @@ def any_of(attempts):
 
 def second_chroot(secret):
     """Climb out with a second chroot: chroot(2)
-    Step 03: after pivot_root and umount nothing is above / "No such file|not permitted"
+    Step 03: after pivot_root and umount there is nothing above / "No such file|not permitted"
     Engines: the same"""
     os.chdir("/")
     os.chroot("/tmp")  # leaves the working directory above the new root
@@ -123,7 +123,7 @@ def second_chroot(secret):
 
 
 def kept_descriptor(secret):
-    """`..` through a directory that was kept open: openat(2), CVE-2024-21626
+    """Climb with `..` through a directory that was kept open: openat(2), CVE-2024-21626
     Step 03: the mount that the descriptor leads to has nothing above it "No such file"
     Engines: the same; runc looks at the working directory as well"""
     kept = os.open("/", os.O_RDONLY)
@@ -133,8 +133,8 @@ def kept_descriptor(secret):
 
 
 def root_of_others(secret):
-    """The root or working directory of other processes: proc_pid_root(5), proc_pid_cwd(5)
-    Step 03: /proc has the container's processes only "No such file|Permission denied"
+    """Read through the root or working directory of other processes: proc_pid_root(5), proc_pid_cwd(5)
+    Step 03: /proc shows only the container's processes "No such file|Permission denied"
     Engines: the same"""
     pids = [name for name in os.listdir("/proc") if name.isdigit()]
     ways = [f"/proc/{pid}/root{secret}" for pid in pids]
@@ -143,16 +143,16 @@ def root_of_others(secret):
 
 
 def leaked_descriptor(secret):
-    """A directory that the runtime or its caller has left open: CVE-2024-21626, close_range(2)
-    Step 00: process.py closes all but 0, 1, 2 before the command "Bad file descriptor"
-    Engines: the same, and close-on-exec everywhere"""
+    """Use a directory that the runtime or its caller left open: CVE-2024-21626, close_range(2)
+    Step 00: process.py closes every descriptor except 0, 1 and 2 before the command "Bad file descriptor"
+    Engines: the same, and close-on-exec on every descriptor"""
     fds = range(3, 64)
     return any_of([lambda fd=fd: read(TOP + secret, dir_fd=fd) for fd in fds])
 
 
 def runtime_program():
-    """The runtime's own program, as /proc/self/exe: CVE-2019-5736
-    Step 05: root inside is not the program's owner "Permission denied"
+    """Change the runtime's own program, through /proc/self/exe: CVE-2019-5736
+    Step 05: root inside does not own the program "Permission denied"
     Engines: runc runs from a sealed copy of itself"""
     program = "/proc/self/exe"
     # To write is refused while it runs; a set-user-ID bit for everybody's use is not.
@@ -160,77 +160,77 @@ def runtime_program():
 
 
 def image_of_links():
-    """An image with links for /proc, /sys, /dev, /tmp, resolv.conf: CVE-2023-27561, CVE-2023-28642
-    Step 03: linux.mount follows no link to where it mounts "Too many levels of symbolic links"
-    Engines: the same: openat2 with RESOLVE_*, or a walk without links"""
+    """Bring an image with links in place of /proc, /sys, /dev, /tmp, resolv.conf: CVE-2023-27561, CVE-2023-28642
+    Step 03: linux.mount follows no link on the way to its target "Too many levels of symbolic links"
+    Engines: the same: openat2 with RESOLVE_*, or a path walk that follows no links"""
 
 
 def link_swapped_in():
-    """A link put in its place during the start, by a neighbour in the same image: CVE-2021-30465
-    Step 03: linux.mount looks again when it has mounted "Too many levels of symbolic links"
-    Engines: mount on descriptors instead of paths"""
+    """Swap in a link during the start, from a second container in the same image: CVE-2021-30465
+    Step 03: linux.mount checks the target again after mounting "Too many levels of symbolic links"
+    Engines: they mount on descriptors instead of paths"""
 
 
 def program_left_behind():
     """Leave a set-user-ID program in the image for the host's users: CVE-2021-41091
-    Step 07: it is in the thin layer, in a directory of mode 0700 "Permission denied"
+    Step 07: the file is in the container's own layer, in a directory of mode 0700 "Permission denied"
     Engines: the same"""
 
 
 def copy_up():
-    """Give the image's program such a bit and capabilities: CVE-2021-3493, CVE-2023-0386
+    """Give a program in the image a set-user-ID bit and capabilities: CVE-2021-3493, CVE-2023-0386
     Step 07: overlayfs changes a copy, in a directory of mode 0700 "Permission denied"
-    Engines: the same, and the kernel's fixes of both"""
+    Engines: the same, and the kernel's fixes for both"""
 
 
 # ---- devices, and files of the kernel
 
 
 def disk_by_number(disk):
-    """Make a device file of the disk: mknod(2)
-    Step 05: CAP_MKNOD has to be in the first user namespace "Operation not permitted"
+    """Make a device file for the disk: mknod(2)
+    Step 05: mknod requires CAP_MKNOD in the first user namespace "Operation not permitted"
     Engines: no CAP_MKNOD; the device cgroup"""
     open_device(0o060000, disk)
 
 
 def memory_by_number(memory):
-    """Make a device file of memory (kmem went with Linux 5.13, mem is there): mem(4)
-    Step 05: CAP_MKNOD has to be in the first user namespace "Operation not permitted"
+    """Make a device file for memory (Linux 5.13 removed kmem, but mem is still there): mem(4)
+    Step 05: mknod requires CAP_MKNOD in the first user namespace "Operation not permitted"
     Engines: no CAP_MKNOD; the device cgroup"""
     open_device(0o020000, memory)
 
 
 def device_of_the_image(disk):
     """Open a device file that the image brings along: mount_setattr(2), mknod(2)
-    Step 05: linux.idmapped mounts images with nodev "Permission denied"
+    Step 05: linux.idmapped mounts the image with nodev "Permission denied"
     Engines: the same; the device cgroup"""
     os.close(os.open("/image-disk", os.O_RDONLY))
 
 
 def core_pattern():
     """Have the kernel start a program at every crash: core(5)
-    Step 05: to the kernel's files root inside is the user 100000 "Permission denied"
+    Step 05: for the kernel's files, root inside is the user 100000 "Permission denied"
     Engines: /proc/sys is read-only; AppArmor, SELinux"""
     rewrite("/proc/sys/kernel/core_pattern")
 
 
 def modprobe_path():
     """Have the kernel start another modprobe: proc_sys_kernel(5)
-    Step 05: to the kernel's files root inside is the user 100000 "Permission denied"
+    Step 05: for the kernel's files, root inside is the user 100000 "Permission denied"
     Engines: /proc/sys is read-only; AppArmor, SELinux"""
     rewrite("/proc/sys/kernel/modprobe")
 
 
 def sysrq():
-    """Restart the machine by SysRq: proc_sysrq-trigger(5)
-    Step 05: to the kernel's files root inside is the user 100000 "Permission denied"
-    Engines: it is read-only"""
+    """Restart the machine with SysRq: proc_sysrq-trigger(5)
+    Step 05: for the kernel's files, root inside is the user 100000 "Permission denied"
+    Engines: the file is read-only"""
     open_to_write("/proc/sysrq-trigger")
 
 
 def uevent():
-    """Have the kernel start uevent_helper, where it has one, or feed udev: sysfs(5), udev(7)
-    Step 05: to the kernel's files root inside is the user 100000 "Permission denied|not permitted"
+    """Have the kernel start uevent_helper, if it has one, or send udev an event: sysfs(5), udev(7)
+    Step 05: for the kernel's files, root inside is the user 100000 "Permission denied|not permitted"
     Engines: /sys is read-only, and no CAP_SYS_ADMIN to change that"""
     mount(b"sysfs")
     call("mount", None, b"/tmp", None, MS_REMOUNT, None)  # and not read-only
@@ -241,8 +241,8 @@ def uevent():
 
 def binfmt(interpreters):
     """Register an interpreter for the host's programs: mount(2), binfmt_misc
-    Step 05: a user namespace has its own since Linux 6.7, or none "another one|not permitted"
-    Engines: no CAP_SYS_ADMIN to mount it; it is read-only"""
+    Step 05: a user namespace has its own binfmt_misc since Linux 6.7; before, it has none "another one|not permitted"
+    Engines: no CAP_SYS_ADMIN to mount it, and /proc/sys is read-only"""
     mount(b"binfmt_misc")
     open_to_write("/tmp/register")
     if os.stat("/tmp").st_dev != int(interpreters):
@@ -250,8 +250,8 @@ def binfmt(interpreters):
 
 
 def bpf():
-    """Put a program into the kernel: bpf(2), CVE-2021-3490
-    Step 05: CAP_BPF, CAP_PERFMON have to be in the first user namespace "Operation not permitted"
+    """Load a program into the kernel: bpf(2), CVE-2021-3490
+    Step 05: the kernel requires CAP_BPF and CAP_PERFMON in the first user namespace "Operation not permitted"
     Engines: seccomp refuses bpf"""
     program = bytes.fromhex("b700000000000000 9500000000000000")  # return 0
     code = ctypes.create_string_buffer(program)
@@ -262,14 +262,14 @@ def bpf():
 
 def kernel_log():
     """Read the kernel's log: syslog(2)
-    Step 05: CAP_SYSLOG has to be in the first user namespace "Operation not permitted"
+    Step 05: the kernel requires CAP_SYSLOG in the first user namespace "Operation not permitted"
     Engines: seccomp refuses syslog"""
     call("klogctl", 3, ctypes.create_string_buffer(4096), 4096)
 
 
 def cgroup_of_others(cgroup):
-    """Move into a cgroup above or beside one's own: cgroups(7)
-    Step 05: no mount of it; from 06 on one of the own part "No such file|denied|not permitted"
+    """Move into a cgroup above or next to one's own: cgroups(7)
+    Step 05: cgroups are not mounted; from step 06 on only the container's own part is "No such file|denied|not permitted"
     Engines: the same"""
 
     def by_mounting():
@@ -285,8 +285,8 @@ def cgroup_of_others(cgroup):
 
 
 def release_agent():
-    """Have the kernel start a program when a cgroup of version 1 is empty: CVE-2022-0492
-    Step 05: a user namespace can make no hierarchy, or write there "not permitted"
+    """Have the kernel start a program when a cgroup v1 becomes empty: CVE-2022-0492
+    Step 05: root in a user namespace can neither create a hierarchy nor write to one "not permitted"
     Engines: seccomp, and no CAP_SYS_ADMIN to mount it"""
     mount(b"cgroup", f"none,name=attack{os.getpid()}".encode())
     rewrite("/tmp/release_agent")
@@ -296,8 +296,8 @@ def release_agent():
 
 
 def trace(victim):
-    """Trace a process of the host's: ptrace(2)
-    Step 02: a number has no meaning in another PID namespace "No such process"
+    """Trace a process on the host: ptrace(2)
+    Step 02: a process number has no meaning in another PID namespace "No such process"
     Engines: the same"""
     pid = int(victim.split(":")[0])
     call("ptrace", 0x4206, pid, None, None)  # PTRACE_SEIZE
@@ -306,7 +306,7 @@ def trace(victim):
 
 def memory_of_others(victim):
     """Read a host process's memory: process_vm_readv(2)
-    Step 02: a number has no meaning in another PID namespace "No such process"
+    Step 02: a process number has no meaning in another PID namespace "No such process"
     Engines: the same; seccomp"""
     pid, address = map(int, victim.split(":"))
     buffer = ctypes.create_string_buffer(64)
@@ -317,7 +317,7 @@ def memory_of_others(victim):
 
 def type_into_terminal(terminal):
     """Type into the caller's terminal: ioctl_tty(2), CVE-2016-2781, CVE-2017-5226
-    Step 05: a new session, no CAP_SYS_ADMIN; at a terminal its own from 00 on "not permitted|Input/output error"
+    Step 05: a new session and no CAP_SYS_ADMIN; at a terminal, step 00 gives it a terminal of its own "not permitted|Input/output error"
     Engines: the same; seccomp; dev.tty.legacy_tiocsti=0"""
     import fcntl
     import termios
@@ -335,15 +335,15 @@ def key_in(keyring, description):
 
 
 def session_keys(session_key):
-    """The keys of the caller's session: session-keyring(7)
-    Step 00: process.py leaves its keyring as it leaves the session "key not available"
+    """Read the keys in the caller's session keyring: session-keyring(7)
+    Step 00: process.py gives the container a new session keyring "key not available"
     Engines: the same; seccomp refuses keyctl"""
     return key_in(-3, session_key)
 
 
 def user_keys(user_key):
-    """The keys of the host's user of the same number: user-keyring(7)
-    Step 05: a user namespace has its own keyrings of users "key not available"
+    """Read the keys of the host's user with the same number: user-keyring(7)
+    Step 05: each user namespace has its own user keyrings "key not available"
     Engines: seccomp refuses keyctl"""
     return key_in(-4, user_key)
 
@@ -352,8 +352,8 @@ def user_keys(user_key):
 
 
 def abstract_socket(listener):
-    """An abstract socket of the host's: unix(7), CVE-2020-15257
-    Step 04: the name belongs to a network namespace "Connection refused"
+    """Connect to an abstract socket on the host: unix(7), CVE-2020-15257
+    Step 04: the name of an abstract socket is valid in one network namespace only "Connection refused"
     Engines: the same, unless --network=host"""
     import socket
 
@@ -363,8 +363,8 @@ def abstract_socket(listener):
 
 
 def netlink(link):
-    """Remove a network device of the host's: rtnetlink(7)
-    Step 04: netlink speaks of the own network namespace "No such device|not permitted"
+    """Remove one of the host's network devices: rtnetlink(7)
+    Step 04: netlink acts on the container's own network namespace "No such device|not permitted"
     Engines: the same; no CAP_NET_ADMIN"""
     import socket
 
@@ -384,7 +384,7 @@ GATEWAY = bytes([100, 64, 0, 1])
 
 
 def arp_spoofing(neighbour):
-    """Be the gateway to a neighbour: arp(7), packet(7)
+    """Pretend to a neighbour to be the gateway: arp(7), packet(7)
     Open to root "not permitted"
     Engines: Podman drops CAP_NET_RAW, Docker does not; CNI has macspoofchk"""
     import socket
@@ -401,7 +401,7 @@ def arp_spoofing(neighbour):
 
 
 def address_spoofing(neighbour):
-    """Send a neighbour packets in the gateway's name: raw(7)
+    """Send a neighbour packets with the gateway's address: raw(7)
     Open to root "not permitted"
     Engines: Podman drops CAP_NET_RAW, Docker does not; CNI has macspoofchk"""
     import socket
@@ -418,7 +418,7 @@ def address_spoofing(neighbour):
 
 
 def processes():
-    """Take all process numbers: fork(2), cgroups(7)
+    """Use up all process numbers: fork(2), cgroups(7)
     Step 06: pids.max, with --pids "Resource temporarily unavailable"
     Engines: the same, with --pids-limit"""
     import signal
@@ -435,9 +435,9 @@ def processes():
 
 
 def inodes():
-    """Take all inodes, or all room, of the host's disk: statvfs(3)
+    """Use up the inodes or the space of the host's disk: statvfs(3)
     Open
-    Engines: project quotas, where set up: --storage-opt size="""
+    Engines: project quotas, where they are set up: --storage-opt size="""
     place = f"/open/{os.getpid()}"
     os.mkdir(place)
     for number in range(2000):
@@ -447,13 +447,13 @@ def inodes():
 def nested_user_namespace():
     """Get all capabilities in a user namespace inside: user_namespaces(7), CVE-2022-0185
     Open
-    Engines: seccomp refuses unshare and clone of it without CAP_SYS_ADMIN"""
+    Engines: without CAP_SYS_ADMIN, seccomp refuses unshare and clone of a user namespace"""
     call("unshare", CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET)
     call("mount", b"tmpfs", b"/tmp", b"tmpfs", 0, None)
 
 
 def tales_of_the_machine(machine):
-    """Read in /proc and /sys about the machine, how it was started: proc_cmdline(5), sysfs(5)
+    """Read facts about the machine in /proc and /sys, such as how it was started: proc_cmdline(5), sysfs(5)
     Open
     Engines: masked paths, such as /proc/kcore, /proc/keys, /sys/firmware"""
     return read("/proc/cmdline")

@@ -16,25 +16,25 @@ ROW = re.compile(
 HEAD = """\
 # Attacks on the container
 
-What the literature knows, against what the steps add. At every change each row is run in
-the lab's VM against the finished container, by root inside and by an ordinary user inside.
-What a step stops is refused there in the kernel's own words, and has to work on the step
-before, against something harmless. What step 00 and `linux.py` stop, has to work on a copy
-without the line that stops it. What is **open** has to work on the finished container, so
-that this page cannot claim too much.
+This page lists the published attacks on containers, the step that stops each one, and those
+that still work. At every change the test suite runs each row against the finished container,
+once as root inside and once as an ordinary user inside. An attack that a step stops must fail
+there with the error shown in the catalogue, and must work on the step before, where it is
+aimed at something harmless. An attack that step 00 or `linux.py` stops must work on a copy
+without the line that stops it. And an attack that is **open** must work on the finished
+container, so that this page cannot claim too much.
 
-It is made from the list with the attacks' code,
-[tests/attacks/catalogue.py](../tests/attacks/catalogue.py), by
-`python3 tests/attacks/table.py`.
+`python3 tests/attacks/table.py` makes this page from
+[tests/attacks/catalogue.py](../tests/attacks/catalogue.py), which has the attacks' code.
 
 | attack | reference | stopped by | by what | a real engine |
 |---|---|---|---|---|
 """
 TAIL = """
-A real engine is one such as runc, crun, Docker or Podman, as it is set up by default; "the
-same" is what the step does. Started by an ordinary user of the host, root inside is that
-user outside: then step 05 holds back what this user may not do, and no more. What belongs
-to the user, a Python or a cgroup of their own, is root's inside.
+A real engine is a program such as runc, crun, Docker or Podman in its default configuration;
+"the same" means that it does what the step does. If an ordinary user of the host starts the
+container, root inside is that user outside. Step 05 then stops only what this user may not do
+anyway. Anything that belongs to the user, such as a Python or a cgroup, belongs to root inside.
 """
 
 

@@ -1,11 +1,11 @@
 #!/bin/sh
-# build.sh WORK OWNER: makes the lab VM's image in the directory WORK: disk.raw (ext4, no
-# partitions), vmlinuz, initrd and megabytes. All of it belongs to OWNER at the end.
+# build.sh WORK OWNER: builds the lab VM's image in the directory WORK: disk.raw (ext4, no
+# partitions), vmlinuz, initrd and megabytes. At the end OWNER owns all of these files.
 #
-# host/image.py starts it as root, as the first process of new mount and pid namespaces
+# host/image.py starts it as root, as the first process of new mount and PID namespaces
 # (the very thing that this workshop is about), with LAB_ARCH, LAB_SUITE, LAB_MIRROR, and
 # LAB_LOCK, a file that is locked while this runs. Standard input is a pipe that closes
-# when `lab` ends, in whatever way; then all that runs in here ends too.
+# when `lab` ends for whatever reason. Then everything that runs in here ends too.
 set -eu
 umask 022
 export WORK="$1"
@@ -17,10 +17,10 @@ start=$(date +%s)
 say() { printf '  image %3ds  %s\n' $(($(date +%s) - start)) "$*"; }
 
 exec 8>"$LAB_LOCK"
-flock -n 8 || { echo 'another build of the image is at work' && exit 1; }
+flock -n 8 || { echo 'another build of the image is still running' && exit 1; }
 exec 3<&0 </dev/null
-# A process in a namespace cannot kill the first one there, but all others: the first
-# one ends when one of its commands fails.
+# A process in a PID namespace can kill all other processes there except the first. The
+# first one, this script, ends when a command that it runs is killed.
 (
 	cat <&3 >/dev/null
 	while :; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# customize.sh ROOT: makes the lab of a Debian that has just been unpacked in ROOT.
+# customize.sh ROOT: turns the Debian that has just been unpacked in ROOT into the lab.
 # mmdebstrap calls it: see debian.sh.
 set -eu
 root=$1
@@ -25,9 +25,9 @@ cat >"$root/etc/fstab" <<-'END'
 	workshop /workshop 9p trans=virtio,version=9p2000.L,msize=512000,cache=mmap 0 0
 END
 
-# Downloads in there trust what this machine trusts (it may have a proxy of its own);
-# nothing of that stays in the image.
-mount --rbind "$root" "$root" # mmdebstrap in there wants / to be a mount
+# Downloads in the chroot trust the certificates that this machine trusts, because it may
+# have a proxy of its own. None of that stays in the image.
+mount --rbind "$root" "$root" # mmdebstrap in the chroot requires that / is a mount
 mount --bind "$VAGRANT" "$root/workshop/vagrant"
 bundle=/etc/ssl/certs/ca-certificates.crt
 if [ -e $bundle ]; then cp $bundle "$root/tmp/ca.crt"; fi
@@ -45,5 +45,5 @@ for console in ttyS0 ttyAMA0; do
 	ln -sf /dev/null "$root/etc/systemd/system/serial-getty@$console.service"
 done
 rm -f "$root"/etc/ssh/ssh_host_* "$root/tmp/ca.crt" "$root"/initrd.img* "$root"/vmlinuz*
-# Nothing has to be brought up to date at the first start.
+# Tells systemd that nothing needs updating at the first start.
 touch "$root/etc/.updated" "$root/var/.updated"

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Fills $WORK/root with Debian from its packages, for $LAB_ARCH and $LAB_SUITE.
-# customize.sh does the rest when Debian is unpacked there.
+# mmdebstrap then runs customize.sh, which does the rest.
 set -eu
 root=$WORK/root
 
-# How apt reaches the mirror here (proxy, certificates) holds for the new system as well.
+# The new system reaches the mirror as this machine does (proxy, certificates).
 apt-config dump | grep -E '^Acquire::(Check-|.*(::Proxy|::Ca)).* ".+";$' >"$WORK/apt-options" || true
 # shellcheck disable=SC2016 # mmdebstrap's shell expands it
 INITRD=No mmdebstrap --quiet --mode=root --variant=minbase --arch="$LAB_ARCH" \

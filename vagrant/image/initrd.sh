@@ -4,11 +4,11 @@
 set -eu
 root=$WORK/root
 ram=$WORK/ram
-busybox=$root/bin/busybox # static: it runs out here too, and has all the tools
+busybox=$root/bin/busybox # static, so it runs outside of $root too, and has all the tools
 version=$(basename "$root"/lib/modules/*)
 
-# modules LIST NAME…: into the RAM disk, with what they depend on, and in modules.LIST
-# in the order in which they load.
+# modules LIST NAME…: copies kernel modules, and those that they depend on, to the RAM
+# disk, and lists them in modules.LIST in the order in which they load.
 modules() {
 	list=$ram/modules.$1
 	shift

@@ -1,4 +1,4 @@
-"""JupyterLab of the lab VM; the host forwards it to its own 127.0.0.1 only."""
+"""Configures JupyterLab in the lab's VM. The host forwards it to its own 127.0.0.1 only."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ c.ServerApp.allow_root = True
 c.ServerApp.open_browser = False
 c.ServerApp.root_dir = "/workshop"
 c.ServerApp.allow_remote_access = True
-# Language servers are not used here, and searching for them slows the start.
+# The lessons use no language servers, and searching for them slows the start.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False}
 c.ServerApp.terminado_settings = {"shell_command": ["/bin/bash", "-l"]}
-c.LabApp.extension_manager = "readonly"  # the other one asks the internet
+c.LabApp.extension_manager = "readonly"  # the default one needs the internet
 if Path("/workshop", FIRST).exists():
     c.LabApp.default_url = "/lab/tree/" + FIRST

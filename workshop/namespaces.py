@@ -1,0 +1,61 @@
+"""The kinds of namespaces that containers use, and how to ask a question inside them.
+namespaces(7)"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+
+import linux
+from workshop.errors import Failure
+
+TIMEOUT = 30  # seconds that a question may take
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespace:
+    """A kind of namespace."""
+
+    kind: str  # as in /proc/PID/ns and lsns(8): mnt
+    flag_name: str  # in linux.py, for clone(2) and unshare(2): CLONE_NEWNS
+    step: str  # the number of the step that adds it: 03
+
+    @property
+    def flag(self) -> int:
+        value: int = getattr(linux, self.flag_name)
+        return value
+
+
+NAMESPACES = [
+    Namespace("uts", "CLONE_NEWUTS", "01"),
+    Namespace("ipc", "CLONE_NEWIPC", "01"),
+    Namespace("pid", "CLONE_NEWPID", "02"),
+    Namespace("mnt", "CLONE_NEWNS", "03"),
+    Namespace("net", "CLONE_NEWNET", "04"),
+    Namespace("user", "CLONE_NEWUSER", "05"),
+    Namespace("cgroup", "CLONE_NEWCGROUP", "06"),
+]
+KINDS = [namespace.kind for namespace in NAMESPACES]
+
+
+def ask(script: str, pid: int | None = None) -> str:
+    """Returns what the host's own tools print in the uts, ipc and net namespaces of a
+    process, or in ours. No program of the container runs. Raises Failure if the shell
+    script fails. nsenter(1)"""
+    enter = [] if pid is None else ["nsenter", f"--target={pid}", "-u", "-i", "-n"]
+    try:
+        done = subprocess.run(
+            [*enter, "sh", "-ec", script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{script!r} did not finish within {TIMEOUT} s") from None
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"{script!r}: status {done.returncode}"]
+        raise Failure(lines[0])
+    return done.stdout

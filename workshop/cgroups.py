@@ -1,0 +1,72 @@
+"""How much a cgroup uses, and how much it may use. cgroups(7), and admin-guide/cgroup-v2 in
+the kernel's documentation"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from workshop import procfs
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """How much of something is used. Memory is in bytes."""
+
+    used: int
+    limit: int | None
+    events: dict[str, int]  # how often the limit was hit, from the events file
+
+
+@dataclasses.dataclass(frozen=True)
+class CpuTime:
+    """The processor time of a cgroup."""
+
+    allowed: float | None  # CPUs; None: all of them
+    used: float  # seconds
+    throttled: int  # how often the cgroup had to wait
+
+
+def use(path: str, controller: str) -> Use | None:
+    """Returns the use of memory or pids by a cgroup, or None if that is not counted. A limit
+    counts for everything below, so the use is that of the cgroup with the tightest limit,
+    from this one up to the root."""
+    limits = []
+    for folder in _up(path):
+        limit = procfs.read(folder / f"{controller}.max").strip()
+        if limit.isdigit():
+            limits.append((int(limit), folder))
+    tightest, folder = min(limits, default=(None, Path(f"{ROOT}{path}")))
+    used = procfs.read(folder / f"{controller}.current").strip()
+    events = _fields(folder / f"{controller}.events")
+    return Use(int(used), tightest, events) if used else None
+
+
+def cpu_time(path: str) -> CpuTime | None:
+    """Returns the processor time of a cgroup, or None if it is not counted."""
+    fields = _fields(Path(f"{ROOT}{path}/cpu.stat"))
+    if "usage_usec" not in fields:
+        return None
+    shares = []
+    for folder in _up(path):
+        quota, _, period = procfs.read(folder / "cpu.max").strip().partition(" ")
+        if quota.isdigit():
+            shares.append(int(quota) / int(period))
+    allowed = min(shares, default=None)
+    return CpuTime(
+        allowed, fields["usage_usec"] / 1e6, int(fields.get("nr_throttled", 0))
+    )
+
+
+def _up(path: str) -> list[Path]:
+    """Returns the directories of a cgroup and of all cgroups above it."""
+    folder = Path(f"{ROOT}{path}")
+    return [one for one in [folder, *folder.parents] if one.is_relative_to(ROOT)]
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Returns the contents of a file in which each line is a name and a number."""
+    lines = (line.split() for line in procfs.read(path).splitlines())
+    return {name: int(number) for name, number in lines}

@@ -1,0 +1,91 @@
+"""What killed runtimes, commits and checks have left behind, and how to remove it. Whatever
+is in use stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from workshop import commits, containers, sandbox
+from workshop.errors import Failure
+from workshop.layers import remove_tree
+from workshop.project import PROJECT
+
+CGROUPS = Path("/sys/fs/cgroup/workshop")
+NETWORK = PROJECT / "steps/network.sh"
+# The devices that are connected to the bridge of step 04.
+CONNECTED = Path("/sys/class/net/workshop0/brif")
+ATTEMPTS = 100  # to remove a cgroup
+PAUSE = 0.05  # seconds between two of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Leftover:
+    """Something that was left behind, and what has become of it."""
+
+    text: str
+    removed: bool = True  # False: it is in use
+
+    def __str__(self) -> str:
+        return f"{'removed' if self.removed else 'kept'} {self.text}"
+
+
+def remove_all() -> Iterator[Leftover]:
+    """Removes everything that was left behind. Yields each piece when it is done. Raises
+    Failure if a piece cannot be removed."""
+    for path in dead(containers.CONTAINERS):
+        remove_tree(path)
+        yield Leftover(str(path))
+    for path in dead(CGROUPS):
+        _remove_cgroup(path)
+        yield Leftover(str(path))
+    for path in commits.unfinished():
+        remove_tree(path)
+        yield Leftover(f"{path}, an unfinished commit")
+    for path in commits.remove_unlisted():
+        yield Leftover(f"{path}, a layer that no image uses")
+    for path in sandbox.clean():
+        yield Leftover(f"{path}, of a check that was killed")
+    yield from _remove_network()
+
+
+def dead(folder: Path) -> list[Path]:
+    """Returns the entries of a directory whose names are the pids of no runtime."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.name.isdigit()]
+    return sorted(path for path in found if not containers.is_runtime(path.name))
+
+
+def _remove_cgroup(path: Path) -> None:
+    """Removes a cgroup, and kills the processes in it."""
+    kill = path / "cgroup.kill"
+    if kill.exists():
+        kill.write_text("1")
+    for _ in range(ATTEMPTS):
+        try:
+            return path.rmdir()
+        except FileNotFoundError:
+            return None
+        except OSError:  # EBUSY: the last process has not quite ended
+            time.sleep(PAUSE)
+    raise Failure(f"cannot remove {path}: its processes do not end")
+
+
+def _remove_network() -> Iterator[Leftover]:
+    """Removes the bridge and the NAT rules of step 04, unless a container is connected."""
+    if subprocess.run([NETWORK, "status"], check=False, capture_output=True).returncode:
+        return
+    if CONNECTED.is_dir() and (devices := len(list(CONNECTED.iterdir()))):
+        what = "container is" if devices == 1 else "containers are"
+        yield Leftover(f"the network: {devices} {what} connected to it", removed=False)
+        return
+    done = subprocess.run([NETWORK, "off"], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(done.stderr.strip() or "`network.sh off` failed")
+    yield Leftover(
+        "the bridge workshop0, its NAT rules, and the settings it had changed"
+    )

@@ -1,8 +1,8 @@
-"""What the guide reads and what network.sh writes, beside what the kernel makes of the same
-inputs: layers, mount points and name servers of any kind. They are random, and the same ones
-in every run. (tests/unit/test_hostile_input.py has hypothesis find the smallest input that
-fails; here each one takes system calls, and hypothesis alone would take half a minute to be
-loaded in an emulated VM.)"""
+"""Compares what the guide reads and what network.sh writes with what the kernel makes of the
+same inputs: layers, mount points and name servers of any kind. The inputs are random, and
+the same in every run. (In tests/unit/test_hostile_input.py, hypothesis finds the smallest
+input that fails. Here each input takes system calls, and loading hypothesis alone would take
+half a minute in an emulated VM.)"""
 
 import os
 import random
@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from image_layers import KINDS, NAMES, lay, tree
 from runtime import FULL, LIMIT, PROJECT
@@ -17,13 +18,15 @@ from runtime import FULL, LIMIT, PROJECT
 sys.path += [str(PROJECT), str(PROJECT / "steps")]
 import linux
 
-from workshop import images, procfs
+from workshop import layers as library
+from workshop import procfs
+from workshop.layers import Layer
 
 MANY = 200 if FULL else 40
 
 
 def any_text(dice, most):
-    """Up to so many characters: of ASCII, or of all that there are but for surrogates."""
+    """Returns up to so many characters, of ASCII or of all of Unicode except surrogates."""
     letters = [
         chr(dice.choice([dice.randint(1, 127), dice.randint(128, 0xD7FF)]))
         for _ in range(dice.randint(0, most))
@@ -33,15 +36,15 @@ def any_text(dice, most):
 
 
 def any_name(dice):
-    """The name of a file."""
+    """Returns a name for a file."""
     name = dice.choice(NAMES) if dice.random() < 0.6 else any_text(dice, 8)
     name = name.replace("/", "")
     return name if name not in ("", ".", "..") else any_name(dice)
 
 
 def any_layer(dice):
-    """A layer as layers.lay() makes it: {path: kind}. Most of its names are of a few, so that
-    layers hide what is below."""
+    """Returns a layer for image_layers.lay(): {path: kind}. Few different names, so that
+    layers hide files below them."""
 
     def name():
         return dice.choice("ab") if dice.random() < 0.8 else any_name(dice)
@@ -51,7 +54,7 @@ def any_layer(dice):
     return {path: dice.choice(kinds) for path in paths[: dice.randint(0, 12)]}
 
 
-def test_stack_of_layers_is_what_overlayfs_makes_of_it():
+def test_stack_of_layers_is_read_as_overlayfs_shows_it():
     """filesystems/overlayfs: whiteouts, opaque directories, and what hides what."""
     shown_at_all = 0
     for seed in range(MANY):
@@ -65,9 +68,9 @@ def test_stack_of_layers_is_what_overlayfs_makes_of_it():
             for layer, path in zip(layers, stack, strict=True):
                 lay(layer, path)
             found = {
-                e.path
-                for e in images.entries(stack)
-                if not e.whiteout and e.hidden is None
+                entry.path
+                for entry in library.entries([Layer(Path(path)) for path in stack])
+                if entry.is_seen
             }
             options = f"lowerdir={':'.join(stack)},upperdir={top[0]},workdir={top[1]},userxattr"
             linux.mount("overlay", top[2], "overlay", 0, options)
@@ -85,7 +88,7 @@ def test_stack_of_layers_is_what_overlayfs_makes_of_it():
 
 
 def test_mount_point_of_any_name_is_found():
-    """proc_pid_mountinfo(5): blanks, line ends and backslashes are written in octal."""
+    """proc_pid_mountinfo(5): the kernel writes blanks, line ends and backslashes in octal."""
     for name in [*NAMES, *(any_name(random.Random(seed)) for seed in range(MANY))]:
         with tempfile.TemporaryDirectory() as folder:
             place = f"{folder}/{name}"
@@ -103,7 +106,7 @@ ADDRESSES = ["127.0.0.53", "127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"]
 
 
 def any_line(dice):
-    """A line of a resolv.conf."""
+    """Returns a line of a resolv.conf."""
     other = ["", "# nameserver 192.0.2.9", "search example.org", "options edns0"]
     blank, address = dice.choice([" ", "\t", "  "]), dice.choice(ADDRESSES)
     word = any_text(dice, 12).replace("\n", " ").replace("\r", " ")
@@ -111,7 +114,7 @@ def any_line(dice):
 
 
 def test_name_servers_that_a_container_can_reach_are_kept():
-    """resolv.conf(5): between the keyword and the address are spaces or tabs."""
+    """resolv.conf(5): spaces or tabs separate the keyword and the address."""
     for seed in range(30 if FULL else 8):
         dice = random.Random(seed)
         lines = [any_line(dice) for _ in range(dice.randint(1, 5))]

@@ -1,4 +1,4 @@
-"""`workshop doctor` says which steps a kernel can run, and why not the others."""
+"""`workshop doctor` says which steps a kernel can run, and what the others lack."""
 
 import os
 import pathlib
@@ -8,19 +8,21 @@ import sys
 import pytest
 from runtime import PROJECT
 
-# What the doctor finds in a mount namespace of its own, whatever this machine has.
+# What doctor finds in a new mount namespace, whatever this machine has.
 NO_CGROUP2 = "mount -t tmpfs none /sys/fs/cgroup"
 CGROUP2 = NO_CGROUP2 + "; echo {} >/sys/fs/cgroup/cgroup.controllers"
+PATH = f"{PROJECT}:{PROJECT / 'steps'}"
 WHOLE, NO_PIDS = CGROUP2.format("cpu memory pids"), CGROUP2.format("cpu memory")
 NO_ROOTFS = WHOLE + "; mount -t tmpfs none /var/lib/workshop"
 
 
 def doctor(first=":", **environment):
-    """Its status and words, after a shell command that changes what it will find."""
+    """Runs it after a shell command that changes what it finds. Returns its exit status and
+    output."""
     run = subprocess.run(
         ["unshare", "--mount", "sh", "-ec", f'{first}; exec "$@"', "sh"]
         + [sys.executable, "-m", "workshop", "doctor"],
-        env=os.environ | {"PYTHONPATH": str(PROJECT), "COLUMNS": "200"} | environment,
+        env=os.environ | {"PYTHONPATH": PATH, "COLUMNS": "200"} | environment,
         capture_output=True,
         check=False,
         text=True,
@@ -46,15 +48,15 @@ def test_all_steps_can_run_here():
     ("machine", "step", "need", "why"),
     [
         (NO_CGROUP2, "06_cgroup", "limits", "is not cgroup v2"),
-        (NO_PIDS, "06_cgroup", "limits", "without pids"),
-        (NO_ROOTFS, "03_mnt", "root filesystem", "./lab up makes it"),
+        (NO_PIDS, "06_cgroup", "limits", "lacks a controller: pids"),
+        (NO_ROOTFS, "03_mnt", "root filesystem", "./lab up creates it"),
     ],
 )
 def test_step_that_cannot_run_is_named_with_the_reason(machine, step, need, why):
     status, output = doctor(machine)
     assert status == 1, output
     assert why in row(output, need)
-    assert f"Cannot run here, or not all of it: {step}.\n" in output
+    assert f"These steps cannot run here, or only in part: {step}.\n" in output
 
 
 def test_missing_tool_is_named(tmp_path):
@@ -65,7 +67,7 @@ def test_missing_tool_is_named(tmp_path):
     assert "not installed: nft" in row(output, "ip and nft")
 
 
-def test_leaves_nothing_behind():
+def test_doctor_leaves_nothing_behind():
     def links():
         return subprocess.run(
             ["ip", "-o", "link"], capture_output=True, check=True

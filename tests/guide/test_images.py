@@ -1,5 +1,5 @@
-"""The guide's commands about images: `workshop image`, `commit` and `clean`. What they say
-is compared with what the containers of the last step see."""
+"""The subcommands about images: `workshop image`, `commit` and `clean`. Their output is
+compared with what containers of the last step see."""
 
 import contextlib
 import os
@@ -36,11 +36,15 @@ def argv(*words):
     return [sys.executable, "-P", "-m", "workshop", *map(str, words)]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "200"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{PROJECT}:{PROJECT / 'steps'}",
+    "COLUMNS": "200",
+}
 
 
 def workshop(*words):
-    """Run `workshop` with these words. Returns its Result."""
+    """Runs `workshop` with these words. Returns its Result."""
     done = subprocess.run(
         argv(*words), capture_output=True, text=True, timeout=LIMIT, env=ENVIRONMENT
     )
@@ -48,7 +52,7 @@ def workshop(*words):
 
 
 def row(result, word):
-    """The cells of the line of a table that has this word in its first cell."""
+    """Returns the cells of a table's line that has this word in its first cell."""
     for line in result.lines:
         cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
         if cells and cells[0] == word:
@@ -57,7 +61,7 @@ def row(result, word):
 
 
 def refused(result, status=1):
-    """Whether a command said what is wrong in one line, and nothing else."""
+    """Returns whether a command printed one line about an error, and nothing else."""
     return (
         result.status == status
         and result.out == ""
@@ -67,7 +71,7 @@ def refused(result, status=1):
 
 
 def stored():
-    """The names of all layers and images, those that are not finished too."""
+    """Returns the names of all layers and images, finished or not."""
     return sorted(os.listdir(LAYERS)), sorted(os.listdir(IMAGES))
 
 
@@ -95,7 +99,7 @@ def image(container):
 
 @pytest.fixture
 def name(container):
-    """A name for an image; what has been made of it is removed after the test."""
+    """A name for an image. The image and its layers are removed after the test."""
     name = unique("image")
     yield name
     shell(f"rm -rf {IMAGES}/{name}* {LAYERS}/{name}@*")
@@ -103,7 +107,7 @@ def name(container):
 
 @pytest.fixture
 def stack(container):
-    """An image with one of each thing that a layer can do to those below. Returns its name."""
+    """The name of an image with everything that a layer can do to the layers below it."""
     name = unique("stack")
     top, middle, bottom = (LAYERS / f"{name}-{n}" for n in ("top", "middle", "bottom"))
     script = f"""
@@ -177,15 +181,15 @@ def test_app_has_three_layers(container):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("whose", ["runtime", "container"])
-def test_commit_keeps_what_the_container_wrote(container, image, name, whose):
-    with container.running(image=image) as box:
+@pytest.mark.parametrize("given", ["runtime", "container", "host name"])
+def test_commit_saves_what_the_container_wrote(container, image, name, given):
+    with container.running(image=image, hostname=name) as box:
         box.ask(
             "echo new >/file; rm /d/one; rm -r /home; mkdir /home; chown 5:6 /d/two"
         )
         box.ask("ln /file /link; touch /home/mine")
-        pid = box.process.pid if whose == "runtime" else box.pid
-        result = workshop("commit", pid, name)
+        words = {"runtime": box.process.pid, "container": box.pid, "host name": name}
+        result = workshop("commit", words[given], name)
         assert result.status == 0, result
         box.ask("echo later >/file")
     layers = (IMAGES / name).read_text().split()
@@ -196,7 +200,9 @@ def test_commit_keeps_what_the_container_wrote(container, image, name, whose):
     assert (image / "file").read_text() == "old\n"
 
 
-def test_commit_tells_the_deltas_size_beside_the_whole(container, image, name):
+def test_commit_shows_the_size_of_the_delta_and_of_the_whole_image(
+    container, image, name
+):
     shell(f"fallocate -l 30M {image}/large")
     with container.running(image=image) as box:
         box.ask("head -c 3000000 /dev/zero >/zeros")
@@ -234,7 +240,7 @@ def test_commit_finds_an_image_given_by_a_relative_path(container, image, name):
     assert (IMAGES / name).read_text().split()[1] == str(image)
 
 
-def test_of_two_commits_at_once_one_wins(container, image, name):
+def test_one_of_several_commits_at_once_gets_the_name(container, image, name):
     with (
         container.running(image=image) as one,
         container.running(image=image) as two,
@@ -258,7 +264,7 @@ def test_of_two_commits_at_once_one_wins(container, image, name):
         assert container.ok("cat /file", image=name) == expected
         after = stored()
         assert [len(after[n]) - len(before[n]) for n in (0, 1)] == [1, 1], after
-        # Nor is a name taken over later.
+        # A later commit does not get the name either.
         assert refused(workshop("commit", one.pid, name))
 
 
@@ -266,7 +272,7 @@ def test_of_two_commits_at_once_one_wins(container, image, name):
     "word",
     ["../evil", "/tmp/evil", "a/b", ".hidden", "..", "", "-x", "a b", "x\n", "ä"],
 )
-def test_bad_name_is_one_line_and_makes_nothing(container, image, word):
+def test_bad_name_is_an_error_of_one_line_and_makes_nothing(container, image, word):
     before = stored()
     with container.running(image=image) as box:
         result = workshop("commit", box.process.pid, "--", word)
@@ -274,7 +280,9 @@ def test_bad_name_is_one_line_and_makes_nothing(container, image, word):
         assert stored() == before
 
 
-def test_commit_to_a_full_disk_is_one_line_and_makes_nothing(container, image, name):
+def test_commit_to_a_full_disk_is_an_error_of_one_line_and_makes_nothing(
+    container, image, name
+):
     with container.running(image=image) as box:
         box.ask("head -c 5000000 /dev/zero >/zeros; touch /last")
         for place, options in (LAYERS, "size=1m"), (IMAGES, "nr_inodes=1"):
@@ -287,7 +295,7 @@ def test_commit_to_a_full_disk_is_one_line_and_makes_nothing(container, image, n
 
 
 def commit_begun(box, name):
-    """A commit that is copying, since there is a lot to copy."""
+    """Starts a commit with a lot to copy. Returns the process once it is copying."""
     box.ask("for n in 1 2 3; do head -c 100000000 /dev/zero >/zeros$n; done")
     process = subprocess.Popen(
         argv("commit", box.process.pid, name),
@@ -311,13 +319,13 @@ def test_killed_commit_makes_no_image(container, image, name, number):
         assert not (IMAGES / name).exists()
         if number == signal.SIGKILL:
             assert not [n for n in stored()[0] if n.startswith(name)]
-            # Nobody goes on copying, and the next commit clears away.
+            # No process continues to copy, and the next commit removes what was copied.
             assert workshop("commit", box.process.pid, f"{name}.2").status == 0
             shell(f"rm -rf {IMAGES}/{name}.2 {LAYERS}/{name}.2@*")
         assert stored() == before
 
 
-def test_container_that_ends_meanwhile_makes_no_image(container, image, name):
+def test_container_that_ends_during_a_commit_makes_no_image(container, image, name):
     before = stored()
     with container.running(image=image) as box:
         process = commit_begun(box, name)
@@ -334,7 +342,7 @@ def test_container_that_ends_meanwhile_makes_no_image(container, image, name):
 
 @pytest.fixture
 def network():
-    """The host's side of step 04 as it was, after the test."""
+    """The network on the host: after the test it is on or off as before."""
     was_on = shell(f"{NETWORK} status", check=False).status == 0
     yield
     shell(f"{NETWORK} {'on' if was_on else 'off'}")
@@ -365,13 +373,13 @@ def test_clean_removes_what_killed_runtimes_left(container, image, network, limi
         if limits:
             assert f"removed /sys/fs/cgroup/workshop/{pid}\n" in result.out, result
             assert not os.path.exists(f"/sys/fs/cgroup/workshop/{pid}")
-        # The living is not touched.
+        # The running container is not touched.
         assert (CONTAINERS / str(alive.process.pid)).exists()
         assert alive.ask("touch /x && echo here") == "here\n"
         assert workshop("clean").out == "nothing to clean\n"
 
 
-def test_clean_removes_half_made_layers_and_those_of_no_image(
+def test_clean_removes_unfinished_layers_and_layers_of_no_image(
     container, image, name, network
 ):
     with container.running(image=image) as box:
@@ -387,20 +395,20 @@ def test_clean_removes_half_made_layers_and_those_of_no_image(
         (LAYERS / f".{name}.{process.pid}").mkdir()
         result = workshop("clean")
         assert result.out.splitlines() == [
-            f"removed {half}, half made",
-            f"removed {whole}, of no image",
+            f"removed {half}, an unfinished commit",
+            f"removed {whole}, a layer that no image uses",
         ], result
         assert not whole.exists() and not half.exists()
 
 
-def test_clean_takes_the_network_away_unless_it_is_in_use(container, network):
+def test_clean_removes_the_network_unless_it_is_in_use(container, network):
     forwarding = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
     shell(f"{NETWORK} off")
     before = forwarding.read_text()
     shell(f"{NETWORK} on")
     with container.running(net="bridge"):
         result = workshop("clean")
-        assert "kept the network: 1 connected to it" in result.out, result
+        assert "kept the network: 1 container is connected to it" in result.out, result
         assert shell(f"{NETWORK} status", check=False).status == 0
     gone = pathlib.Path("/sys/class/net/workshop0/brif")
     assert eventually(lambda: not list(gone.iterdir()))

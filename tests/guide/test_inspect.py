@@ -1,4 +1,4 @@
-"""`workshop inspect`: what it shows is what lsns(8), findmnt(8), ps(1) and ip(8) say."""
+"""`workshop inspect` shows what lsns(8), findmnt(8), ps(1) and ip(8) say."""
 
 import json
 import os
@@ -10,19 +10,21 @@ import sys
 import pytest
 from runtime import PROJECT, STEPS, Runtime, Terminal, children, eventually, shell
 
-from workshop.commands import inspect
+from workshop import containers, inspection
 from workshop.errors import Failure
+from workshop.views import notebook
 
 INSPECT = [sys.executable, "-P", "-m", "workshop", "inspect"]
 AT_XTERM = ["/usr/bin/env", "TERM=xterm"]
 KINDS = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"]
 SHARED = "shared with the host"
+PATH = f"{PROJECT}:{PROJECT / 'steps'}"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def project_is_found():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(PROJECT))
+        patch.setenv("PYTHONPATH", PATH)
         yield
 
 
@@ -34,13 +36,13 @@ def runtime(step):
     params=[0, 1, 3, 4, 6, 7], ids=lambda number: f"step{number}", scope="module"
 )
 def seen(request):
-    """A container of a step that runs, and what is shown of it."""
+    """A running container of a step. box.shown is what `workshop inspect` shows of it."""
     with runtime(request.param).running() as box:
         box.ask("sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done")
         box.step = request.param
         box.shown = rows(box.process.pid)  # the runtime's pid means the same container
         yield box
-        box.ask("kill $!")  # without a pid namespace nobody else does
+        box.ask("kill $!")  # without a pid namespace, nothing else ends it
 
 
 def run(*words, **options):
@@ -56,7 +58,7 @@ def run(*words, **options):
 
 
 def rows(*words):
-    """What it shows, as text: {name of a row: ([lines of the host's], [the container's])}."""
+    """Returns what it shows: {name of a row: ([the host's lines], [the container's])}."""
     done = run(*words)
     assert done.returncode == 0 and not done.stderr, done
     assert max(map(len, done.stdout.splitlines())) <= 100
@@ -74,14 +76,14 @@ def rows(*words):
 
 
 def lsns(kind, pid):
-    """The number of a process's namespace. (lsns gives up when another process that it looks
-    at ends meanwhile.)"""
+    """Returns the number of a process's namespace. (lsns gives up if another process that it
+    reads ends in the meantime.)"""
     command = f"lsns --noheadings --type {kind} --task {pid} --output NS"
     return eventually(lambda: shell(command, check=False).out.strip())
 
 
 @pytest.mark.quick
-def test_namespaces_are_those_of_lsns_and_shared_ones_are_called_so(seen):
+def test_namespaces_are_those_of_lsns_and_shared_ones_are_marked(seen):
     for kind in KINDS:
         outside, inside = (lines[0] for lines in seen.shown[kind])
         ours, theirs = lsns(kind, os.getpid()), lsns(kind, seen.pid)
@@ -93,7 +95,9 @@ def test_namespaces_are_those_of_lsns_and_shared_ones_are_called_so(seen):
 def test_step_01_shares_the_network_and_has_a_host_name():
     with runtime(1).running(hostname="db") as box:
         shown = rows(box.pid)
-        assert shown["title"].startswith(f"db · pid {box.pid}, of {box.process.pid} · ")
+        assert shown["title"].startswith(
+            f"db · pid {box.pid}, child of {box.process.pid} · "
+        )
     assert shown["uts"][1][0].endswith("db")
     assert shown["net"][1][0].endswith(SHARED)
     assert "lo 127.0.0.1/8" in shown["net"][0][0]
@@ -111,7 +115,7 @@ def test_each_process_has_both_its_pids_and_uids(seen):
     assert "sleep 1000" in inside[1]
 
 
-def test_process_that_somebody_sent_into_the_container_is_shown():
+def test_process_that_was_sent_into_the_container_is_shown():
     with runtime(2).running() as box:
         guest = subprocess.Popen(["nsenter", f"-t{box.pid}", "-p", "sleep", "1001"])
         try:
@@ -135,7 +139,7 @@ def test_mounts_are_those_of_findmnt(seen):
         assert sorted(shown) == sorted(found.lines)
 
 
-def test_mounts_of_a_copied_table_are_those_that_the_host_lacks():
+def test_mounts_in_a_copied_table_are_shown_only_if_the_host_lacks_them():
     script = "mount -t tmpfs none /mnt; echo ready; exec sleep 1000"
     with subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True
@@ -143,11 +147,11 @@ def test_mounts_of_a_copied_table_are_those_that_the_host_lacks():
         process.stdout.readline()
         first, *rest = rows(process.pid)["mnt"][1]
         process.kill()
-    assert re.search(r"(\d+) mounts, (\d+) of them as on the host", first)
+    assert re.search(r"(\d+) mounts, (\d+) the same as on the host", first)
     assert [line.split() for line in rest] == [["tmpfs", "/mnt"]]
 
 
-def test_addresses_and_routes_are_those_of_ip_and_the_cable_leads_to_the_bridge():
+def test_addresses_and_routes_are_those_of_ip_and_the_veth_leads_to_the_bridge():
     was_on = os.path.exists("/sys/class/net/workshop0")
     shell(f"{PROJECT}/steps/network.sh on")
     try:
@@ -170,7 +174,7 @@ def test_addresses_and_routes_are_those_of_ip_and_the_cable_leads_to_the_bridge(
     ]
 
 
-def test_id_map_is_the_kernels(seen):
+def test_ids_are_those_of_the_uid_map(seen):
     outside, inside = (lines[0] for lines in seen.shown["user"])
     _, first, count = map(int, open(f"/proc/{seen.pid}/uid_map").read().split())
     assert outside.endswith("root is root")
@@ -210,11 +214,11 @@ def test_limit_of_a_cgroup_above_counts_if_it_is_tighter():
             os.rmdir(inner)
 
 
-def test_container_without_limits_shares_those_of_its_runtime(seen):
+def test_container_without_limits_shares_its_runtimes_cgroup(seen):
     assert seen.shown["limits"][1] == [SHARED]
 
 
-def test_layers_are_the_images_and_its_own_on_top():
+def test_layers_are_those_of_the_image_with_its_own_on_top():
     with runtime(7).running(image="app") as box:
         box.ask("echo 12345 >/etc/mine; echo 1 >/root/yours")
         first, *below = rows(box.pid)["layers"][1]
@@ -222,7 +226,7 @@ def test_layers_are_the_images_and_its_own_on_top():
     assert below == ["app", "python", "debian"]
 
 
-def test_files_are_shared_or_of_a_directory_or_of_layers(seen):
+def test_files_are_shared_or_in_a_directory_or_in_layers(seen):
     lines = seen.shown["layers"][1]
     if seen.step < 3:
         assert lines == [SHARED]
@@ -232,15 +236,15 @@ def test_files_are_shared_or_of_a_directory_or_of_layers(seen):
         assert lines == ["0 files (0K) of its own, on top of", "busybox"]
 
 
-def test_chroot_is_told():
+def test_chroot_is_shown():
     root = "/var/lib/workshop/rootfs/busybox"
     with subprocess.Popen(["chroot", root, "sleep", "1003"]) as process:
         assert eventually(lambda: os.readlink(f"/proc/{process.pid}/root") == root)
-        assert rows(process.pid)["layers"][1] == [f"none: chroot to {root}"]
+        assert rows(process.pid)["layers"][1] == [f"no layers: chroot to {root}"]
         process.kill()
 
 
-def test_clocks_that_are_set_apart_are_told():
+def test_clock_that_differs_from_the_hosts_is_shown():
     with subprocess.Popen(
         ["unshare", "--time", "--boottime", "86400", "sleep", "1004"]
     ) as process:
@@ -252,7 +256,7 @@ def test_clocks_that_are_set_apart_are_told():
 
 
 def test_learners_runtime_is_found_even_while_it_prepares(tmp_path):
-    """A copy that waits in child(), before it becomes the command."""
+    """The runtime is a copy that waits in child(), before it executes the command."""
     (tmp_path / "my").mkdir()
     (tmp_path / "steps").symlink_to(PROJECT / "steps")
     mine = tmp_path / "my/container.py"
@@ -265,11 +269,11 @@ def test_learners_runtime_is_found_even_while_it_prepares(tmp_path):
         shown = rows(process.pid)
         process.stdin.close()
     assert shown["title"].startswith("container · pid ")
-    assert f", of {process.pid} · /" in shown["title"]
+    assert f", child of {process.pid} · /" in shown["title"]
     assert len(shown["pid"][1]) == 2
 
 
-def test_with_two_containers_it_lists_them_and_takes_a_name():
+def test_two_containers_are_listed_and_each_has_its_host_name():
     with (
         runtime(1).running(hostname="one") as one,
         runtime(3).running(hostname="two") as two,
@@ -290,25 +294,26 @@ def test_with_two_containers_it_lists_them_and_takes_a_name():
 @pytest.mark.parametrize(
     ("words", "status", "complaint"),
     [
-        (["nowhere"], 1, "no container that runs has the host name nowhere"),
+        (["nowhere"], 1, "no running container has the host name nowhere"),
         (["4194305"], 1, "no process has the pid 4194305"),
         (["a\x1b[31m"], 1, r"host name a\x1b[31m"),
         (["1", "2"], 2, "unrecognized arguments: 2"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words, status, complaint):
+def test_mistake_is_reported_in_one_line(words, status, complaint):
     done = run(*words)
     assert done.returncode == status and not done.stdout
     assert complaint in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_ordinary_user_is_told_that_it_needs_root():
-    # One who may read this Python: LAB=local's is root's alone.
-    script = "import os, sys; from workshop import __main__, inspect; os.setgroups([]);"
+def test_ordinary_user_reads_that_it_needs_root():
+    # The process becomes an ordinary user only here: LAB=local's Python belongs to root.
+    script = "import os, sys; from workshop import __main__, command_line;"
+    script += "from workshop.commands import inspect; os.setgroups([]);"
     script += "os.setgid(65534); os.setuid(65534); sys.exit(__main__.main(['inspect']))"
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        env=os.environ | {"PYTHONPATH": PATH},
         capture_output=True,
         check=False,
         text=True,
@@ -318,26 +323,26 @@ def test_ordinary_user_is_told_that_it_needs_root():
     assert "needs root" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_container_that_has_ended_is_told_in_one_line():
+def test_container_that_has_ended_is_reported_in_one_line():
     with runtime(2).running() as box:
-        container = inspect.find(str(box.pid))
+        container = containers.find(str(box.pid))
     with pytest.raises(Failure, match=f"with the pid {container.pid} has ended"):
-        inspect.look(container)
+        inspection.look(container)
 
 
-def test_end_of_a_container_in_the_middle_of_a_look_is_no_other_error(monkeypatch):
+def test_container_that_ends_while_it_is_read_is_reported_the_same_way(monkeypatch):
     with runtime(2).running() as box:
-        container = inspect.find(str(box.pid))
+        container = containers.find(str(box.pid))
 
         def end_first(pid):
             os.kill(container.pid, signal.SIGKILL)
             assert eventually(lambda: not os.path.exists(f"/proc/{container.pid}"))
             return users(pid)
 
-        users = inspect.users
-        monkeypatch.setattr(inspect, "users", end_first)
+        users = inspection.users
+        monkeypatch.setattr(inspection, "users", end_first)
         with pytest.raises(Failure, match=f"with the pid {container.pid} has ended"):
-            inspect.look(container)
+            inspection.look(container)
 
 
 # ---- at a terminal, in a notebook
@@ -347,7 +352,7 @@ def test_live_picture_follows_the_container_to_its_end():
     with runtime(2).running() as box:
         terminal = Terminal([*AT_XTERM, *INSPECT, str(box.pid)])
         try:
-            terminal.wait_for("q leaves")
+            terminal.wait_for("q quits")
             terminal.wait_for("1 process")
             box.ask("sleep 1005 &")
             terminal.wait_for("2 processes")
@@ -359,11 +364,11 @@ def test_live_picture_follows_the_container_to_its_end():
 
 
 @pytest.mark.parametrize("key", ["q", "\x03"])
-def test_key_ends_the_live_picture(key):
+def test_key_quits_the_live_picture(key):
     with runtime(2).running() as box:
         terminal = Terminal([*AT_XTERM, *INSPECT, str(box.pid)])
         try:
-            terminal.wait_for("q leaves")
+            terminal.wait_for("q quits")
             terminal.type(key)
             assert terminal.status() == 0
             assert "Traceback" not in terminal.seen
@@ -374,9 +379,9 @@ def test_key_ends_the_live_picture(key):
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    "words", [["--once"], []], ids=["once", "in a cell of a notebook"]
+    "words", [["--once"], []], ids=["once", "in a notebook's cell"]
 )
-def test_one_picture_at_a_terminal(words):
+def test_only_one_picture_at_a_terminal(words):
     with runtime(2).running() as box:
         cell = [] if words else ["JPY_PARENT_PID=1"]
         terminal = Terminal([*AT_XTERM, *cell, *INSPECT, *words, str(box.pid)])
@@ -387,22 +392,22 @@ def test_one_picture_at_a_terminal(words):
             terminal.close()
 
 
-def test_names_that_a_container_chose_are_escaped():
+def test_control_characters_in_a_containers_names_are_escaped():
     name = r"a\033[31mb\nc\033]0;d\a"
     with runtime(7).running() as box:
         box.ask(f"hostname \"$(printf '{name}')\"; mkdir \"$(printf '/tmp/{name}')\"")
         box.ask(f"mount -t tmpfs none \"$(printf '/tmp/{name}')\"")
         box.ask(f"sh -c 'sleep 1006; :' \"$(printf '<b>{name}')\" &")
         text = run(box.pid).stdout
-        page = inspect.picture(box.pid)._repr_html_()
+        page = notebook.picture(box.pid)._repr_html_()
     assert r"a\x1b[31mb\nc" in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", text + page)
     assert "<b>" not in page and "&lt;b&gt;" in page
 
 
-def test_picture_for_a_notebook_says_the_same():
+def test_picture_in_a_notebook_says_the_same():
     with runtime(2).running() as box:
-        page = inspect.picture(box.pid)
+        page = notebook.picture(box.pid)
         for kind in KINDS:
             assert lsns(kind, box.pid) in page._repr_html_()
             assert lsns(kind, box.pid) in repr(page)

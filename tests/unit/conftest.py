@@ -4,7 +4,7 @@ written outside a test's own directory. `python3 -m pytest tests/unit`"""
 import pytest
 from people import learner_with
 
-from workshop import containers, images
+from workshop import containers, images, layers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +26,6 @@ def store(tmp_path, monkeypatch):
         (place / name).mkdir(parents=True)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(images, "IMAGES", place / "images")
-    monkeypatch.setattr(images, "LAYERS", place / "layers")
+    monkeypatch.setattr(layers, "LAYERS", place / "layers")
     monkeypatch.setattr(containers, "CONTAINERS", place / "containers")
     return place

@@ -22,9 +22,10 @@ from people import learner_with
 from runtime import FULL, PROJECT, STEPS, Runtime
 
 from workshop import __main__ as guide
-from workshop import containers, diagnose, images, learner, procfs, sandbox
-from workshop.commands import commit
+from workshop import commits, containers, diagnose, images, learner, procfs, sandbox
+from workshop import layers as library
 from workshop.errors import Failure
+from workshop.layers import Layer
 from workshop.terminal import printable
 
 MANY = settings(
@@ -119,7 +120,7 @@ def test_list_of_layers_is_read_as_step_07_reads_it(content):
         path = pathlib.Path(folder, "image")
         path.write_bytes(content)
         layers = images.layers_of("image")
-        assert [os.fspath(p) for p in layers] == [
+        assert [os.fspath(layer.path) for layer in layers] == [
             os.fspath(pathlib.Path(line)) for line in process.read(path).splitlines()
         ]
         with told() as (out, _), contextlib.suppress(Failure):
@@ -130,7 +131,7 @@ def test_list_of_layers_is_read_as_step_07_reads_it(content):
 
 @MANY
 @given(WORD)
-def test_name_of_an_image_never_leads_out_of_its_folder(name):
+def test_name_of_an_image_never_leads_out_of_its_directory(name):
     try:
         images.check_name(name)
     except Failure as error:
@@ -151,8 +152,8 @@ LAYER = st.dictionaries(
 
 
 def merged(folders, prefix=""):
-    """The files that directories show, laid one on the other, the top one first: as
-    filesystems/overlayfs tells it, by directory from the root down."""
+    """Yields the files that a stack of directories shows, the top one first: as
+    filesystems/overlayfs describes it, directory by directory from the root down."""
     names = {}
     for folder in folders:
         for item in os.scandir(folder):
@@ -190,15 +191,15 @@ def test_stack_of_layers_is_read_as_overlayfs_merges_it(layers):
         stack = [f"{folder}/{n}" for n in range(len(layers))]
         for layer, path in zip(layers, stack, strict=True):
             lay(layer, path)
-        found = list(images.entries(stack))
-        seen = [e.path for e in found if not e.whiteout and e.hidden is None]
+        found = list(library.entries([Layer(pathlib.Path(path)) for path in stack]))
+        seen = [entry.path for entry in found if entry.is_seen]
         assert len(seen) == len({*seen}) and {*seen} == {*merged(stack)}
-        assert all(e.hidden is None or e.hidden < e.layer for e in found)
+        assert all(e.hidden_by is None or e.hidden_by < e.layer for e in found)
 
 
 @FEW
 @given(LAYER)
-def test_commit_copies_all_of_a_layer_and_nothing_else(layer):
+def test_commit_copies_everything_in_a_layer_and_nothing_else(layer):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         source, outside = f"{folder}/upper", f"{folder}/outside"
         os.mkdir(outside)
@@ -211,7 +212,7 @@ def test_commit_copies_all_of_a_layer_and_nothing_else(layer):
                 )
         pathlib.Path(source, "out").symlink_to(outside)
         before = tree(source)
-        commit._copy(source, f"{folder}/layer")
+        commits._copy(pathlib.Path(source), pathlib.Path(folder, "layer"))
         assert tree(f"{folder}/layer") == tree(source) == before
         assert not os.listdir(outside)
         assert sorted(os.listdir(folder)) == ["layer", "outside", "upper"]
@@ -381,7 +382,7 @@ def test_number_of_a_step_or_a_process_is_one_or_refused(text):
         assert containers.find(text).pid
 
 
-# ---- what the kernel and the host tell
+# ---- what the kernel and the host say
 
 
 FIELD = st.one_of(
@@ -390,7 +391,7 @@ FIELD = st.one_of(
 
 
 def escaped(word):
-    """A word as the kernel writes it into mountinfo: proc_pid_mountinfo(5)."""
+    """Returns a word as the kernel writes it into mountinfo: proc_pid_mountinfo(5)."""
     return re.sub(r"[ \t\n\\#]", lambda found: f"\\{ord(found[0]):03o}", word)
 
 
@@ -412,7 +413,7 @@ def test_table_of_mounts_is_read_as_the_kernel_writes_it(mounts):
         lines.append(f"{' '.join(front)} - {kind} {source} {data}\n")
     found = procfs.table("".join(lines))
     assert [(m.root, m.target, m.kind, m.source, m.data, m.tags) for m in found] == [
-        (root, f"/{target}", *rest) for root, target, *rest in mounts
+        (root, f"/{target}", *rest, tuple(tags)) for root, target, *rest, tags in mounts
     ]
     assert {(m.device, m.options) for m in found} <= {("0:5", "rw,nosuid")}
 
@@ -441,7 +442,7 @@ FILTER = next(
 @FEW
 @given(st.lists(LINE, max_size=4))
 def test_name_servers_on_the_loopback_are_left_out(lines):
-    """resolv.conf(5): between the keyword and the address are spaces or tabs."""
+    """resolv.conf(5): spaces or tabs separate the keyword and the address."""
     with tempfile.TemporaryDirectory() as folder:
         servers = pathlib.Path(folder, "servers")
         servers.write_bytes("".join(f"{line}\n" for line in lines).encode())

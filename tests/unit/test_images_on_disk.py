@@ -1,5 +1,6 @@
-"""`workshop image` and `commit`, with images and layers that are made here: what hides what,
-and what is refused. tests/guide/test_images.py compares with what containers see."""
+"""`workshop image` and `workshop commit`, with images and layers that the tests make: which
+file hides which, and which arguments are refused. tests/guide/test_images.py compares the
+output with what containers see."""
 
 import os
 import pathlib
@@ -9,15 +10,17 @@ import stat
 import pytest
 from people import one_line
 
-from workshop import images
+from workshop.errors import Failure
+from workshop.images import check_layers
+from workshop.layers import Layer
 
 
 def whiteout(path):
-    os.mknod(path, stat.S_IFCHR, 0)  # what an ordinary user may make, too: mknod(2)
+    os.mknod(path, stat.S_IFCHR, 0)  # an ordinary user may make this one: mknod(2)
 
 
 def make(folder, *files):
-    """Make empty files, and the directories that they are in; a name that ends in / is one."""
+    """Makes empty files and their directories. A name that ends in / is a directory."""
     for name in files:
         path = pathlib.Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,12 +29,14 @@ def make(folder, *files):
 
 @pytest.fixture
 def stack(store):
-    """An image with one of each thing that a layer can do to those below. Returns its name."""
+    """The name of an image with everything that a layer can do to the layers below it."""
     top, middle, bottom, base = (
         store / "layers" / name for name in ("top", "middle", "bottom", "busybox")
     )
     make(base, "bin/sh", "etc/passwd")
-    (base / "bin/sh").write_bytes(bytes(65536))  # in a tmpfs only contents take room
+    (base / "bin/sh").write_bytes(
+        bytes(65536)
+    )  # in a tmpfs, only contents take up space
     (store / "images/busybox").write_text(f"{base}\n")
     make(bottom, "opaque/deep/1", "opaque/2", "merged/3", "merged/4", "replaced/5")
     make(bottom, "away/6", "gone", "file", "twice", "over/7")
@@ -47,7 +52,7 @@ def stack(store):
 
 
 def row(done, word):
-    """The cells of the line of a table that has this word in its first cell."""
+    """Returns the cells of a table's line that has this word in its first cell."""
     for line in done.stdout.splitlines():
         cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
         if cells and cells[0] == word:
@@ -78,10 +83,10 @@ def test_list_has_every_image_and_what_it_shares(learner, stack, store):
     assert ".half" not in learner.type("image ls").stdout
 
 
-def test_path_tells_its_layer_and_what_is_hidden(learner, stack):
+def test_path_is_shown_with_its_layer_and_what_hides_it(learner, stack):
     done = learner.type("image layers stack /twice gone")
     assert done.stdout.splitlines() == [
-        "/gone  top  whiteout: it is gone",
+        "/gone  top  whiteout: the file is gone",
         "/gone  bottom  hidden by top",
         "/twice  top",
         "/twice  middle  hidden by top",
@@ -93,14 +98,14 @@ def test_path_tells_its_layer_and_what_is_hidden(learner, stack):
     assert one_line(done, "no layer has /missing") and not done.stdout, done
 
 
-def test_counts_tell_what_a_layer_hides(learner, stack):
+def test_counts_say_what_a_layer_hides(learner, stack):
     done = learner.type("image layers stack")
     # files, seen, hides, whiteouts
     assert row(done, "top")[2:] == ["3", "3", "6", "2"], done
     assert row(done, "middle")[2:] == ["6", "4", "6", "1"], done
 
 
-def test_files_that_are_not_hidden_are_those_of_the_stack(learner, stack):
+def test_files_that_are_not_hidden_are_those_that_overlayfs_shows(learner, stack):
     lines = learner.type("image layers stack --files").stdout.splitlines()
     seen = {
         x.split("  ")[0] for x in lines if "hidden" not in x and "whiteout" not in x
@@ -112,7 +117,7 @@ def test_files_that_are_not_hidden_are_those_of_the_stack(learner, stack):
 
 
 @pytest.mark.parametrize("word", ["missing", "../images/app", "/etc/passwd", "", "."])
-def test_unknown_image_is_one_line(learner, store, word):
+def test_unknown_image_is_an_error_of_one_line(learner, store, word):
     done = learner.type(["image", "layers", word])
     assert one_line(done, "^workshop") and not done.stdout, done
 
@@ -120,13 +125,15 @@ def test_unknown_image_is_one_line(learner, store, word):
 @pytest.mark.parametrize(
     "words", [["image"], ["image", "rm"], ["commit", "1"], ["clean", "--all"]]
 )
-def test_wrong_words_are_one_line_and_2(learner, store, words):
+def test_wrong_arguments_are_an_error_of_one_line_with_status_2(learner, store, words):
     done = learner.type(words)
     assert one_line(done, "^workshop", status=2) and not done.stdout, done
 
 
 @pytest.mark.parametrize("word", ["1", "0", "999999999", "abc", "1.5", "self", "²"])
-def test_unknown_container_is_one_line_and_makes_nothing(learner, store, word):
+def test_unknown_container_is_an_error_of_one_line_and_makes_nothing(
+    learner, store, word
+):
     before = stored(store)
     done = learner.type(["commit", word, "name"])
     assert one_line(done, re.escape(repr(word)[1:-1])) and not done.stdout, done
@@ -137,15 +144,15 @@ def test_unknown_container_is_one_line_and_makes_nothing(learner, store, word):
     "word",
     ["../evil", "/tmp/evil", "a/b", ".hidden", "..", "", "-x", "a b", "x\n", "ä"],
 )
-def test_bad_name_is_one_line_and_makes_nothing(learner, store, word):
+def test_bad_name_is_an_error_of_one_line_and_makes_nothing(learner, store, word):
     before = stored(store)
     done = learner.type(["commit", "1", "--", word])
     assert one_line(done, "name") and not done.stdout, done
     assert stored(store) == before
 
 
-def test_layer_that_is_no_directory_is_named(store, tmp_path):
+def test_layer_that_is_not_a_directory_is_named(store, tmp_path):
     (tmp_path / "file").touch()
     for name, what in ("file", "not a directory"), ("missing", "missing"):
-        with pytest.raises(images.Failure, match=f"{name} is {what}"):
-            images.check_layers([tmp_path / name])
+        with pytest.raises(Failure, match=f"{name} is {what}"):
+            check_layers([Layer(tmp_path / name)])

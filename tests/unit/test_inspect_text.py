@@ -1,30 +1,90 @@
-"""`workshop inspect` and what it reads from /proc, where no container is needed for it."""
+"""How `workshop inspect` finds a container, and how it draws one: without any container."""
 
 import pytest
 
-from workshop.commands import inspect
+from workshop import containers, procfs
+from workshop.containers import Container
 from workshop.errors import Failure
-from workshop.commands.inspect import Container
+from workshop.inspection import Picture
+from workshop.rows import Row, bar, count, shortened, size
+from workshop.views.notebook import Page
+
+BOXES = [
+    Container(10, 11, ("x",)),
+    Container(20, 21, ("x",)),
+    Container(30, 31, ()),
+]
+NAMES = {11: "one", 21: "two", 31: "two"}
 
 
-def test_no_container_is_told(monkeypatch):
-    monkeypatch.setattr(inspect, "running", list)
-    with pytest.raises(Failure, match="no container runs"):
-        inspect.find()
+@pytest.fixture
+def boxes(monkeypatch):
+    monkeypatch.setattr(containers, "running", lambda: BOXES)
+    monkeypatch.setattr(containers, "host_name", lambda box: NAMES[box.pid])
 
 
-def test_container_is_found_by_its_host_name_unless_two_have_it(monkeypatch):
-    boxes = [Container(10, 11, ["x"]), Container(20, 21, ["x"]), Container(30, 31, [])]
-    names = {11: "one", 21: "two", 31: "two"}
-    monkeypatch.setattr(inspect, "running", lambda: boxes)
-    monkeypatch.setattr(inspect, "host_name", lambda box: names[box.pid])
-    assert inspect.find() is None
-    assert inspect.find("one") == boxes[0]
-    with pytest.raises(
-        Failure, match="no container that runs has the host name nowhere"
-    ):
-        inspect.find("nowhere")
-    with pytest.raises(Failure, match="several .* two: say which pid, 21, 31"):
-        inspect.find("two")
+def test_without_containers_there_is_nothing_to_show(monkeypatch):
+    monkeypatch.setattr(containers, "running", list)
+    with pytest.raises(Failure, match="no container is running"):
+        containers.only()
+
+
+def test_only_container_needs_no_name(monkeypatch):
+    monkeypatch.setattr(containers, "running", lambda: BOXES[:1])
+    assert containers.only() == BOXES[0]
+
+
+def test_container_is_found_by_its_host_name_unless_two_have_it(boxes):
+    assert containers.only() is None
+    assert containers.find("one") == BOXES[0]
+    unknown = "no running container has the host name nowhere"
+    with pytest.raises(Failure, match=unknown):
+        containers.find("nowhere")
+    with pytest.raises(Failure, match="several .* two: use a pid, 21, 31"):
+        containers.find("two")
     with pytest.raises(Failure, match="no process has the pid 4194305"):
-        inspect.find("4194305")
+        containers.find("4194305")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("python3 -S my/container.py run true", True),
+        ("/opt/workshop/bin/python3.13 /work/steps/07_overlay/container.py run", True),
+        ("python3 -S -c import_something my/mine.py run busybox sh", True),
+        ("python3 -S my/container.py --help", False),
+        ("sudo my/container.py run true", False),
+        ("vi my/container.py run", False),
+        ("python3 -m workshop inspect run", False),
+        ("run", False),
+        ("", False),
+    ],
+)
+def test_runtime_is_python_with_a_script_and_run(monkeypatch, line, expected):
+    monkeypatch.setattr(procfs, "words", lambda pid: line.split())
+    assert containers.is_runtime(1) == expected
+
+
+def test_title_is_the_command_line_without_the_interpreter():
+    command = ("python3", "-S", "my/container.py", "run", "echo", "a b")
+    assert Container(1, 2, command).title() == "my/container.py run echo 'a b'"
+    assert Container(1, 2, ("%%box", "guest")).title() == "%%box guest"
+
+
+def test_notebook_escapes_and_cuts_what_the_container_chose():
+    row = Row("mnt", True, ["<i>"], ["\x1b[31m", "x" * 70])
+    page = Page(Picture("<b>\n", [row]))._repr_html_()
+    assert "&lt;i&gt;" in page and "&lt;b&gt;\\n" in page
+    assert r"\x1b[31m" in page and "\x1b" not in page
+    assert "x" * 63 + "…" in page and "x" * 64 not in page
+
+
+def test_quantities_are_short_texts():
+    assert (count(1, "process"), count(2, "process")) == ("1 process", "2 processes")
+    assert [size(0), size(8192), size(3 << 20), size(64 << 20)] == (
+        ["0K", "8K", "3.0M", "64M"]
+    )
+    assert [bar(0, 8), bar(4, 8), bar(9, 8), bar(4, None)] == (
+        ["░" * 10, "█████░░░░░", "█" * 10, " " * 10]
+    )
+    assert shortened(["a", "b", "c"], 2) == ["a", "b", "… 1 more"]

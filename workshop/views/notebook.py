@@ -43,7 +43,8 @@ class Page:
         console = Console(width=text.WIDTH, color_system=None, force_jupyter=False)
         with console.capture() as capture:
             console.print(text.drawing(self.picture))
-        return capture.get()
+        drawn: str = capture.get()
+        return drawn
 
     def _repr_html_(self) -> str:
         rows = "".join(

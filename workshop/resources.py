@@ -58,7 +58,7 @@ def layers(container: Container) -> Row:
         )
     root = os.readlink(f"/proc/{pid}/root")  # where the link leads, but not followed
     if root != "/":
-        return Row("layers", True, host, [f"no layers: chroot to {root}"])
+        return Row("layers", True, host, [f"chroot to {root}"])
     roots = [mount for mount in procfs.mounts(pid) if mount.target == "/"]
     is_shared = procfs.namespace("mnt", pid) == procfs.namespace("mnt")
     if is_shared or not roots or roots[-1].root == "/":

@@ -1,5 +1,6 @@
 """`workshop inspect` shows what lsns(8), findmnt(8), ps(1) and ip(8) say."""
 
+import contextlib
 import json
 import os
 import re
@@ -43,6 +44,16 @@ def seen(request):
         box.shown = rows(box.process.pid)  # the runtime's pid means the same container
         yield box
         box.ask("kill $!")  # without a pid namespace, nothing else ends it
+
+
+@contextlib.contextmanager
+def started(*command, **options):
+    """A process that runs a command during the block."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run(*words, **options):
@@ -141,12 +152,10 @@ def test_mounts_are_those_of_findmnt(seen):
 
 def test_mounts_in_a_copied_table_are_shown_only_if_the_host_lacks_them():
     script = "mount -t tmpfs none /mnt; echo ready; exec sleep 1000"
-    with subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = ["unshare", "--mount", "sh", "-c", script]
+    with started(*command, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         first, *rest = rows(process.pid)["mnt"][1]
-        process.kill()
     assert re.search(r"(\d+) mounts, (\d+) the same as on the host", first)
     assert [line.split() for line in rest] == [["tmpfs", "/mnt"]]
 
@@ -238,18 +247,15 @@ def test_files_are_shared_or_in_a_directory_or_in_layers(seen):
 
 def test_chroot_is_shown():
     root = "/var/lib/workshop/rootfs/busybox"
-    with subprocess.Popen(["chroot", root, "sleep", "1003"]) as process:
+    with started("chroot", root, "sleep", "1003") as process:
         assert eventually(lambda: os.readlink(f"/proc/{process.pid}/root") == root)
-        assert rows(process.pid)["layers"][1] == [f"no layers: chroot to {root}"]
-        process.kill()
+        assert rows(process.pid)["layers"][1] == [f"chroot to {root}"]
 
 
 def test_clock_that_differs_from_the_hosts_is_shown():
-    with subprocess.Popen(
-        ["unshare", "--time", "--boottime", "86400", "sleep", "1004"]
-    ) as process:
+    command = ["unshare", "--time", "--boottime", "86400", "sleep", "1004"]
+    with started(*command) as process:
         assert eventually(lambda: "+86400 s" in rows(process.pid)["time"][1][0])
-        process.kill()
 
 
 # ---- which container

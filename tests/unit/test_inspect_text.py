@@ -2,7 +2,7 @@
 
 import pytest
 
-from workshop import containers, procfs
+from workshop import cgroups, containers, procfs, resources
 from workshop.containers import Container
 from workshop.errors import Failure
 from workshop.inspection import Picture
@@ -88,3 +88,58 @@ def test_quantities_are_short_texts():
         ["░" * 10, "█████░░░░░", "█" * 10, " " * 10]
     )
     assert shortened(["a", "b", "c"], 2) == ["a", "b", "… 1 more"]
+
+
+@pytest.fixture
+def cgroup(tmp_path, monkeypatch):
+    """A tree of cgroups made of ordinary files. Returns a function that writes one."""
+
+    def write(path, **files):
+        folder = tmp_path / path
+        folder.mkdir(exist_ok=True)
+        for name, text in files.items():
+            (folder / name.replace("_", ".", 1)).write_text(text)
+
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    write("a")
+    write("a/b")
+    return write
+
+
+def test_tightest_limit_from_a_cgroup_up_to_the_root_counts(cgroup):
+    assert cgroups.use("/a/b", "memory") is None
+    cgroup("a", memory_max="4096\n", memory_current="2048\n", memory_events="max 3\n")
+    cgroup("a/b", memory_max="8192\n", memory_current="1024\n")
+    assert cgroups.use("/a/b", "memory") == cgroups.Use(2048, 4096, {"max": 3})
+    cgroup("a", memory_max="max\n")
+    assert cgroups.use("/a/b", "memory") == cgroups.Use(1024, 8192, {})
+    cgroup("a/b", memory_max="max\n")
+    assert cgroups.use("/a/b", "memory") == cgroups.Use(1024, None, {})
+
+
+def test_cpu_time_is_the_cgroups_own_under_the_tightest_quota(cgroup):
+    assert cgroups.cpu_time("/a/b") is None
+    cgroup(
+        "a/b", cpu_stat="usage_usec 1500000\nnr_throttled 2\n", cpu_max="max 100000\n"
+    )
+    assert cgroups.cpu_time("/a/b") == cgroups.CpuTime(None, 1.5, 2)
+    cgroup("a", cpu_max="50000 100000\n")
+    assert cgroups.cpu_time("/a/b") == cgroups.CpuTime(0.5, 1.5, 2)
+
+
+def test_limits_are_shown_with_what_is_used(cgroup, monkeypatch):
+    monkeypatch.setattr(procfs, "cgroup", {1: "/a", 2: "/a/b"}.get)
+    cgroup("a/b", memory_max=f"{64 << 20}", memory_current=f"{16 << 20}")
+    cgroup("a/b", memory_events="oom_kill 1\n", pids_max="max\n", pids_current="3\n")
+    cgroup(
+        "a/b", cpu_stat="usage_usec 200000\nnr_throttled 4\n", cpu_max="50000 100000"
+    )
+    row = resources.limits(Container(1, 2, ()))
+    assert row.own and row.host[0] == "/a"
+    assert row.inside == [
+        "/a/b",
+        "██░░░░░░░░ 16M of 64M memory, 1 killed",
+        f"{' ' * 10} 3 of any number of processes",
+        "0.5 CPUs, 0.2 s used, throttled 4 times",
+    ]
+    assert resources.limits(Container(1, 1, ())).inside == ["shared with the host"]

@@ -50,7 +50,7 @@ def commit(container: Container, name: str, below: list[Layer]) -> Layer:
     for layer in below:
         if len(str(layer.path).splitlines()) != 1:
             raise Failure(
-                f"{layer.path!r} has a line break, which lists of layers cannot"
+                f"the path {str(layer.path)!r} has a line break, so no list can hold it"
             )
     for folder in layers.LAYERS, images.IMAGES:
         folder.mkdir(parents=True, exist_ok=True)

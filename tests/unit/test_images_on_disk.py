@@ -10,6 +10,7 @@ import stat
 import pytest
 from people import one_line
 
+from workshop import cleanup, commits, containers
 from workshop.errors import Failure
 from workshop.images import check_layers
 from workshop.layers import Layer
@@ -156,3 +157,49 @@ def test_layer_that_is_not_a_directory_is_named(store, tmp_path):
     for name, what in ("file", "not a directory"), ("missing", "missing"):
         with pytest.raises(Failure, match=f"{name} is {what}"):
             check_layers([Layer(tmp_path / name)])
+
+
+# ---- what killed commits and runtimes leave behind
+
+
+def test_layer_of_a_commit_is_removed_once_no_image_lists_it(store):
+    made, base = store / "layers/mine@0a", store / "layers/base"
+    make(made, "file")
+    make(base, "file")
+    (store / "images/mine").write_text(f"{made}\n{base}\n")
+    assert list(commits.remove_unlisted()) == []
+    (store / "images/mine").unlink()
+    assert list(commits.remove_unlisted()) == [made]
+    assert not made.exists() and base.exists()
+
+
+def test_layer_that_a_container_uses_stays(store, monkeypatch):
+    made, other = store / "layers/mine@0a", store / "layers/other@0b"
+    make(made, "file")
+    make(other, "file")
+    (store / "containers/4194305/upper").mkdir(parents=True)
+    monkeypatch.setattr(containers, "is_runtime", lambda pid: pid == "4194305")
+    # The container was started from the directory of the layer, not from an image.
+    monkeypatch.setattr(containers, "image_of", lambda _: str(made))
+    assert list(commits.remove_unlisted()) == [other]
+    monkeypatch.setattr(containers, "image_of", lambda _: "removed")
+    make(other, "file")
+    assert list(commits.remove_unlisted()) == []  # its layers are unknown
+    assert cleanup.dead(containers.CONTAINERS) == []
+
+
+def test_only_unfinished_commits_of_processes_that_have_ended_are_removed(store):
+    dead, alive = (store / "layers" / f".mine.{n}" for n in (4194305, os.getpid()))
+    for path in dead, alive:
+        path.mkdir()
+    (store / "images/.mine.4194305").touch()
+    (store / "images/.hidden").touch()
+    assert commits.unfinished() == [store / "images/.mine.4194305", dead]
+
+
+def test_directory_is_dead_if_its_pid_belongs_to_no_runtime(store):
+    (store / "containers/4194305").mkdir()
+    (store / f"containers/{os.getpid()}").mkdir()  # the pid belongs to no runtime now
+    (store / "containers/notes").touch()
+    found = cleanup.dead(containers.CONTAINERS)
+    assert {path.name for path in found} == {"4194305", str(os.getpid())}

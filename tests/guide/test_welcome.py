@@ -15,18 +15,19 @@ from workshop.namespaces import KINDS
 def welcome():
     return subprocess.run(
         [sys.executable, "-P", "-m", "workshop", "welcome"],
-        env=os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT}/steps", "COLUMNS": "200"},
+        env=os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT}/steps", "COLUMNS": "400"},
         capture_output=True,
         text=True,
     )
 
 
-def test_every_line_of_the_comparison_differs():
+def test_welcome_shows_that_the_container_has_its_own_everything():
     with nothing_left_behind():
         done = welcome()
     assert done.returncode == 0, done
     rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
     assert len(rows) == 3 + len(KINDS), done.stdout
+    rows = [row for row in rows if not row.startswith("│ ls /")]  # can be the same
     assert all("differs" in row for row in rows), done.stdout
     assert re.search(rf"│ hostname +│ {os.uname().nodename} +│ container ", rows[0]), (
         rows

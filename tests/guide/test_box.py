@@ -434,7 +434,7 @@ def test_inspect_shows_a_box_beside_the_host(notebook):
     for text in shown["text/plain"], shown["text/html"]:
         assert f"seen · pid {pid}" in text
         assert namespace("pid", pid) in text and namespace("pid") in text
-    assert "UsageError: no container" in notebook.cell("%inspect nowhere").err
+    assert "UsageError: no running container" in notebook.cell("%inspect nowhere").err
 
 
 def test_diff_of_a_step_is_folded(notebook):

@@ -61,9 +61,9 @@ class Seat(LocalProcessSpawner):  # type: ignore[misc]
         except FileNotFoundError:
             return []
 
-    async def start(self) -> str:
-        """Starts the VM. Returns the address where its server is, or will be in a moment.
-        Raises RuntimeError if the VM does not get that far."""
+    async def start(self) -> tuple[str, int]:
+        """Starts the VM. Returns the IP address and the port where its server is, or will be
+        in a moment. Raises RuntimeError if the VM does not get that far."""
         self.log_file.parent.mkdir(exist_ok=True)
         self.log_file.unlink(missing_ok=True)
         async with TURNS:
@@ -73,7 +73,7 @@ class Seat(LocalProcessSpawner):  # type: ignore[misc]
                     "stdout": log,
                     "stderr": subprocess.STDOUT,
                 }
-                address: str = await super().start()
+                address: tuple[str, int] = await super().start()
             while not any(event.ready for event in self.events()):
                 if await self.poll() is not None:
                     raise self.failure()

@@ -2,7 +2,8 @@
 
 import nbformat
 
-from workshop import slides
+from workshop import lesson_runner, slides
+from workshop.commands import slides as slides_command
 
 
 def cell(kind, text, **more):
@@ -39,3 +40,16 @@ def test_page_of_a_deck_has_its_slides_and_escapes_its_title():
     page = slides.Deck("00", "<T>", deck.columns).as_html().decode()
     assert page.count('class="fragment"') == 1 and "unseen" not in page
     assert "&lt;T&gt;" in page and "<T>" not in page
+
+
+def test_command_writes_a_page_for_each_lesson_and_a_list_of_them(
+    tmp_path, monkeypatch, capsys
+):
+    """Here the lessons are read, but not run."""
+    monkeypatch.setattr(lesson_runner, "run", lambda path, _: nbformat.read(path, 4))
+    assert slides_command.main([str(tmp_path / "out"), "1", "2"]) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"01_uts.html", "02_pid.html", "index.html", "images"}
+    index = (tmp_path / "out/index.html").read_text()
+    assert index.index('href="01_uts.html"') < index.index('href="02_pid.html"')
+    assert "02_pid: " in capsys.readouterr().out

@@ -3,8 +3,8 @@
     notebook's kernel --fork(2)--> keeper --clone3(2), with the namespaces--> cell process
 
 The cell process has one thread, which is what unshare(2) and setns(2) ask for. The keeper is
-needed because the notebook's kernel has threads: fork(2) copes with those, a bare clone3(2)
-does not. The keeper waits for the cell process, so that it does not stay as a zombie. It dies
+there because the notebook's kernel has threads, which fork(2) copes with, but a bare clone3(2)
+does not. The keeper waits for the cell process, which would otherwise stay as a zombie. It dies
 with the notebook's kernel, and the cell process dies with the keeper.
 """
 
@@ -121,6 +121,8 @@ class CellProcess:
         self._pidfd = os.pidfd_open(self.keeper)
         try:
             self._converse(Ready, TIMEOUT)
+            if self._status is not None:
+                raise CellError(f"box {name} could not be started")
             if self.pid is None:  # the process was faster than its keeper
                 self._converse(Born, TIMEOUT)
         except BaseException:

@@ -179,6 +179,17 @@ def test_pid_is_known_even_if_the_box_is_ready_before_its_keeper_reports_it(note
     assert os.path.exists(f"/proc/{notebook.box_pid()}")
 
 
+def test_box_that_fails_to_start_is_an_error_and_no_box(notebook):
+    notebook.cell(
+        "from workshop.cell_runner import CellRunner\nserve = CellRunner.serve\n"
+        "CellRunner.serve = lambda self, parent: os._exit(3)\nimport os"
+    )
+    output = notebook.cell("%%box a --ns none\n1")
+    notebook.cell("CellRunner.serve = serve")
+    assert "box a could not be started" in output.traceback, output
+    assert notebook.cell("%boxes").out == "No box is alive.\n"
+
+
 def test_box_in_a_user_namespace_has_the_overflow_uid_until_it_is_mapped(notebook):
     inside = notebook.cell("%%box a --ns user\nimport os\nprint(os.getuid())")
     assert inside.out == "65534\n", inside

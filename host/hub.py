@@ -109,6 +109,7 @@ class Hub:
             "CLASSROOM_PORT": str(port),
             "LAB_DIR": str(self.lab.settings.state),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(self.project),
         }
         # The hub ends its children with SIGINT, which they would ignore if we do.
         words = ["env", "--default-signal=INT", f"{self.venv}/bin/python"]

@@ -1,9 +1,13 @@
-"""%%box, tried through a Jupyter kernel as a notebook uses it: each fact inside and outside."""
+"""The magics, used through a Jupyter kernel as a notebook uses them: %%box, %boxes, %inspect
+and %diff. Each test looks at a box from inside and from outside."""
 
+import contextlib
 import os
 import pathlib
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -18,12 +22,12 @@ from runtime import (
 )
 
 NOTEBOOKS = PROJECT / "notebooks"
-LIMIT = 60  # seconds that any one cell may take, under emulation as well
+LIMIT = 60  # seconds that a cell may take, also in an emulated VM
 NAMESPACES = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup"]
 
 
 class Output:
-    """What a cell has shown so far: text of stdout, stderr, displays; its error."""
+    """The output of a cell so far: stdout, stderr, displays, and its error."""
 
     def __init__(self):
         self.out, self.err, self.shown = "", "", []
@@ -41,20 +45,21 @@ class Notebook:
 
     def __init__(self):
         self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(cwd=str(NOTEBOOKS))
+        path = os.pathsep.join([str(PROJECT), str(PROJECT / "steps")])
+        environment = os.environ | {"PYTHONPATH": path}
+        self.manager.start_kernel(cwd=str(NOTEBOOKS), env=environment)
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=LIMIT)
         self.pid = self.manager.provisioner.pid
-        assert not self.cell(
-            'import sys; sys.path.append("..")\n%load_ext workshop.box'
-        ).err
+        loaded = self.cell("%load_ext workshop")
+        assert not loaded.err and not loaded.error, loaded
 
     def start(self, source):
         return self.client.execute(source)
 
     def finish(self, message_id, until=None, limit=LIMIT):
-        """Collect a cell's output to its end, or until a text has appeared in stdout."""
+        """Returns a cell's output, up to its end or until stdout has a text."""
         output, end = Output(), time.monotonic() + limit
         while time.monotonic() < end:
             message = self.client.get_iopub_msg(timeout=limit)
@@ -76,13 +81,13 @@ class Notebook:
                 return output
             if until and until in output.out:
                 return output
-        raise AssertionError(f"no end after {limit} s: {output}")
+        raise AssertionError(f"not finished after {limit} s: {output}")
 
     def cell(self, source):
         return self.finish(self.start(source))
 
     def value(self, expression):
-        """What an expression is in the kernel itself, on the host."""
+        """Returns the value of an expression in the kernel itself, on the host."""
         output = self.cell(f"print({expression})")
         assert not output.error, output
         return output.out.strip()
@@ -110,15 +115,15 @@ def notebook(kernel):
 
 
 def gone(pid):
-    """Whether a process has ended and somebody has waited for it."""
+    """Returns whether a process has ended, and another has waited for it."""
     return not os.path.exists(f"/proc/{pid}")
 
 
-def test_extension_works_in_the_project_folder(notebook):
+def test_extension_changes_to_the_directory_of_the_project(notebook):
     assert notebook.value("__import__('os').getcwd()") == str(NOTEBOOKS.parent)
 
 
-def test_box_is_another_process_than_the_kernel(notebook):
+def test_box_is_not_the_process_of_the_kernel(notebook):
     inside = notebook.cell("%%box a --ns none\nimport os\nprint(os.getpid())")
     assert int(inside.out) == notebook.box_pid() != notebook.pid, inside
 
@@ -132,7 +137,9 @@ def test_box_has_one_thread(notebook):
 
 
 @pytest.mark.parametrize("kind", NAMESPACES)
-def test_box_has_the_namespace_asked_for_and_shares_the_others(notebook, kind):
+def test_box_has_a_new_namespace_of_the_kind_asked_for_and_shares_the_others(
+    notebook, kind
+):
     output = notebook.cell(f"%%box a --ns {kind}\npass")
     assert not output.error, output
     pid = notebook.box_pid()
@@ -154,7 +161,7 @@ def test_hostname_set_in_a_box_stays_there(notebook):
     )
 
 
-def test_box_with_a_pid_namespace_is_pid_1(notebook):
+def test_box_in_a_pid_namespace_is_pid_1(notebook):
     inside = notebook.cell(
         "%%box a --ns pid\nimport os\nprint(os.getpid(), os.getppid())"
     )
@@ -162,7 +169,7 @@ def test_box_with_a_pid_namespace_is_pid_1(notebook):
     assert notebook.box_pid() > 1
 
 
-def test_pid_is_known_when_the_box_is_faster_than_its_keeper(notebook):
+def test_pid_is_known_even_if_the_box_is_ready_before_its_keeper_reports_it(notebook):
     notebook.cell(
         "import linux, time\nclone = linux.clone\ndef slow(flags):\n"
         "    if pid := clone(flags): time.sleep(1)\n    return pid\nlinux.clone = slow"
@@ -172,7 +179,18 @@ def test_pid_is_known_when_the_box_is_faster_than_its_keeper(notebook):
     assert os.path.exists(f"/proc/{notebook.box_pid()}")
 
 
-def test_box_with_a_user_namespace_is_nobody_until_it_is_mapped(notebook):
+def test_box_that_fails_to_start_is_an_error_and_no_box(notebook):
+    notebook.cell(
+        "from workshop.cell_runner import CellRunner\nserve = CellRunner.serve\n"
+        "CellRunner.serve = lambda self, parent: os._exit(3)\nimport os"
+    )
+    output = notebook.cell("%%box a --ns none\n1")
+    notebook.cell("CellRunner.serve = serve")
+    assert "box a could not be started" in output.traceback, output
+    assert notebook.cell("%boxes").out == "No box is alive.\n"
+
+
+def test_box_in_a_user_namespace_has_the_overflow_uid_until_it_is_mapped(notebook):
     inside = notebook.cell("%%box a --ns user\nimport os\nprint(os.getuid())")
     assert inside.out == "65534\n", inside
     for file in "uid_map", "gid_map":
@@ -194,14 +212,14 @@ def test_box_lives_on_between_cells(notebook):
     assert notebook.cell("%%box a\nprint(kept)").out == f"{pid}\n"
 
 
-def test_box_starts_with_the_notebooks_variables_and_keeps_its_own(notebook):
+def test_box_starts_with_a_copy_of_the_notebooks_variables(notebook):
     notebook.cell("number = 1")
     inside = notebook.cell("%%box a --ns none\nnumber += 1\nprint(number)")
     assert inside.out == "2\n", inside
     assert notebook.value("number") == "1"
 
 
-def test_two_boxes_are_apart(notebook):
+def test_two_boxes_share_neither_variables_nor_namespaces(notebook):
     notebook.cell("%%box a --ns uts\nmine = 'a'")
     notebook.cell("%%box b --ns uts\nmine = 'b'")
     assert notebook.cell("%%box a\nprint(mine)").out == "a\n"
@@ -223,7 +241,7 @@ def test_once_ends_the_box_after_the_cell(notebook):
     assert notebook.cell("%boxes").out == "No box is alive.\n"
 
 
-def test_output_is_seen_while_the_cell_runs(notebook):
+def test_output_appears_while_the_cell_runs(notebook):
     cell = notebook.start(
         "%%box a --ns none\nimport time\nprint('first')\ntime.sleep(3)\nprint('last')"
     )
@@ -275,10 +293,10 @@ def test_traceback_names_the_line_in_the_cell(notebook):
     assert output.error == "ZeroDivisionError", output
     plain = strip(output.traceback)
     assert f"In[{output.number}], line 7" in plain, plain
-    assert "return x / 0" in plain and "box.py" not in plain, plain
+    assert "return x / 0" in plain and not shows_our_code(plain), plain
 
 
-def test_error_of_the_kernel_arrives_with_its_class_and_note(notebook):
+def test_error_of_a_system_call_arrives_with_its_class_and_its_note(notebook):
     output = notebook.cell(
         "%%box a --ns none\nimport linux\nlinux.sethostname('x' * 65)"
     )
@@ -286,13 +304,13 @@ def test_error_of_the_kernel_arrives_with_its_class_and_note(notebook):
     assert "at most 64 bytes" in output.traceback, output
 
 
-def test_error_is_told_where_no_file_is_left(notebook):
-    """What IPython needs for its tracebacks cannot be imported there any more."""
+def test_error_is_shown_even_when_the_box_can_reach_no_files(notebook):
+    """IPython cannot import there what it needs for its tracebacks."""
     output = notebook.cell(
         "%%box a --ns none\nimport os\nos.chroot('/proc/self/fdinfo')\n1 / 0"
     )
     assert output.error == "ZeroDivisionError", output
-    assert "box.py" not in output.traceback, output
+    assert not shows_our_code(output.traceback), output
     assert notebook.cell("%%box a\nprint(1)").out == "1\n"
 
 
@@ -301,17 +319,17 @@ def test_box_lives_on_after_an_error(notebook):
     assert notebook.cell("%%box a\nprint(kept)").out == "1\n"
 
 
-def test_syntax_error_names_its_line(notebook):
+def test_syntax_error_names_the_line_in_the_cell(notebook):
     output = notebook.cell("%%box a --ns none\nx = 1\nx = = 2")
     assert output.error == "SyntaxError" and "line 3" in strip(output.traceback), output
 
 
-def test_interrupt_stops_the_cell_and_spares_the_box(notebook):
+def test_interrupt_stops_the_cell_but_not_the_box(notebook):
     cell = notebook.start(
         "%%box a --ns pid\nimport time\nprint('on', flush=True)\ntime.sleep(50)"
     )
     notebook.finish(cell, until="on")
-    pid, begin = notebook_box(notebook), time.monotonic()
+    pid, begin = pid_while_busy(notebook), time.monotonic()
     notebook.manager.interrupt_kernel()
     output = notebook.finish(cell)
     assert output.error == "KeyboardInterrupt" and time.monotonic() - begin < 10, output
@@ -328,18 +346,19 @@ def test_interrupt_stops_a_shell_command_too(notebook):
     assert eventually(lambda: not processes_with("51.5"))
 
 
-def test_box_that_ignores_the_interrupt_is_ended(notebook):
+def test_box_that_ignores_the_interrupt_is_killed(notebook):
     cell = notebook.start(
         "%%box a --ns none\nimport signal, time\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on')\ntime.sleep(50)"
     )
     notebook.finish(cell, until="on")
-    pid = notebook_box(notebook)
+    pid = pid_while_busy(notebook)
     notebook.manager.interrupt_kernel()
     output = notebook.finish(cell)
-    assert output.error == "KeyboardInterrupt" and "was ended" in output.traceback, (
-        output
-    )
+    assert (
+        output.error == "KeyboardInterrupt"
+        and "ignored the interrupt, and was ended" in output.traceback
+    ), output
     assert gone(pid)
 
 
@@ -351,7 +370,7 @@ def test_timeout_ends_the_box(notebook):
     assert gone(pid)
 
 
-def test_exit_in_a_cell_ends_the_box(notebook):
+def test_exit_in_a_cell_ends_the_box_with_that_status(notebook):
     output = notebook.cell("%%box a --ns none\nexit(3)")
     assert output.out == "[box a ended: exit status 3]\n" and not output.error, output
 
@@ -383,10 +402,10 @@ def test_input_says_that_it_cannot_work(notebook):
     assert "does not work in a box" in output.traceback, output
 
 
-def test_cell_without_ns_does_not_run_without_its_box(notebook):
+def test_cell_does_not_run_if_its_box_is_not_running_and_it_has_no_ns(notebook):
     marker = pathlib.Path(f"/tmp/box-test-{os.getpid()}")
-    output = notebook.cell(f"%%box nobody\nopen({str(marker)!r}, 'w')")
-    assert "No box 'nobody' is alive" in output.err, output
+    output = notebook.cell(f"%%box missing\nopen({str(marker)!r}, 'w')")
+    assert "No box 'missing' is alive" in output.err, output
     assert not marker.exists()
 
 
@@ -399,10 +418,12 @@ def test_unknown_namespace_is_named_in_one_line(notebook):
     assert notebook.cell("%boxes").out == "No box is alive.\n"
 
 
-def test_namespaces_of_a_living_box_cannot_be_changed(notebook):
+def test_namespaces_of_a_running_box_cannot_be_changed(notebook):
     notebook.cell("%%box a --ns uts\npass")
     output = notebook.cell("%%box a --ns uts,pid\nprint('ran')")
-    assert "lives already" in output.err and not output.out, output
+    assert (
+        "is already running, with other namespaces" in output.err and not output.out
+    ), output
 
 
 def test_boxes_lists_and_ends_them(notebook):
@@ -410,8 +431,8 @@ def test_boxes_lists_and_ends_them(notebook):
     notebook.cell("%%box b --ns none\npass")
     a, b = notebook.box_pid("a"), notebook.box_pid("b")
     listed = notebook.cell("%boxes").out
-    assert f"a: pid {a}, namespaces of its own: uts, pid\n" in listed, listed
-    assert f"b: pid {b}, namespaces of its own: none\n" in listed, listed
+    assert f"a: pid {a}, new namespaces: uts, pid\n" in listed, listed
+    assert f"b: pid {b}, new namespaces: none\n" in listed, listed
     notebook.cell("%boxes end a")
     assert gone(a) and not gone(b)
     assert f"pid {a}," not in notebook.cell("%boxes").out
@@ -424,40 +445,41 @@ def test_inspect_shows_a_box_beside_the_host(notebook):
     for text in shown["text/plain"], shown["text/html"]:
         assert f"seen · pid {pid}" in text
         assert namespace("pid", pid) in text and namespace("pid") in text
-    assert "UsageError: no container" in notebook.cell("%inspect nowhere").err
+    assert "UsageError: no running container" in notebook.cell("%inspect nowhere").err
 
 
 def test_diff_of_a_step_is_folded(notebook):
     shown = notebook.cell("%diff 2").shown[0]
     assert "\n+NAMESPACES |= linux.CLONE_NEWPID" in shown["text/plain"]
     page = shown["text/html"]
-    assert page.count("<details") == 1 and "2 lines more, 1 fewer" in page
+    assert page.count("<details") == 1 and "2 lines added, 1 removed" in page
     assert "CLONE_NEWPID" not in page.partition("</summary>")[0]
     assert "UsageError: there is no step 9" in notebook.cell("%diff 9").err
 
 
-def test_no_process_and_no_descriptor_is_left_of_ended_boxes(notebook):
-    def ours():  # the kernel's own sockets come and go
-        links = [
-            p.readlink() for p in pathlib.Path(f"/proc/{notebook.pid}/fd").iterdir()
-        ]
+def test_ended_boxes_leave_no_process_and_no_descriptor_behind(notebook):
+    def open_by_boxes():  # the kernel's own sockets come and go
+        links = []
+        for path in pathlib.Path(f"/proc/{notebook.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.append(path.readlink())
         return sorted(x.name for x in links if "pipe" in x.name or "pidfd" in x.name)
 
-    before = ours()
+    before = open_by_boxes()
     for cell in "exit()", "1 / 0", "!true":
         notebook.cell(f"%%box a --ns pid\n{cell}")
         notebook.cell("%boxes end")
-    assert ours() == before
+    assert open_by_boxes() == before
     assert children(notebook.pid) == []
 
 
 @pytest.mark.parametrize("namespaces", ["none", "pid,mnt"])
 @pytest.mark.parametrize("busy", [False, True])
-def test_box_dies_with_its_kernel(namespaces, busy):
+def test_box_dies_with_the_kernel_of_its_notebook(namespaces, busy):
     notebook = Notebook()
     try:
         notebook.cell(f"%%box a --ns {namespaces}\nimport time")
-        pid, keeper = notebook.box_pid(), int(notebook.value("boxes['a']._keeper"))
+        pid, keeper = notebook.box_pid(), int(notebook.value("boxes['a'].keeper"))
         if busy:
             cell = notebook.start("%%box a\nprint('on')\n!sleep 52.5")
             notebook.finish(cell, until="on")
@@ -469,11 +491,46 @@ def test_box_dies_with_its_kernel(namespaces, busy):
         notebook.close()
 
 
-def notebook_box(notebook):
-    """The pid of the box a while its cell runs, when the kernel cannot be asked."""
+def pid_while_busy(notebook):
+    """Returns the pid of the only box while its cell runs, so that the kernel cannot be asked."""
     return children(children(notebook.pid)[0])[0]
 
 
+def shows_our_code(text):
+    """Returns whether a traceback shows functions of the guide."""
+    return "cell_runner" in text or "cell_process" in text
+
+
 def strip(text):
-    """The text without a terminal's colours."""
+    """Returns a text without a terminal's colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_wrong_use_of_boxes_changes_nothing(notebook):
+    notebook.cell("%%box a --ns none\npass")
+    for line in "%boxes stop a", "%boxes list a":
+        assert "UsageError: Usage: %boxes" in notebook.cell(line).err
+    assert f"a: pid {notebook.box_pid()}," in notebook.cell("%boxes").out
+
+
+def test_unloading_the_extension_ends_the_boxes():
+    notebook = Notebook()
+    try:
+        notebook.cell("%%box a --ns none\npass")
+        pid = notebook.box_pid()
+        notebook.cell("%unload_ext workshop")
+        assert gone(pid)
+        notebook.cell("%load_ext workshop")
+        assert notebook.cell("%boxes").out == "No box is alive.\n"
+    finally:
+        notebook.close()
+
+
+def test_importing_workshop_does_not_import_ipython():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, workshop; print('IPython' in sys.modules)"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "False\n", done

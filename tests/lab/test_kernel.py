@@ -96,7 +96,7 @@ def test_install_puts_it_into_the_list_of_kernels(spec: pathlib.Path) -> None:
 def test_notebook_runs_in_the_vm_as_root(lab: driver.Lab) -> None:
     cells = [
         "import os, sys\nprint(os.uname().nodename, os.getuid(), os.getcwd())",
-        "sys.path.append('..')\n%load_ext workshop.box\nimport linux",
+        "%load_ext workshop\nimport linux",
         "%%box b --ns uts\nlinux.sethostname('inside')\n!hostname",
         "!hostname; lsns -t uts -o COMMAND | grep -c ipykernel",
         "%boxes end",

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from workshop import __main__ as guide
-from workshop import progress
-from workshop.commands import demo
+from workshop import progress, talk
 
 
 class Learner:
@@ -56,7 +55,7 @@ def learner_with(folder: pathlib.Path) -> Iterator[Learner]:
         patch.setenv("WORKSHOP_MY", str(folder))
         # The real one is in /run, which belongs to root. Anybody may lock this one.
         patch.setattr(progress, "LOCK", pathlib.Path("/dev/null"))
-        patch.setattr(demo, "STATE", folder.parent / "demo.json")
+        patch.setattr(talk, "STATE", folder.parent / "demo.json")
         yield Learner(folder)
 
 

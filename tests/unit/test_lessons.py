@@ -1,4 +1,4 @@
-"""The lessons as they are committed. tests/test_notebooks.py executes them."""
+"""The lessons as they are committed. tests/test_notebooks.py runs them."""
 
 import pathlib
 import re
@@ -9,9 +9,10 @@ from notebook_cells import code_cells, complaints
 from pages import LESSONS
 from runtime import STEPS
 
-from workshop.commands import demo
+from workshop.scenes import CUTS, parse
 
-# What a cell's metadata may say; tests/test_notebooks.py and workshop/demo.py explain it.
+# What a cell's metadata may have: see workshop/lesson_runner.py, slides.py and scenes.py, and
+# for expect and raises-exception tests/test_notebooks.py.
 KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow"}
 
 
@@ -30,15 +31,17 @@ def test_has_stable_readable_cell_ids_and_the_plain_kernel(notebook):
     assert nb.metadata.kernelspec.name == "python3"
     for cell in nb.cells:
         assert re.fullmatch(r"[a-z][a-z0-9-]*", cell.id), cell.id
-        assert not re.fullmatch(r"[0-9a-f]{8}", cell.id), f"{cell.id}: made by Jupyter"
+        assert not re.fullmatch(r"[0-9a-f]{8}", cell.id), (
+            f"{cell.id} is a name made by Jupyter"
+        )
 
 
-def test_cells_have_five_lines_at_most(notebook):
+def test_cells_have_at_most_five_lines(notebook):
     for cell in code_cells(notebook):
         assert len(cell.source.splitlines()) <= 5, cell.source
 
 
-def test_pictures_exist_and_have_a_text_alternative(notebook):
+def test_pictures_exist_and_have_alternative_text(notebook):
     found = 0
     for cell in nbformat.read(notebook, 4).cells:
         for alternative, path in re.findall(r"!\[(.*?)\]\((.*?)\)", cell.source):
@@ -56,7 +59,7 @@ def test_links_to_files_lead_somewhere(notebook):
                 assert pathlib.Path(notebook.parent, path).exists(), path
 
 
-def test_a_cell_that_does_not_raise_or_show_what_it_should_is_found():
+def test_cell_that_does_not_raise_or_print_as_promised_is_found():
     cell = nbformat.v4.new_code_cell("1", metadata={"tags": ["raises-exception"]})
     cell.metadata["expect"] = ["2"]
     cell.outputs = [nbformat.v4.new_output("stream", text="1")]
@@ -69,8 +72,8 @@ def test_a_cell_that_does_not_raise_or_show_what_it_should_is_found():
     assert list(complaints(cell)) == ["it raises E"]
 
 
-def test_metadata_of_cells_is_known_and_fits(notebook):
-    """A word that is mistyped there would be a check that nobody makes."""
+def test_metadata_of_cells_have_known_keys_and_valid_values(notebook):
+    """A misspelled key would be a check that is never made."""
     steps = {step.parent.name for step in STEPS}
     for cell in nbformat.read(notebook, 4).cells:
         about = cell.metadata
@@ -80,8 +83,9 @@ def test_metadata_of_cells_is_known_and_fits(notebook):
         assert isinstance(about.get("expect", []), list), cell.id
         patterns = [*about.get("expect", [])]
         if scene := about.get("demo"):
-            assert set(scene["minutes"]) <= set(demo.CUTS), cell.id
-            patterns += [pattern for _, pattern in scene.get("run", [])]
+            assert set(scene["minutes"]) <= set(CUTS), cell.id
+            parsed = parse(scene, notebook.name[:2], 1)
+            patterns += [command.pattern for command in parsed.commands]
         for pattern in patterns:
             assert pattern and not re.compile(pattern).search(""), (cell.id, pattern)
         if cell.cell_type != "code":

@@ -1,0 +1,55 @@
+"""Slides made from a lesson's cells. tests/lab/test_slides.py looks at them in a browser."""
+
+import nbformat
+
+from workshop import lesson_runner, slides
+from workshop.commands import slides as slides_command
+
+
+def cell(kind, text, **more):
+    about = {"slideshow": {"slide_type": kind}} if kind else {}
+    return nbformat.v4.new_markdown_cell(text, metadata=about | more)
+
+
+def lesson():
+    scene = {"title": "A scene", "say": "say this", "minutes": {}}
+    cells = [cell("slide", "# One"), cell("fragment", "later"), cell("skip", "unseen")]
+    cells += [cell("subslide", "below"), cell("notes", "a note"), cell("slide", "Two")]
+    cells += [cell("", "more of it", demo=scene)]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_cells_become_columns_of_slides_with_fragments():
+    first, second = slides.columns(lesson())
+    assert [len(first), len(second)] == [2, 1]
+    one, later = first[0].parts
+    assert "One" in one.html and not one.fragment
+    assert "later" in later.html and later.fragment
+    assert len(second[0].parts) == 2
+
+
+def test_notes_are_cells_of_notes_and_what_the_speaker_says_in_a_demo():
+    first, second = slides.columns(lesson())
+    assert [slide.notes for slide in first] == [[], ["a note"]]
+    assert second[0].notes == ["say this"]
+
+
+def test_page_of_a_deck_has_its_slides_and_escapes_its_title():
+    deck = slides.deck("00", lesson())
+    assert deck.title == "One" and len(deck) == 3
+    page = slides.Deck("00", "<T>", deck.columns).as_html().decode()
+    assert page.count('class="fragment"') == 1 and "unseen" not in page
+    assert "&lt;T&gt;" in page and "<T>" not in page
+
+
+def test_command_writes_a_page_for_each_lesson_and_a_list_of_them(
+    tmp_path, monkeypatch, capsys
+):
+    """Here the lessons are read, but not run."""
+    monkeypatch.setattr(lesson_runner, "run", lambda path, _: nbformat.read(path, 4))
+    assert slides_command.main([str(tmp_path / "out"), "1", "2"]) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"01_uts.html", "02_pid.html", "index.html", "images"}
+    index = (tmp_path / "out/index.html").read_text()
+    assert index.index('href="01_uts.html"') < index.index('href="02_pid.html"')
+    assert "02_pid: " in capsys.readouterr().out

@@ -1,0 +1,81 @@
+"""Asks the host and a container the same questions, and puts the answers side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+
+from rich.box import Box
+from rich.table import Table
+from rich.text import Text
+
+from workshop.errors import Failure
+from workshop.namespaces import KINDS
+from workshop.project import Step
+
+LIMIT = 60  # seconds to answer
+QUESTIONS = """
+cat /proc/sys/kernel/hostname
+echo $$
+echo $(ls /)
+for name in {}; do readlink /proc/self/ns/$name; done
+""".format(" ".join(KINDS))  # each answer is one line
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a shell says about its surroundings."""
+
+    hostname: str
+    pid: str  # the shell's own
+    root: str  # the names in /
+    namespaces: dict[str, str]  # by kind: the number that identifies each
+
+
+def ask(command: list[str]) -> Answers:
+    """Returns the answers of a shell that is started by a command line, or on the host if it
+    is empty. Raises Failure if it does not answer."""
+    try:
+        done = subprocess.run(
+            [*command, "sh", "-c", QUESTIONS],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"no answer within {LIMIT} s") from None
+    lines = done.stdout.splitlines()
+    if done.returncode or len(lines) != 3 + len(KINDS):
+        raise Failure(done.stderr.strip() or f"exit status {done.returncode}")
+    links = [
+        line.partition(":")[2].strip("[]") for line in lines[3:]
+    ]  # uts:[4026531838]
+    namespaces = dict(zip(KINDS, links, strict=True))
+    return Answers(lines[0], lines[1], lines[2], namespaces)
+
+
+def ask_container(step: Step) -> Answers:
+    """Returns the answers from inside a container of a step from 04 on."""
+    options = ["--hostname", "container", "--net", "none"]
+    return ask([str(step.container), "run", *options, "debian"])
+
+
+def table(title: str, host: Answers, inside: Answers, lines: Box) -> Table:
+    """Returns a table of the answers, which marks those that differ. lines: its style."""
+    grid = Table(title=title, title_justify="left", box=lines)
+    for heading in "", "host", "container", "":
+        grid.add_column(heading)
+
+    def add(name: str, left: str, right: str, differs: bool) -> None:
+        mark = Text("differs", "bold green") if differs else Text("the same", "dim")
+        grid.add_row(name, Text(left), Text(right), mark)
+
+    add("hostname", host.hostname, inside.hostname, host.hostname != inside.hostname)
+    # The shell's pid is another one each time, so it says something only if it is 1.
+    add("pid of the command", host.pid, inside.pid, inside.pid == "1")
+    add("ls /", host.root, inside.root, host.root != inside.root)
+    for kind, ours in host.namespaces.items():
+        theirs = inside.namespaces[kind]
+        add(f"{kind} namespace", ours, theirs, ours != theirs)
+    return grid

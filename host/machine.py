@@ -21,6 +21,7 @@ from host.lab import Lab
 from host.ports import USUAL, Ports, free_ports, next_ports
 from host.qemu_argv import Hardware, Spec, argv
 
+LAST_LINES = 6  # of a log, in an error
 START_LIMIT = 180  # seconds in which ssh must answer
 FREEZE_LIMIT = 180
 MONITOR_TO_FREEZE = """\
@@ -156,20 +157,28 @@ class Machine(Guest):
     def last_words(self) -> str:
         return (self.folder / "qemu.log").read_text(errors="replace")
 
+    def last_lines(self) -> list[str]:
+        """Returns the last lines that QEMU and the VM's console have printed. They are shown,
+        not only named, because the files of a throw-away VM are removed with it."""
+        lines = []
+        for name in "qemu.log", "console.log":
+            path = self.folder / name
+            text = path.read_text(errors="replace") if path.exists() else ""
+            lines += [f"{name}: {line}" for line in text.splitlines()[-LAST_LINES:]]
+        return lines or ["Neither QEMU nor the VM's console has printed anything."]
+
     def wait(self, limit: float = START_LIMIT) -> None:
         """Waits until ssh answers, which means that the VM is ready."""
         deadline = time.monotonic() + limit
         while not self.connection.open():
             if not self.is_running():
-                raise LabError(
-                    "the VM stopped before it was ready",
-                    f"Its last words are in {self.folder}/console.log and qemu.log.",
-                )
+                raise LabError("the VM stopped before it was ready", *self.last_lines())
             if time.monotonic() > deadline:
+                stays = "./lab down stops it, ./lab up starts it again."
                 raise LabError(
                     f"the VM runs, but has not answered for {limit:.0f} s",
-                    f"Its last words are in {self.folder}/console.log.",
-                    "./lab down stops it, ./lab up starts it again.",
+                    *self.last_lines(),
+                    *([] if self.spec.dies_with_us else [stays]),
                 )
             time.sleep(0.5)
 

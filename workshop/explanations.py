@@ -98,7 +98,7 @@ def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
     wrong, wrong_own = failed(facts), failed(own)
     if only:
         good = len(own) - len(wrong)
-        text = f"{good} of {count(own)} {'holds' if good == 1 else 'hold'}."
+        text = f"{good} of {count(own)} {'holds' if 1 in (good, len(own)) else 'hold'}."
     elif not wrong:
         rest = f", and {before} of the steps before it" if before else ""
         text = f"Step {step.number} holds: {count(own)}{rest}."
@@ -110,8 +110,8 @@ def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
     else:
         verb = "does" if len(wrong) == 1 else "do"
         text = (
-            f"Step {step.number}: {count(own)} hold, but {len(wrong)} of {before} of the "
-            f"steps before it {verb} not hold any more."
+            f"Step {step.number} holds, but of the {before} facts of the steps before it, "
+            f"{len(wrong)} {verb} not hold any more."
         )
     # Not bold, because Jupyter's bold green and red are dark, and its page may be dark, too.
     return Text(text, "red" if wrong else "green")

@@ -192,7 +192,10 @@ def users(seen: Seen, number: str) -> Iterator[str]:
         ids = set(" ".join(fields).split())
         if ids != {str(USER)}:
             numbers = " ".join(ids)
-            yield f"it is not root of its map ({line} {numbers}): call {call} in child."
+            yield (
+                f"it is not root in its user namespace ({line} {numbers}): call {call} in "
+                "child."
+            )
     if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE):
         yield (
             "it still has the caller's groups: call os.setgroups([]) in child. (Until the map "

@@ -39,13 +39,13 @@ class Learner:
         new = {"WORKSHOP_MY": str(self.my), "PYTHONPATH": path}
         return os.environ | new | {"COLUMNS": "80"}
 
-    def type(self, words, seconds=400):
+    def type(self, words, seconds=400, stdin=""):
         """Runs `workshop WORDS`. Returns its CompletedProcess."""
         command = [sys.executable, "-m", "workshop", *words.split()]
         return subprocess.run(
             command,
             env=self.environment(),
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             errors="replace",
@@ -310,7 +310,7 @@ HALF_DONE = [  # (step, what to remove, what to put there, a pattern for the hin
     ("04", "        connect(container.pid)\n", "        pass\n", "no eth0"),
     ("05", "    map_users(container.pid)\n", "", "uid_map"),
     ("05", "    os.setuid(0)\n", "", "os.setuid"),
-    ("05", "    os.setgid(0)\n", "", "not root of its map"),
+    ("05", "    os.setgid(0)\n", "", "not root in its user namespace"),
     ("05", "os.setgroups([])", "pass", "caller's groups"),
     ("05", "os.setuid(0)", "os.setuid(100000)", "ids are those inside"),
     ("05", "NAMESPACES |= linux.CLONE_NEWUSER", "", "is CLONE_NEWUSER among"),
@@ -506,6 +506,19 @@ def test_breakout_works_before_and_is_stopped_after(learner, host):
     done = learner.type("breakout 1")
     assert done.returncode == 0 and "your container holds" in last(done), done
     assert "invalid id" in done.stdout and done.stdout.count("BROKEN IN") == 2, done
+
+
+def test_grade_is_a_line_of_json(learner, host):
+    """tests/unit has the facts that it checks once more; tests/lab has hostile runtimes."""
+    old, new = "linux.sethostname(args.hostname", "str(args.hostname"
+    source = STEPS[1].read_text()
+    assert source.count(old) == 1
+    done = learner.type("grade --upto 1", stdin=source.replace(old, new))
+    grade = json.loads(done.stdout)
+    assert done.returncode == 0 and done.stdout.count("\n") == 1, done
+    (held, facts), (held_1, facts_1) = grade["steps"].values()
+    assert grade["passed"] == ["00"] and held == facts > 30, grade
+    assert held_1 < facts_1 and "host name" in grade["wrong"], grade
 
 
 def test_watch_checks_again_on_save_and_on_enter(learner):

@@ -23,6 +23,7 @@ class Output:
     err: str
 
     def as_json(self) -> dict[str, Any]:
+        """Returns it as a value that is fit for JSON. Output(**value) turns it back."""
         return dataclasses.asdict(self)
 
 

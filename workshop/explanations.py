@@ -25,6 +25,7 @@ def line(fact: Fact) -> Text:
 
 
 def mark(fact: Fact) -> tuple[str, str]:
+    """Returns a mark for a fact, and its style."""
     return ("✓", "green") if fact.holds else ("✗", "red")
 
 

@@ -43,6 +43,7 @@ class Fact:
     where: str | None = None  # its file and line
 
     def as_json(self) -> dict[str, Any]:
+        """Returns the fact as a value that is fit for JSON, without what is None."""
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -85,6 +86,7 @@ class Check:
         return len(self.facts) - len(self.failed())
 
     def as_json(self) -> dict[str, Any]:
+        """Returns the check as a value that is fit for JSON."""
         facts = [fact.as_json() for fact in self.facts]
         return {
             "when": self.when,

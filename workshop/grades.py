@@ -32,6 +32,7 @@ class StepGrade:
     wrong: Fact | None
 
     def passed(self) -> bool:
+        """Returns whether all facts hold. A step without facts has not passed."""
         return 0 < self.facts == self.held
 
 
@@ -44,6 +45,7 @@ class Grade:
     wrong: str | None  # what does not hold, or why nothing could be checked
 
     def as_json(self) -> dict[str, Any]:
+        """Returns the grade as `workshop grade` prints it."""
         return {
             "sha256": self.sha256,
             "steps": {step.number: [step.held, step.facts] for step in self.steps},

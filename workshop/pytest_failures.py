@@ -22,6 +22,7 @@ class Found:
     failure: dict[str, Any]  # the fields of Fact that describe why it does not hold
 
     def as_json(self) -> dict[str, Any]:
+        """Returns it as a value that is fit for JSON. Found(**value) turns it back."""
         return dataclasses.asdict(self)
 
 
@@ -63,9 +64,11 @@ class Comparison:
     right: str
 
     def expected(self) -> str:
+        """Returns what the test has expected, in words."""
         return EXPECTED[self.operator].format(left=self.left, right=self.right)
 
     def happened(self) -> str:
+        """Returns what was there instead."""
         return self.right if "in" in self.operator else self.left
 
 
@@ -89,6 +92,7 @@ COMPARISON = pytest.StashKey[Comparison]()  # of the config: the last that has f
 def pytest_assertrepr_compare(
     config: pytest.Config, op: str, left: object, right: object
 ) -> None:
+    """Keeps a comparison that has failed."""
     config.stash[COMPARISON] = Comparison(op, brief(left), brief(right))
 
 
@@ -100,20 +104,22 @@ def brief(value: object) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Function) -> None:
+    """Forgets the commands that the fixtures have run."""
     from runtime import Result
 
-    Result.last = None  # those so far were the fixtures'
+    Result.last = None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Function, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, Any]:
+    """Keeps the reason if a fact does not hold."""
     report = yield
     from runtime import Result
 
     if call.when == "call":
-        item.stash[LAST_RESULT] = Result.last  # those that follow are the fixtures'
+        item.stash[LAST_RESULT] = Result.last  # later ones are the fixtures'
     if call.excinfo is not None and FAILURE not in item.stash:
         item.stash[FAILURE] = failure(item, call.excinfo)
     return report

@@ -36,6 +36,7 @@ FILES_LOST = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declares the options of the plugin."""
     # Before conftest.py imports it, so that pytest explains its assertions, too.
     pytest.register_assert_rewrite("runtime")
     group = parser.getgroup("workshop")
@@ -53,12 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Function]
 ) -> None:
+    """Selects the facts of --only, and moves those that measure to the end of their suite."""
     if only := config.getoption("--only"):
         part = only.lower().replace("_", " ").removeprefix("test ")
         chosen = [item for item in items if part in name_of(item).lower()]
         config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
         items[:] = chosen
-    # In each suite, the facts that measure come last.
     suites = list(dict.fromkeys(item.path for item in items))
     items.sort(key=lambda item: (suites.index(item.path), is_alone(item)))
 
@@ -74,6 +75,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Checks all facts, in place of pytest's own loop."""
     Schedule(session).run()
     return True
 
@@ -89,12 +91,14 @@ def name_of(item: pytest.Function) -> str:
 
 
 def step_of(item: pytest.Function) -> str:
+    """Returns the number of a fact's step."""
     match = re.match(r"test_(\d\d)_", item.path.name)
     assert match, item.path
     return match[1]
 
 
 def is_alone(item: pytest.Function) -> bool:
+    """Returns whether a fact measures, so that nothing else may run with it."""
     return item.get_closest_marker("alone") is not None
 
 
@@ -120,6 +124,7 @@ class Schedule:
         self.unreported = list(self.waiting)
 
     def run(self) -> None:
+        """Checks the facts."""
         try:
             while self.waiting or self.running:
                 while self.waiting and self.may_start(self.waiting[0]):
@@ -155,6 +160,7 @@ class Schedule:
         )
 
     def start(self, item: pytest.Function) -> None:
+        """Starts the check of a fact in a sandbox."""
         seconds = self.config.getoption("--fact-seconds")
         seconds *= ALONE_FACTOR if is_alone(item) else 1
         begin, staging = time.monotonic(), Staging(self.config.getoption("--staging"))

@@ -34,9 +34,11 @@ class StepReport:
     facts: tuple[Fact, ...]
 
     def held(self) -> int:
+        """Returns the number of facts that hold."""
         return sum(fact.holds for fact in self.facts)
 
     def as_json(self) -> dict[str, Any]:
+        """Returns it as it is in report.json."""
         return {
             "name": self.name,
             "adds": self.adds,
@@ -67,6 +69,7 @@ class Report:
         return found
 
     def as_json(self) -> dict[str, Any]:
+        """Returns it as it is in report.json."""
         return {
             "name": self.name,
             "passed": list(self.passed),

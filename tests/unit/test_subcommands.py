@@ -136,7 +136,10 @@ def test_unreadable_progress_is_moved_aside_and_reported_in_one_line(learner):
         path.write_text(text)
         done = learner.type("")
         assert done.returncode == 0 and "00_run" in done.stdout, done
-        assert len(done.stderr.splitlines()) == 1 and "starts from the beginning" in done.stderr, done
+        assert (
+            len(done.stderr.splitlines()) == 1
+            and "starts from the beginning" in done.stderr
+        ), done
     kept = {p.read_text() for p in path.parent.glob("progress-unreadable*")}
     assert len(kept) == 7
 

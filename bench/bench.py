@@ -336,7 +336,8 @@ def measure_checks(options):
         with tempfile.TemporaryDirectory() as my:
             os.chmod(my, 0o755)
             shutil.copy(step / "container.py", my)
-            environment = os.environ | {"WORKSHOP_MY": my, "PYTHONPATH": str(PROJECT)}
+            environment = os.environ | {"WORKSHOP_MY": my}
+            environment["PYTHONPATH"] = f"{PROJECT}:{STEPS}"
             command = [sys.executable, "-P", "-m", "workshop", "check", step.name[:2]]
             begin, first = time.perf_counter(), None
             with subprocess.Popen(

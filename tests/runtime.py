@@ -25,7 +25,7 @@ LIMIT = 60  # seconds that any one container may take, under emulation as well
 class Result:
     """How a command ended. Its text is what a failing assertion shows."""
 
-    last = None  # the latest one, for whoever tells of an assertion without any
+    last = None  # the latest one: workshop/pytest_failures.py reports it
 
     def __init__(self, argv, status, out, err):
         Result.last = self
@@ -70,7 +70,7 @@ def eventually(condition, seconds=10):
     return value
 
 
-# {path of a container.py: what its --help has printed}
+# {path of a container.py: what its --help printed}; workshop/pytest_plugin.py fills it in
 usages: dict[pathlib.Path, str] = {}
 
 

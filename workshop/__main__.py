@@ -73,7 +73,9 @@ def unknown(name: str) -> str:
     from workshop.terminal import printable
 
     similar = difflib.get_close_matches(name, SUBCOMMANDS, 1)
-    text = f"Did you mean {similar[0]!r}?" if similar else "`workshop --help` lists them."
+    text = (
+        f"Did you mean {similar[0]!r}?" if similar else "`workshop --help` lists them."
+    )
     return f"unknown subcommand {printable(name)!r}. {text}"
 
 

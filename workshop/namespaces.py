@@ -19,6 +19,7 @@ class Namespace:
     kind: str  # as in /proc/PID/ns and lsns(8): mnt
     flag_name: str  # in linux.py, for clone(2) and unshare(2): CLONE_NEWNS
     step: str  # the number of the step that adds it: 03
+    isolates: str  # in a few words
 
     @property
     def flag(self) -> int:
@@ -27,13 +28,13 @@ class Namespace:
 
 
 NAMESPACES = [
-    Namespace("uts", "CLONE_NEWUTS", "01"),
-    Namespace("ipc", "CLONE_NEWIPC", "01"),
-    Namespace("pid", "CLONE_NEWPID", "02"),
-    Namespace("mnt", "CLONE_NEWNS", "03"),
-    Namespace("net", "CLONE_NEWNET", "04"),
-    Namespace("user", "CLONE_NEWUSER", "05"),
-    Namespace("cgroup", "CLONE_NEWCGROUP", "06"),
+    Namespace("uts", "CLONE_NEWUTS", "01", "host name"),
+    Namespace("ipc", "CLONE_NEWIPC", "01", "message queues"),
+    Namespace("pid", "CLONE_NEWPID", "02", "processes"),
+    Namespace("mnt", "CLONE_NEWNS", "03", "files and mounts"),
+    Namespace("net", "CLONE_NEWNET", "04", "network"),
+    Namespace("user", "CLONE_NEWUSER", "05", "users"),
+    Namespace("cgroup", "CLONE_NEWCGROUP", "06", "limits"),
 ]
 KINDS = [namespace.kind for namespace in NAMESPACES]
 

@@ -1,14 +1,14 @@
-"""A plugin of pytest (`-p workshop.facts`): each fact is checked behind a fence of its own, a
-few at a time, and told as soon as it has ended, in the suites' order.
+"""A plugin for pytest (`-p workshop.pytest_plugin`): checks every fact in a sandbox, a few at a
+time, and reports it as soon as it has ended, in the order of the suites.
 
---facts DESCRIPTOR: told there, as a line of JSON:
-    {"step": "03", "name": "root is the image (debian)", "test": "tests/…::test_…", "holds":
-     true, "seconds": 0.1}
-and where it does not hold also "expected", "happened", "command", "status", "said", "assertion",
-"where", "why": text, each of them, or null where there is none.
+--facts DESCRIPTOR: where to write each fact, as a line of JSON: see workshop/facts.py.
+
+pytest_failures.py is the half that runs in the sandbox.
 """
 
-import contextlib
+from __future__ import annotations
+
+import dataclasses
 import json
 import os
 import re
@@ -16,256 +16,215 @@ import select
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from workshop import sandbox
+from workshop.facts import UNREADABLE, Fact
+from workshop.pytest_failures import Found, check
+from workshop.sandbox import Ending, Sandbox
+from workshop.staging import Staging
 
-AT_ONCE = 3  # facts: they wait more than they compute
-WORD = re.compile(r"\b(pid|ipc|uts|dns|cpu|nat)\b")
-_compared: list[tuple] = []  # the last comparison that failed: (operator, left, right)
+pytest_plugins = ["workshop.pytest_failures"]
+AT_ONCE = 3  # facts, because they wait more than they compute
+ALONE_FACTOR = 3  # a fact that measures may take so many times longer
+ACRONYMS = re.compile(r"\b(pid|ipc|uts|dns|cpu|nat)\b")
+FILES_LOST = (
+    "the process that checks has lost its files, which are the host's: the runtime has "
+    "unmounted them, or has changed the host's root"
+)
 
-pytest.register_assert_rewrite("runtime")
 
-
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declares the options of the plugin."""
+    # Before conftest.py imports it, so that pytest explains its assertions, too.
+    pytest.register_assert_rewrite("runtime")
     group = parser.getgroup("workshop")
-    group.addoption("--facts", type=int, help="where to tell of each fact")
-    group.addoption("--bench", help="the fences' directory: see sandbox.workbench()")
-    group.addoption("--only", help="only the facts with this word in their name")
-    group.addoption("--in-turn", action="store_true", help="to the first red suite")
-    group.addoption("--fact-seconds", type=float, default=60, help="for each of them")
+    group.addoption(
+        "--facts", type=int, help="the descriptor that facts are written to"
+    )
+    group.addoption("--staging", type=Path, help="the sandboxes' staging directory")
+    group.addoption("--only", help="only the facts with this in their name")
+    group.addoption("--in-turn", action="store_true", help="stop at a suite that fails")
+    group.addoption(
+        "--fact-seconds", type=float, default=60, help="the limit of a fact"
+    )
 
 
-def name_of(item):
-    """A fact in words, from its test's name: test_x_is_y[container.py-z] is "x is y (z)"."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Function]
+) -> None:
+    """Selects the facts of --only, and moves those that measure to the end of their suite."""
+    if only := config.getoption("--only"):
+        part = only.lower().replace("_", " ").removeprefix("test ")
+        chosen = [item for item in items if part in name_of(item).lower()]
+        config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+        items[:] = chosen
+    suites = list(dict.fromkeys(item.path for item in items))
+    items.sort(key=lambda item: (suites.index(item.path), is_alone(item)))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Takes over what the runtime printed as its usage when it was first started."""
+    from runtime import usages
+
+    config = session.config
+    usage = Staging(config.getoption("--staging")).usage
+    if usage.exists():
+        usages[Path(config.getoption("--runtime")).resolve()] = usage.read_text()
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Checks all facts, in place of pytest's own loop."""
+    Schedule(session).run()
+    return True
+
+
+def name_of(item: pytest.Function) -> str:
+    """Returns a fact in plain words, from the name of its test: test_x_is_y[container.py-z]
+    becomes "x is y (z)"."""
     words = item.originalname.removeprefix("test_").replace("_", " ")
-    words = WORD.sub(lambda match: match[0].upper(), words)
+    words = ACRONYMS.sub(lambda match: match[0].upper(), words)
     runtime = item.config.getoption("--runtime")
     rest = item.callspec.id.replace(runtime, "").strip("-") if runtime else ""
     return f"{words} ({rest})" if rest else words
 
 
-def step_of(item):
+def step_of(item: pytest.Function) -> str:
+    """Returns the number of a fact's step."""
     match = re.match(r"test_(\d\d)_", item.path.name)
     assert match, item.path
     return match[1]
 
 
-def pytest_collection_modifyitems(config, items):
-    if only := config.getoption("--only"):
-        word = only.lower().replace("_", " ").removeprefix("test ")
-        chosen = [item for item in items if word in name_of(item).lower()]
-        config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
-        items[:] = chosen
-    # In each suite those last that want the machine for themselves.
-    suites = list(dict.fromkeys(item.path for item in items))
-    items.sort(key=lambda item: (suites.index(item.path), is_alone(item)))
-
-
-def is_alone(item):
+def is_alone(item: pytest.Function) -> bool:
+    """Returns whether a fact measures, so that nothing else may run with it."""
     return item.get_closest_marker("alone") is not None
 
 
-def pytest_sessionstart(session):
-    """What the runtime has printed as its usage when it was first started."""
-    from runtime import usages
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A fact that is being checked."""
 
-    config = session.config
-    told = Path(config.getoption("--bench"), sandbox.USAGE)
-    if told.exists():
-        usages[Path(config.getoption("--runtime")).resolve()] = told.read_text()
-
-
-def pytest_runtestloop(session):
-    """Every fact, each in a process of its own, behind a fence. When one is late, or a fact
-    of the first suite (with --in-turn: of any) does not hold, there are no more suites."""
-    config, waiting = session.config, list(session.items)
-    running: dict[sandbox.Fenced, tuple] = {}  # with the item, and when it began
-    seconds, in_turn = config.getoption("--fact-seconds"), config.getoption("--in-turn")
-    bench = Path(config.getoption("--bench"))
-    order = list(session.items)
-    done: dict[pytest.Item, dict] = {}
-    try:
-        while waiting or running:
-            while waiting and may_start(waiting[0], running.values(), done, in_turn):
-                item = waiting.pop(0)
-                factor = 3 if is_alone(item) else 1
-                begin = time.monotonic()
-                fenced = sandbox.Fenced(lambda i=item: check(i), bench, seconds * factor)
-                running[fenced] = item, begin
-            if not running:
-                break
-            first = min(fenced.deadline for fenced in running)
-            left = max(first - time.monotonic(), 0)
-            ready = select.select(list(running), [], [], left)[0]
-            for fenced in list(running):
-                late = time.monotonic() > fenced.deadline
-                if late or (fenced in ready and fenced.more()):
-                    item, begin = running.pop(fenced)
-                    answer = fenced.result(late)
-                    done[item] = outcome(session, item, answer, fenced, begin)
-                    if late:  # and so would be all others
-                        waiting.clear()
-            while order and order[0] in done:
-                tell(config, done[order.pop(0)])
-    finally:
-        for fenced in running:
-            fenced.end()
-    for item in order:  # that came after one that was never checked
-        if item in done:
-            tell(config, done[item])
-    return True
+    item: pytest.Function
+    sandbox: Sandbox
+    begin: float  # time.monotonic()
 
 
-def may_start(item, running, done, in_turn):
-    others = [other for other, _ in running]
-    if done and item.path not in {other.path for other in done} and not others:
-        first = next(iter(done)).path
-        needed = [f for i, f in done.items() if in_turn or i.path == first]
-        if not all(fact["holds"] for fact in needed):
-            return False
-    if others and item.path != others[0].path:  # first the end of a suite
-        return False
-    if is_alone(item) or any(map(is_alone, others)):
-        return not others
-    return len(others) < AT_ONCE
+class Schedule:
+    """Checks the facts of a session, and writes them to --facts. If one takes too long, or if
+    a fact of the first suite (with --in-turn, of any suite) does not hold, no other suite
+    begins."""
 
+    def __init__(self, session: pytest.Session):
+        self.session, self.config = session, session.config
+        self.waiting: list[pytest.Function] = list(session.items)
+        self.running: list[Running] = []
+        self.done: dict[pytest.Function, Fact] = {}
+        self.unreported = list(self.waiting)
 
-def tell(config, fact):
-    if config.getoption("--facts") is not None:
-        os.write(config.getoption("--facts"), f"{json.dumps(fact)}\n".encode())
+    def run(self) -> None:
+        """Checks the facts."""
+        try:
+            while self.waiting or self.running:
+                while self.waiting and self.may_start(self.waiting[0]):
+                    self.start(self.waiting.pop(0))
+                if not self.running:
+                    break
+                self.finish_some()
+                while self.unreported and self.unreported[0] in self.done:
+                    self.report(self.unreported.pop(0))
+        finally:
+            for running in self.running:
+                running.sandbox.end()
+        for item in self.unreported:  # an earlier fact was not checked
+            if item in self.done:
+                self.report(item)
 
+    def may_start(self, item: pytest.Function) -> bool:
+        """Returns whether the check of a fact may begin now."""
+        others = [running.item for running in self.running]
+        if others:  # the suite before this one must end first
+            alone = is_alone(item) or any(map(is_alone, others))
+            return item.path == others[0].path and not alone and len(others) < AT_ONCE
+        begun = {other.path for other in self.done}
+        return not begun or item.path in begun or self.may_go_on()
 
-# ---- behind the fence
-
-
-def check(item):
-    """Check one fact. Returns what the process outside needs to know of it."""
-    plugins = item.config.pluginmanager
-    reports: list[pytest.TestReport] = []
-    plugins.unregister(name="terminalreporter")
-    plugins.register(Listener(reports))
-    with contextlib.suppress(Failed):
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
-    told = item.stash.get(TOLD, None)
-    to_json = item.config.hook.pytest_report_to_serializable
-    return [[to_json(config=item.config, report=r) for r in reports], told]
-
-
-class Failed(BaseException):
-    """A fact does not hold. The fence goes, so nothing has to be torn down for the next."""
-
-
-class Listener:
-    """Collects the reports of a fact: setup, call, teardown."""
-
-    def __init__(self, reports):
-        self.reports = reports
-
-    def pytest_runtest_logreport(self, report):
-        self.reports.append(report)
-        if report.failed:
-            raise Failed
-
-
-TOLD, LAST = pytest.StashKey(), pytest.StashKey()
-
-
-def pytest_assertrepr_compare(config, op, left, right):
-    _compared[:] = [(op, brief(left), brief(right))]
-
-
-def brief(value):
-    text = repr(value)
-    return text if len(text) <= 300 else f"{text[:200]} … {text[-90:]}"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item):
-    from runtime import Result
-
-    Result.last = None  # what follows is the fact's, and not its fixtures'
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    yield
-    from runtime import Result
-
-    if call.when == "call":
-        item.stash[LAST] = Result.last  # what follows puts the host back
-    if call.excinfo is None or TOLD in item.stash:
-        return
-    told = {}
-    if entries := [e for e in call.excinfo.traceback if e.path == item.path]:
-        told["where"] = f"{item.path.name}:{entries[-1].lineno + 1}"
-        told["assertion"] = " ".join(str(entries[-1].statement).split())
-    if call.excinfo.errisinstance(AssertionError) and _compared:
-        told |= in_words(*_compared[0])
-    else:
-        lines = str(call.excinfo.value).strip().splitlines() or [call.excinfo.typename]
-        if not lines[0].startswith("command:"):  # a Result, which is told below
-            told["happened"] = lines[0].removeprefix("AssertionError: ")
-    if last := item.stash.get(LAST, None):
-        told |= {"command": " ".join(map(str, last.argv)), "status": last.status}
-        told["said"] = (last.err.strip() or last.out.strip())[-600:]
-    item.stash[TOLD] = told
-
-
-OPERATORS = {
-    "==": "{right}",
-    "!=": "anything but {right}",
-    "in": "{left} in it",
-    "not in": "no {left} in it",
-    ">=": "{right} or more",
-    "<=": "{right} or less",
-    ">": "more than {right}",
-    "<": "less than {right}",
-    "is": "{right}",
-    "is not": "anything but {right}",
-}
-
-
-def in_words(operator, left, right):
-    """What a comparison that failed had expected, and what happened."""
-    expected = OPERATORS[operator].format(left=left, right=right)
-    return {"expected": expected, "happened": right if "in" in operator else left}
-
-
-# ---- outside again
-
-
-def outcome(session, item, answer, fenced, begin):
-    """What is told of a fact. Hands its reports on to pytest."""
-    fact = {"step": step_of(item), "name": name_of(item), "test": item.nodeid}
-    fact["why"] = " ".join((item.function.__doc__ or "").split())
-    if answer is None:
-        text = GROUND_LOST
-        if fenced.late:
-            text = f"nothing came back within {fenced.seconds:.0f} s"
-        elif fenced.status > 128:
-            name = signal.Signals(fenced.status - 128).name
-            text = f"the process that checks was killed by {name}"
-        fact |= {"holds": False, "happened": text, "late": fenced.late}
-        report = pytest.TestReport(
-            item.nodeid, item.location, {}, "failed", text, "call", duration=0
+    def may_go_on(self) -> bool:
+        """Returns whether another suite may begin."""
+        in_turn, first = self.config.getoption("--in-turn"), next(iter(self.done)).path
+        return all(
+            fact.holds
+            for item, fact in self.done.items()
+            if in_turn or item.path == first
         )
-        reports = [report]
-    else:
-        from_json = session.config.hook.pytest_report_from_serializable
-        reports = [from_json(config=session.config, data=data) for data in answer[0]]
-        fact |= answer[1] or {}
-        fact["holds"] = all(report.passed for report in reports)
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in reports:
-        session.testsfailed += report.failed
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return fact | {"seconds": round(time.monotonic() - begin, 2)}
+
+    def start(self, item: pytest.Function) -> None:
+        """Starts the check of a fact in a sandbox."""
+        seconds = self.config.getoption("--fact-seconds")
+        seconds *= ALONE_FACTOR if is_alone(item) else 1
+        begin, staging = time.monotonic(), Staging(self.config.getoption("--staging"))
+        sandbox = Sandbox(lambda: check(item).as_json(), staging, seconds)
+        self.running.append(Running(item, sandbox, begin))
+
+    def finish_some(self) -> None:
+        """Waits until a sandbox has something to say, or its time is up."""
+        deadline = min(running.sandbox.deadline for running in self.running)
+        left = max(deadline - time.monotonic(), 0)
+        sandboxes = [running.sandbox for running in self.running]
+        ready = select.select(sandboxes, [], [], left)[0]
+        for running in list(self.running):
+            late = time.monotonic() > running.sandbox.deadline
+            if late or (running.sandbox in ready and running.sandbox.read()):
+                self.running.remove(running)
+                self.finish(running, running.sandbox.finish(late))
+                if late:  # all the others would be late, too
+                    self.waiting.clear()
+
+    def finish(self, running: Running, ending: Ending) -> None:
+        """Takes over what a sandbox has found, and passes its reports on to pytest."""
+        item = running.item
+        values: dict[str, Any] = {
+            "step": step_of(item),
+            "name": name_of(item),
+            "why": " ".join((item.function.__doc__ or "").split()),
+            "test": item.nodeid,
+            "seconds": round(time.monotonic() - running.begin, 2),
+            "late": ending.late,
+        }
+        try:
+            found = Found(**ending.result)
+            from_json = self.config.hook.pytest_report_from_serializable
+            reports = [from_json(config=self.config, data=d) for d in found.reports]
+            holds = all(report.passed for report in reports)
+            fact = Fact.parse(values | found.failure | {"holds": holds})
+        except UNREADABLE:
+            text = problem(ending, running.sandbox.seconds)
+            fact = Fact(**values, holds=False, happened=text)
+            report = pytest.TestReport(
+                item.nodeid, item.location, {}, "failed", text, "call", duration=0
+            )
+            reports = [report]
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in reports:
+            self.session.testsfailed += report.failed
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        self.done[item] = fact
+
+    def report(self, item: pytest.Function) -> None:
+        """Writes a fact to the descriptor --facts."""
+        descriptor = self.config.getoption("--facts")
+        if descriptor is not None:
+            line = json.dumps(self.done[item].as_json())
+            os.write(descriptor, f"{line}\n".encode())
 
 
-GROUND_LOST = (
-    "the process that checks has lost its files, which are the host's: the runtime has "
-    "unmounted them, or has changed the host's root"
-)
+def problem(ending: Ending, seconds: float) -> str:
+    """Returns why a sandbox has found nothing."""
+    if ending.late:
+        return f"nothing came back within {seconds:.0f} s"
+    if ending.status > 128:
+        name = signal.Signals(ending.status - 128).name
+        return f"the process that checks was killed by {name}"
+    return FILES_LOST

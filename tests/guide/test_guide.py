@@ -1,5 +1,5 @@
-"""`workshop`, the guide: what a learner types, what they are told, and that nothing of
-theirs and nothing of the machine's is lost, whatever their runtime does."""
+"""`workshop`, the guide: what a learner types and reads, and that nothing of theirs and nothing on
+the machine is lost, whatever their runtime does."""
 
 import contextlib
 import json
@@ -17,8 +17,11 @@ import pytest
 from runtime import PROJECT, STEPS, Terminal, host_state
 from webpage import whole_by_itself
 
-sys.path.append(str(PROJECT))
 from workshop import diagnose, sandbox
+from workshop.namespaces import KINDS
+from workshop.project import find_step
+from workshop.sandbox import CGROUP_PREFIX, Ending
+from workshop.staging import SCRATCH
 
 NAMES = [step.parent.name for step in STEPS]
 NEEDS_LIMITS = pytest.mark.needs("cgroup2")
@@ -26,22 +29,23 @@ STEP_00 = STEPS[0].read_text()
 
 
 class Learner:
-    """Somebody with a my/ of their own, and what they type."""
+    """A learner with their own my/, and what they type."""
 
     def __init__(self, folder):
         self.my, self.path = folder, folder / "container.py"
 
     def environment(self):
-        new = {"WORKSHOP_MY": str(self.my), "PYTHONPATH": str(PROJECT)}
+        path = os.pathsep.join([str(PROJECT), str(PROJECT / "steps")])
+        new = {"WORKSHOP_MY": str(self.my), "PYTHONPATH": path}
         return os.environ | new | {"COLUMNS": "80"}
 
-    def type(self, words, seconds=400):
-        """Returns the CompletedProcess of `workshop WORDS`."""
+    def type(self, words, seconds=400, stdin=""):
+        """Runs `workshop WORDS`. Returns its CompletedProcess."""
         command = [sys.executable, "-m", "workshop", *words.split()]
         return subprocess.run(
             command,
             env=self.environment(),
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             errors="replace",
@@ -50,7 +54,7 @@ class Learner:
         )
 
     def has(self, source):
-        """They have written this runtime."""
+        """Writes the learner's runtime."""
         self.my.mkdir(exist_ok=True)
         self.path.write_text(source)
         self.path.chmod(0o755)
@@ -72,12 +76,12 @@ def learner():
 
 @pytest.fixture
 def host():
-    """Whatever happens, the host is as before, and no fence is left."""
-    mine = f"{os.getpid()}-*"
+    """Asserts after the test that the host is as before, and that no sandbox is left."""
+    own = f"{os.getpid()}-*"
 
     def state():
-        cgroups = pathlib.Path("/sys/fs/cgroup").glob("workshop-fence-*")
-        left = [*sandbox.SCRATCH.glob(mine), *cgroups]
+        cgroups = pathlib.Path("/sys/fs/cgroup").glob(f"{CGROUP_PREFIX}*")
+        left = [*SCRATCH.glob(own), *cgroups]
         return host_state(), [str(path) for path in left]
 
     before = state()
@@ -86,7 +90,7 @@ def host():
 
 
 def one_line(done, pattern):
-    """Whether a command has failed with one line on stderr that says this."""
+    """Returns whether a command failed with one line on stderr that matches a pattern."""
     lines = done.stderr.splitlines()
     return done.returncode == 1 and len(lines) == 1 and re.search(pattern, lines[0])
 
@@ -97,7 +101,7 @@ def one_line(done, pattern):
 @pytest.mark.quick
 def test_subcommands_work_one_after_the_other_in_processes_of_their_own(learner):
     """tests/unit has what each of them does, all in one process."""
-    assert "Next: `workshop start` makes" in learner.type("").stdout
+    assert "Next: `workshop start` creates" in learner.type("").stdout
     assert learner.type("start").returncode == 0
     assert learner.path.read_text() == STEP_00 and os.access(learner.path, os.X_OK)
     assert "then `workshop check`" in " ".join(learner.type("").stdout.split())
@@ -113,17 +117,17 @@ def test_subcommands_work_one_after_the_other_in_processes_of_their_own(learner)
     assert learner.type("nonsense").returncode == 2
 
 
-# (step, a fact of it that does not hold before, what the step before lacks for it).
+# (a step, one of its facts that does not hold before, what the step before lacks).
 PATH = [
-    (1, "host name is the one asked for", "--hostname NAME is not in USAGE"),
+    (1, "host name is the one asked for", "USAGE lacks --hostname NAME"),
     (2, "command is pid 1", "CLONE_NEWPID"),
     pytest.param(
-        *(3, "swapping the image", "IMAGE is not in USAGE"), marks=pytest.mark.quick
+        *(3, "swapping the image", "USAGE lacks IMAGE"), marks=pytest.mark.quick
     ),
-    (4, "loopback only", "--net bridge|none is not in USAGE"),
+    (4, "loopback only", "USAGE lacks --net bridge|none"),
     (5, "map is as promised", "CLONE_NEWUSER"),
     pytest.param(
-        *(6, "born in its cgroup", "--memory SIZE is not in USAGE"), marks=NEEDS_LIMITS
+        *(6, "born in its cgroup", "USAGE lacks --memory SIZE"), marks=NEEDS_LIMITS
     ),
     (7, "writes vanish", "not overlay"),
 ]
@@ -136,13 +140,13 @@ def test_check_is_red_on_the_step_before_and_green_on_the_step(
     learner.has(STEPS[number - 1].read_text())
     red = learner.type(f"check {number} --only {fact.replace(' ', '_')}")
     assert red.returncode == 1 and "✗" in red.stdout, red
-    assert "0 of 1 facts hold." in red.stdout.splitlines()[-1], red
+    assert "0 of 1 fact holds." in red.stdout.splitlines()[-1], red
     flat = " ".join(red.stdout.split())
     assert lacks in flat and re.search(r"why \w+", flat), red.stdout
     learner.has(STEPS[number].read_text())
     green = learner.type(f"check {number} --only {fact.replace(' ', '_')}")
     assert green.returncode == 0 and "✓" in green.stdout, green
-    assert green.stdout.splitlines()[-1] == "1 of 1 facts holds.", green
+    assert green.stdout.splitlines()[-1] == "1 of 1 fact holds.", green
 
 
 @pytest.mark.quick
@@ -157,13 +161,13 @@ def test_check_of_a_step_alone(learner, host):
 
 
 def test_check_of_a_whole_step(learner, host):
-    """Red, then green: what is printed, what is remembered, what is reported."""
+    """Red, then green: what it prints, what it saves, and what the report says."""
     assert one_line(learner.type("report"), "nothing has been checked")
     learner.has(STEPS[1].read_text().replace("    linux.sethostname(args", "    (args"))
     red = learner.type("check 1")
     last = red.stdout.splitlines()[-1]
     assert red.returncode == 1, red
-    assert re.fullmatch(r"Step 01: \d of \d\d facts do not hold yet\.", last), red
+    assert re.fullmatch(r"Step 01: \d of \d\d facts do(es)? not hold yet\.", last), red
     flat = " ".join(red.stdout.split())
     assert "expected 'container'" in flat and "uts_namespaces(7)" in flat, red.stdout
     assert "Does child call linux.sethostname, before process.execute?" in flat
@@ -197,20 +201,22 @@ def test_check_of_a_whole_step(learner, host):
 @pytest.mark.parametrize(
     "kinds",
     [
-        [kind for _, kind, _ in diagnose.NAMESPACES if kind != "cgroup"],
+        [kind for kind in KINDS if kind != "cgroup"],
         pytest.param(["cgroup"], marks=NEEDS_LIMITS),
     ],
 )
-def test_last_step_is_celebrated_with_a_certificate(learner, host, kinds):
-    """Of the runtime that has passed, whatever is written afterwards."""
+def test_last_step_ends_with_a_certificate(learner, host, kinds):
+    """It is about the runtime that has passed, whatever the learner writes afterwards."""
     learner.has(STEPS[-1].read_text())
     script = """
-from workshop import learner
-from workshop.commands import report
+from workshop import certificates, progress
+from workshop.project import STEPS
 from workshop.terminal import console
-for name in learner.STEPS:
-    learner.record(name[:2], {name[:2]: 20}, learner.source())
-report.celebrate(console())
+from workshop.workspace import Workspace
+workspace = Workspace.current()
+for step in STEPS:
+    progress.record(workspace, step.number, {step.number: 20}, workspace.source())
+console().print(certificates.congratulation(workspace))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -230,11 +236,11 @@ report.celebrate(console())
     (learner.my / ".workshop/last.json").write_text(
         json.dumps({"when": "2026-01-01T00:00:00+00:00", "step": "00", "sha256": ""})
     )
-    assert one_line(learner.type("report"), "cannot be read")
+    assert one_line(learner.type("report"), "could not be read")
     assert "<b>98</b>lines" in (learner.my / "certificate.html").read_text()
 
 
-# ---- hints that look at the attempt
+# ---- hints about a half-finished runtime
 
 
 @pytest.mark.parametrize(
@@ -244,15 +250,15 @@ report.celebrate(console())
         for step, name in zip(STEPS, NAMES, strict=True)
     ],
 )
-def test_there_is_nothing_to_say_of_a_finished_step(step, host):
-    with sandbox.workbench(step.read_bytes()) as bench:
-        found = diagnose.findings(step.parent.name[:2], bench, 30)
+def test_finished_step_lacks_nothing(step, host):
+    with sandbox.staged(step.read_bytes()) as staging:
+        found = diagnose.findings(find_step(step.parent.name[:2]), staging, 30)
     assert found == []
 
 
 PRIVATE = '    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)'
 TMPFS = '"tmpfs", "/srv", "tmpfs"'
-HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
+HALF_DONE = [  # (step, what to remove, what to put there, a pattern for the hint)
     ("01", " linux.CLONE_NEWUTS |", "", "uts namespace is the host's.*CLONE_NEWUTS"),
     ("01", " | linux.CLONE_NEWIPC", "", "ipc namespace is the host's.*CLONE_NEWIPC"),
     ("01", "    linux.sethostname(args", "    (args", "linux.sethostname"),
@@ -288,7 +294,7 @@ HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
         "03",
         PRIVATE,
         f"    linux.mount({TMPFS})\n{PRIVATE}",
-        "host shows .* /srv: .*MS_REC",
+        "host also has the mount on /srv.*MS_REC",
     ),
     (
         "03",
@@ -304,9 +310,9 @@ HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
     ("04", "        connect(container.pid)\n", "        pass\n", "no eth0"),
     ("05", "    map_users(container.pid)\n", "", "uid_map"),
     ("05", "    os.setuid(0)\n", "", "os.setuid"),
-    ("05", "    os.setgid(0)\n", "", "not root of its map"),
+    ("05", "    os.setgid(0)\n", "", "not root in its user namespace"),
     ("05", "os.setgroups([])", "pass", "caller's groups"),
-    ("05", "os.setuid(0)", "os.setuid(100000)", "numbers are those inside"),
+    ("05", "os.setuid(0)", "os.setuid(100000)", "ids are those inside"),
     ("05", "NAMESPACES |= linux.CLONE_NEWUSER", "", "is CLONE_NEWUSER among"),
     (
         "05",
@@ -341,41 +347,43 @@ HALF_DONE = [  # (step, what is taken out, what is put in, what the hint says)
 
 
 @pytest.mark.parametrize(("step", "old", "new", "hint"), HALF_DONE)
-def test_hint_is_about_what_the_attempt_lacks(host, step, old, new, hint):
+def test_hint_says_what_the_runtime_lacks(host, step, old, new, hint):
     source = next(s for s in STEPS if s.parent.name.startswith(step)).read_text()
     assert source.count(old) == 1
-    with sandbox.workbench(source.replace(old, new).encode()) as bench:
-        found = diagnose.findings(step, bench, 30)
+    with sandbox.staged(source.replace(old, new).encode()) as staging:
+        found = diagnose.findings(find_step(step), staging, 30)
     assert found and re.search(hint, found[0]), found
 
 
-def test_check_tells_what_the_host_is_not_like_any_more(learner, host):
+def test_check_reports_what_has_changed_on_the_host(learner, host):
     source = STEPS[3].read_text()
     assert source.count(PRIVATE) == 1
     learner.has(source.replace(PRIVATE, f"    linux.mount({TMPFS})\n{PRIVATE}"))
     done = learner.type("check 3 --only the_image_(busybox)")
-    told = " ".join(done.stdout.split())
-    assert "container.py run busybox ls" in told and "umount" not in told, done
-    assert "the host is not as it was" in told and "/srv" in told, done
+    said = " ".join(done.stdout.split())
+    assert "container.py run busybox ls" in said and "umount" not in said, done
+    assert "the host is not as it was" in said and "/srv" in said, done
 
 
 # ---- runtimes that misbehave
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "pattern"),
     [
-        ("while True: pass", "does not come to an end"),
+        ("while True: pass", "does not end"),
         ("while True: print('x' * 1000)", "prints without end"),
-        ("os.kill(os.getppid(), 9)", "ended all that was around it"),
+        ("os.kill(os.getppid(), 9)", "killed everything around it"),
         ("os.write(1, bytes(range(256)))", "should print its usage"),
         ("1 / 0", "line .*ZeroDivisionError"),
     ],
 )
-def test_runtime_that_goes_wrong_at_once_is_told_in_one_line(learner, host, line, told):
+def test_runtime_that_goes_wrong_at_once_is_reported_in_one_line(
+    learner, host, line, pattern
+):
     learner.has(STEP_00.replace("import sys\n", f"import sys\n{line}\n"))
     done = learner.type("check 0", 60)
-    assert one_line(done, told), done
+    assert one_line(done, pattern), done
     assert len(done.stderr) < 1000 and done.stderr.strip().isprintable(), done.stderr
 
 
@@ -395,7 +403,7 @@ LEFTOVERS = """
     subprocess.Popen("exec setsid sleep 98765 >/dev/null 2>&1", shell=True)
     linux.umount("/proc", linux.MNT_DETACH)
 """
-AT_WORK = {  # in parent: what it does there, and what is then told
+AT_WORK = {  # {what parent does: (its lines, what the check says)}
     "leaves all kinds of things": (LEFTOVERS, ""),
     "never returns": ("    while True: pass\n", "nothing came back within"),
     "kills its parent": ("    os.kill(os.getppid(), 9)\n", "was killed by SIGKILL"),
@@ -409,16 +417,14 @@ AT_WORK = {  # in parent: what it does there, and what is then told
     [pytest.param(n, marks=[NEEDS_LIMITS] if n == "bombs" else []) for n in AT_WORK],
 )
 def test_runtime_that_misbehaves_is_bounded_and_leaves_nothing(learner, host, name):
-    line, told = AT_WORK[name]
+    line, text = AT_WORK[name]
     docstring = STEP_00.splitlines().index("def parent(args):") + 2
     lines = STEP_00.splitlines(keepends=True)
     learner.has("".join([*lines[:docstring], line, *lines[docstring:]]))
     done = learner.type("check 0 --only missing_command")
     assert done.returncode in (0, 1) and not done.stderr, done
-    assert re.fullmatch(r"\d of 1 facts? holds?\.|0 of 1 facts hold\.", last(done)), (
-        done
-    )
-    assert told in " ".join(done.stdout.split()), done.stdout
+    assert re.fullmatch(r"\d of 1 fact holds\.", last(done)), done
+    assert text in " ".join(done.stdout.split()), done.stdout
     assert not re.search(r"[\x00-\x08\x0e-\x1f]", done.stdout)
     assert "98765" not in subprocess.check_output(["ps", "ax"], text=True)
 
@@ -427,32 +433,30 @@ def last(done):
     return done.stdout.splitlines()[-1]
 
 
-def test_what_a_killed_check_leaves_is_cleaned(learner, host):
+def test_clean_removes_what_a_killed_check_has_left(learner, host):
     learner.has(
         STEP_00.replace("def parent(args):\n", "def parent(args):\n    while 1: 0\n")
     )
     command = [sys.executable, "-m", "workshop", "check", "0"]
     with subprocess.Popen(command, env=learner.environment(), cwd="/") as process:
-        benches = f"{process.pid}-bench"
+        staging = SCRATCH / f"{process.pid}-staging"
         begin = time.monotonic()
-        while not (sandbox.SCRATCH / benches / "log").exists():
+        while not (staging / "log").exists():
             assert time.monotonic() < begin + 60
             time.sleep(0.1)
         process.kill()
-    assert (sandbox.SCRATCH / benches).exists()
+    assert staging.exists()
     begin = time.monotonic()
-    while (
-        sandbox.SCRATCH / benches
-    ).exists():  # pytest, an orphan, ends as soon as it can
+    while staging.exists():  # pytest, an orphan, ends as soon as it can
         assert time.monotonic() < begin + 120
         learner.type("clean")
         time.sleep(0.5)
-    while list(sandbox.SCRATCH.glob("[0-9]*-[0-9]*")) and time.monotonic() < begin + 120:
+    while list(SCRATCH.glob("[0-9]*-[0-9]*")) and time.monotonic() < begin + 120:
         learner.type("clean")
 
 
 def test_layers_of_an_image_are_out_of_reach(host):
-    """The host's images are needed by the next lesson, whatever a runtime does to them."""
+    """The next lesson needs the host's images, whatever a runtime does to them."""
     layer = next(pathlib.Path("/var/lib/workshop/layers").iterdir())
 
     def spoil():
@@ -462,15 +466,16 @@ def test_layers_of_an_image_are_out_of_reach(host):
             return error.strerror
         return "written"
 
-    with sandbox.workbench(b"") as bench:
-        assert sandbox.run(spoil, bench, 20) == ("Read-only file system", False)
+    with sandbox.staged(b"") as staging:
+        ending = sandbox.run(spoil, staging, 20)
+    assert ending == Ending("Read-only file system", late=False, status=0)
     assert not (layer / "spoilt").exists()
 
 
 # ---- nothing is lost
 
 
-def test_several_at_once_spoil_no_progress(learner):
+def test_several_commands_at_once_keep_the_progress(learner):
     learner.type("start")
     command = [sys.executable, "-m", "workshop", "hint", "3"]
     options = {"env": learner.environment(), "cwd": "/", "stdout": subprocess.DEVNULL}
@@ -479,7 +484,7 @@ def test_several_at_once_spoil_no_progress(learner):
     assert learner.progress()["hints"] == {"03": 4}
 
 
-def test_files_belong_to_the_folders_owner(learner):
+def test_files_belong_to_the_owner_of_the_directory(learner):
     learner.my.mkdir()
     shutil.chown(learner.my, "nobody", "nogroup")
     learner.type("start")
@@ -503,9 +508,26 @@ def test_breakout_works_before_and_is_stopped_after(learner, host):
     assert "invalid id" in done.stdout and done.stdout.count("BROKEN IN") == 2, done
 
 
+def test_grade_is_a_line_of_json(learner, host):
+    """tests/unit has the facts that it checks once more; tests/lab has hostile runtimes."""
+    old, new = "linux.sethostname(args.hostname", "str(args.hostname"
+    source = STEPS[1].read_text()
+    assert source.count(old) == 1
+    done = learner.type("grade --upto 1", stdin=source.replace(old, new))
+    grade = json.loads(done.stdout)
+    assert done.returncode == 0 and done.stdout.count("\n") == 1, done
+    (held, facts), (held_1, facts_1) = grade["steps"].values()
+    assert grade["passed"] == ["00"] and held == facts > 30, grade
+    assert held_1 < facts_1 and "host name" in grade["wrong"], grade
+
+
 def test_watch_checks_again_on_save_and_on_enter(learner):
     learner.has("(\n")
-    command = ["/usr/bin/env", f"WORKSHOP_MY={learner.my}", f"PYTHONPATH={PROJECT}"]
+    command = [
+        "/usr/bin/env",
+        f"WORKSHOP_MY={learner.my}",
+        f"PYTHONPATH={PROJECT}:{PROJECT}/steps",
+    ]
     terminal = Terminal([*command, sys.executable, "-m", "workshop", "watch", "0"])
     try:
         terminal.wait_for("line 1: .*never closed")
@@ -524,7 +546,7 @@ def test_watch_checks_again_on_save_and_on_enter(learner):
 
 
 @pytest.mark.quick
-def test_fact_that_does_not_exist_is_wrong_usage(learner):
+def test_name_of_no_fact_is_wrong_usage(learner):
     learner.has(STEP_00)
     done = learner.type("check 0 --only no_such_fact")
     assert done.returncode == 2 and "no fact of step 00" in done.stderr, done

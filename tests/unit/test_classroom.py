@@ -1,4 +1,4 @@
-"""`workshop class`: the reports of many as one table."""
+"""`workshop class`: makes one table of many reports."""
 
 import csv
 import json
@@ -19,7 +19,8 @@ def folder(learner):
 
 
 def report_of(learner, folder, name, held, passed=()):
-    """A real report, of a learner whose last check, of step 01, has found so many facts."""
+    """Writes a real report, of a learner whose last check found that `held` facts of step 01
+    hold."""
     learner.has(STEPS[1].read_text())
     facts = [
         {"step": "01", "name": fact, "holds": number < held, **REASON}
@@ -50,7 +51,7 @@ def reports(learner, folder):
     return learner
 
 
-def test_table_says_who_is_where_and_what_fails_most(folder, reports):
+def test_tables_show_where_everyone_is_and_the_facts_that_fail_most(folder, reports):
     done = reports.type(f"class {folder} --out {folder}/all")
     assert done.returncode == 0 and not done.stderr, done
     lines = done.stdout.splitlines()
@@ -69,7 +70,7 @@ def test_table_says_who_is_where_and_what_fails_most(folder, reports):
     assert "http" not in page  # it loads nothing
 
 
-def test_file_that_is_no_report_is_told_and_the_others_are_shown(folder, reports):
+def test_file_that_is_no_report_is_reported_and_the_others_are_shown(folder, reports):
     (folder / "ada/report.json").write_text('{"steps": []}')
     done = reports.type(f"class {folder}")
     assert done.returncode == 1 and "=Bob()" in done.stdout, done
@@ -78,7 +79,7 @@ def test_file_that_is_no_report_is_told_and_the_others_are_shown(folder, reports
     )
 
 
-def test_nothing_to_show_is_an_error_in_one_line(learner, folder):
+def test_no_report_is_an_error_in_one_line(learner, folder):
     done = learner.type(f"class {folder}")
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done
     done = learner.type(f"class {folder}/none.json")

@@ -32,9 +32,9 @@ def test_documented_subcommands_exist(page):
             if one.program == "workshop":
                 assert one.word in SUBCOMMANDS, command
             if one.program == "./lab":
-                assert one.word.split()[0] in documented.words_of_lab() | {*SUBCOMMANDS}, (
-                    command
-                )
+                assert one.word.split()[0] in documented.words_of_lab() | {
+                    *SUBCOMMANDS
+                }, command
 
 
 def test_every_exception_is_still_documented_and_has_a_reason():

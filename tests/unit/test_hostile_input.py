@@ -22,10 +22,12 @@ from people import learner_with
 from runtime import FULL, PROJECT, STEPS, Runtime
 
 from workshop import __main__ as guide
-from workshop import commits, containers, diagnose, images, learner, procfs, sandbox
+from workshop import commits, containers, diagnose, images, procfs, sandbox
 from workshop import layers as library
+from workshop.diagnose import Isolation
 from workshop.errors import Failure
 from workshop.layers import Layer
+from workshop.project import find_step
 from workshop.terminal import printable
 
 MANY = settings(
@@ -218,7 +220,7 @@ def test_commit_copies_everything_in_a_layer_and_nothing_else(layer):
         assert sorted(os.listdir(folder)) == ["layer", "outside", "upper"]
 
 
-# ---- what the guide remembers
+# ---- what the guide saves
 
 
 JSON = st.recursive(
@@ -263,26 +265,27 @@ LAST = st.fixed_dictionaries(
 
 @contextlib.contextmanager
 def learner_in(folder):
-    """A learner whose my/ is in this directory, and who has a runtime. Yields my/."""
+    """Puts the my/ of a learner who has a runtime into a directory. Yields my/."""
     my = pathlib.Path(folder, "my")
     (my / ".workshop").mkdir(parents=True)
     with learner_with(my), pytest.MonkeyPatch.context() as patch:
-        # What stands behind a fence needs root; the words before it are read all the same.
-        patch.setattr(sandbox, "Fenced", no_fence)
-        patch.setattr(sandbox, "workbench", contextlib.nullcontext)
-        patch.setattr(diagnose, "isolation", lambda *_: {"uts": [1, 2]})
+        # A sandbox needs root. The command line before it is read all the same.
+        patch.setattr(sandbox, "Sandbox", no_sandbox)
+        patch.setattr(sandbox, "staged", contextlib.nullcontext)
+        patch.setattr(diagnose, "isolation", lambda *_: [Isolation("uts", 1, 2)])
         (my / "container.py").write_bytes(STEPS[0].read_bytes())
         (my / ".workshop/passed-07.py").write_bytes(STEPS[-1].read_bytes())
         (my / ".workshop/last.xml").write_text("<testsuites/>")
         yield my
 
 
-def no_fence(*_):
-    raise Failure("there are no fences here")
+def no_sandbox(*_):
+    raise Failure("there are no sandboxes here")
 
 
-def say(words):
-    """A word of the guide's. It ends well, or says in one line why not, and never raises."""
+def run(words):
+    """Runs a subcommand of the guide, which must succeed or say in one line why not, and never
+    raises. Returns its exit status."""
     with told() as (_, err):
         try:
             status = guide.main(words)
@@ -291,7 +294,7 @@ def say(words):
     lines = [
         line
         for line in err.getvalue().splitlines()
-        if "the progress begins anew" not in line
+        if "your progress starts from the beginning" not in line
     ]
     assert status in (0, 1, 2) and len(lines) <= 1, (words, status, lines)
     return status
@@ -303,12 +306,12 @@ def as_text(data):
 
 @MANY
 @given(st.one_of(PROGRESS, PROGRESS, JSON, st.binary(max_size=40)).map(as_text))
-def test_progress_of_any_content_is_taken_or_set_aside_and_never_lost(data):
+def test_progress_with_any_contents_is_read_or_moved_aside_and_never_lost(data):
     with tempfile.TemporaryDirectory() as folder, learner_in(folder) as my:
-        learner.PROGRESS.write_bytes(data)
+        (my / ".workshop/progress.json").write_bytes(data)
         (my / ".workshop/last.json").write_text(json.dumps(HELD))
         for words in "progress", "hint", "undo", "solve 3", "reset", "report --name x":
-            say(words.split())
+            run(words.split())
         kept = [path.read_bytes() for path in (my / ".workshop").glob("progress-unr*")]
         assert kept in ([], [data])
         assert sorted(os.listdir(folder)) == ["my"]
@@ -318,10 +321,10 @@ def test_progress_of_any_content_is_taken_or_set_aside_and_never_lost(data):
 
 @FEW
 @given(st.one_of(LAST, LAST, JSON, st.binary(max_size=40)).map(as_text))
-def test_report_of_a_check_of_any_content_is_written_or_refused(data):
+def test_check_with_any_contents_is_reported_or_refused(data):
     with tempfile.TemporaryDirectory() as folder, learner_in(folder) as my:
         (my / ".workshop/last.json").write_bytes(data)
-        assert (say(["report"]) == 0) == (my / "report/report.html").exists()
+        assert (run(["report"]) == 0) == (my / "report/report.html").exists()
         assert sorted(os.listdir(folder)) == ["my"]
 
 
@@ -342,8 +345,8 @@ REPORT = st.fixed_dictionaries(
 
 @FEW
 @given(st.one_of(REPORT, REPORT, JSON, st.binary(max_size=40)).map(as_text))
-def test_report_of_any_content_is_a_row_or_left_out(data):
-    """`workshop class`: the teacher's machine reads what 300 people have sent."""
+def test_report_with_any_contents_is_a_row_or_left_out(data):
+    """`workshop class`: a teacher's machine reads what 300 people have sent."""
     with tempfile.TemporaryDirectory() as folder, learner_in(folder):
         report = pathlib.Path(folder, "report.json")
         report.write_bytes(data)
@@ -356,19 +359,19 @@ def test_report_of_any_content_is_a_row_or_left_out(data):
 # ---- the guide's command line
 
 
-# Not those that take long, or look at the whole machine.
+# Without those that take long, or look at the whole machine.
 LONG = ("check", "watch", "welcome", "clean", "doctor", "slides", "grade")
-WORDS = [word for word in guide.WORDS if word not in LONG]
+SUBCOMMANDS = [name for name in guide.SUBCOMMANDS if name not in LONG]
 
 
 @MANY
-@given(st.sampled_from(WORDS), st.lists(st.one_of(NUMBER, NAME), max_size=3))
-def test_words_of_the_guide_take_anything(word, more):
+@given(st.sampled_from(SUBCOMMANDS), st.lists(st.one_of(NUMBER, NAME), max_size=3))
+def test_subcommands_of_the_guide_take_any_arguments(name, more):
     with tempfile.TemporaryDirectory() as folder, learner_in(folder):
-        # What would be made where the words say, is made in here.
+        # Relative paths in the arguments lead into this directory.
         before, _ = os.getcwd(), os.chdir(folder)
         try:
-            say([word, *(text for text in more if not text.startswith("/"))])
+            run([name, *(text for text in more if not text.startswith("/"))])
         finally:
             os.chdir(before)
 
@@ -377,7 +380,7 @@ def test_words_of_the_guide_take_anything(word, more):
 @given(NUMBER)
 def test_number_of_a_step_or_a_process_is_one_or_refused(text):
     with contextlib.suppress(Failure):
-        assert learner.room(text).name[:2] == f"{int(text):02}"
+        assert find_step(text).number == f"{int(text):02}"
     with contextlib.suppress(Failure):
         assert containers.find(text).pid
 

@@ -11,8 +11,8 @@ from people import one_line
 from runtime import PROJECT, STEPS
 from source import code_lines
 
+from workshop import reports
 from workshop.__main__ import SUBCOMMANDS
-from workshop.commands import report
 
 NAMES = [step.parent.name for step in STEPS]
 STEP_00 = STEPS[0].read_text()
@@ -62,13 +62,13 @@ def test_file_that_is_not_a_script_is_reported_in_one_line(learner):
     learner.has(STEP_00.replace("\n", "\r\n"))
     assert one_line(learner.type("check 0"), "line ends of Windows .*sed -i")
     learner.has(STEP_00.removeprefix("#!/usr/bin/python3 -S\n"))
-    assert one_line(learner.type("check 0"), "names no interpreter: .*python3 -S")
+    assert one_line(learner.type("check 0"), "names no interpreter. .*python3 -S")
 
 
 def test_runtime_that_is_not_executable_is_reported_in_one_line(learner):
     learner.has(STEP_00)
     learner.path.chmod(0o644)
-    assert one_line(learner.type("check 0"), "cannot be executed: chmod")
+    assert one_line(learner.type("check 0"), "is not executable: type `chmod")
 
 
 def test_undo_goes_back_and_forward_again(learner):
@@ -136,7 +136,10 @@ def test_unreadable_progress_is_moved_aside_and_reported_in_one_line(learner):
         path.write_text(text)
         done = learner.type("")
         assert done.returncode == 0 and "00_run" in done.stdout, done
-        assert len(done.stderr.splitlines()) == 1 and "starts from the beginning" in done.stderr, done
+        assert (
+            len(done.stderr.splitlines()) == 1
+            and "starts from the beginning" in done.stderr
+        ), done
     kept = {p.read_text() for p in path.parent.glob("progress-unreadable*")}
     assert len(kept) == 7
 
@@ -180,4 +183,4 @@ def test_subcommand_has_help_of_its_own(learner, name):
 
 def test_lines_of_code_are_those_that_the_suite_counts():
     for step in STEPS:
-        assert report.lines_of_code(step.read_bytes()) == len(code_lines(step))
+        assert reports.lines_of_code(step.read_bytes()) == len(code_lines(step))

@@ -1,101 +1,60 @@
-"""`workshop breakout [N]`: step N's attack against the learner's runtime, told as a story.
+"""`workshop breakout [N]`: runs step N's attack against the learner's runtime.
 
-It is tried on the runtime of the step before as well, where it works. Both behind a fence.
-Exit status 0: the learner's runtime has stopped it, 1: it worked, 2: wrong usage.
+It also runs it against the runtime of the step before, where it works. Both run in a sandbox.
+Exit status: 0 if the learner's runtime stops the attack, 1 if it works, 2 for wrong usage.
 """
 
-import ast
-import io
 import sys
-import tokenize
 
+from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from workshop import learner, sandbox
-from workshop.commands.attempt import step_of
-from workshop.commands.check import first_run, plain, ready
-from workshop.command_line import FAILED, MISUSED
-from workshop.errors import Failure
+from workshop import breakouts, runner
+from workshop.breakouts import STOPPED, WORKED
+from workshop.command_line import FAILED, MISUSED, Parser
 from workshop.terminal import console
-from workshop.sandbox import PROJECT, RUNTIME
+from workshop.workspace import Workspace
 
-SECONDS = 120  # that an attack may take, under emulation as well
+STYLES = {"BROKEN IN": "red", "stopped": "green"}  # by the first words of a line
 
 
-def main(arguments):
-    """Attacks, and tells. Returns the exit status."""
-    _, room = step_of("breakout", arguments)
-    number = room.name[:2]
-    if not (room / "breakout.py").exists():
+def main(arguments: list[str]) -> int:
+    """Attacks, and prints what happens. Returns the exit status."""
+    workspace = Workspace.current()
+    _, step = Parser(prog="workshop breakout").parse_step(arguments, workspace)
+    before, name, out = step.previous, workspace.name, console()
+    if before is None:
         print(
-            "workshop breakout: step 0 holds nothing back: it has no attack",
+            "workshop breakout: step 0 isolates nothing, so there is no attack on it",
             file=sys.stderr,
         )
         return MISUSED
-    source, out = ready(), console()
-    about, why = what_it_tries(room)
-    out.print(Text(f"Break-out {number}: {about}\n", "bold"))
-    if why:
-        out.print(Padding(Text(why, "dim"), (0, 2)), soft_wrap=False)
+    source, story = runner.startable(workspace), breakouts.story_of(step)
+    out.print(Text(f"Break-out {step.number}: {story.about}\n", "bold"))
+    if story.why:
+        out.print(Padding(Text(story.why, "dim"), (0, 2)), soft_wrap=False)
         out.print()
-    before = PROJECT / "steps" / learner.STEPS[learner.STEPS.index(room.name) - 1]
     out.print(Text(f"Before, with the runtime of {before.name}:"))
-    first = attack(room, (before / "container.py").read_bytes())
-    tell(first, out)
-    out.print(Text(f"\nNow with yours, {learner.shown()}:"))
-    told = attack(room, source)
-    tell(told, out)
+    first = breakouts.attack(step, before.container.read_bytes(), name)
+    show(first.out, name, out)
+    out.print(Text(f"\nNow with yours, {name}:"))
+    second = breakouts.attack(step, source, name)
+    show(second.out, name, out)
     out.print()
-    if told["status"] == 1:
-        if first["status"] == 1:
-            line = (
-                "It did not work before either, on this machine: that proves nothing."
-            )
-            out.print(line, style="bold yellow")
-        else:
-            out.print(f"Step {number}: your container holds.", style="green")
-        return 0
-    if told["status"] == 0:
-        out.print(f"Step {number}: your container is broken out of.", style="red")
+    if second.status == WORKED:
+        out.print(f"Step {step.number}: your container was broken out of.", style="red")
         return FAILED
-    raise Failure(f"the attack could not be tried: {last_line(told)}")
+    if first.status == STOPPED:
+        text = "On this machine the attack did not work before, either, so this proves nothing."
+        out.print(text, style="bold yellow")
+    else:
+        out.print(f"Step {step.number}: your container holds.", style="green")
+    return 0
 
 
-def what_it_tries(room):
-    """(What a break-out does, in a line; why it works, or nothing), in its own words."""
-    text = (room / "breakout.py").read_text()
-    about = (ast.get_docstring(ast.parse(text)) or "").partition(": ")[2].rstrip(".")
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = [t.string for t in tokens if t.type == tokenize.COMMENT]
-    prose = " ".join(c.removeprefix("# ") for c in comments if not c.startswith("#!"))
-    return about, prose
-
-
-def attack(room, source):
-    """The attack on a runtime with these bytes, behind a fence: see sandbox.watched."""
-    command = [sys.executable, str(room / "breakout.py"), str(RUNTIME)]
-    with sandbox.workbench(source) as bench:
-        first_run(bench)
-        told, late = sandbox.run(
-            lambda: sandbox.watched(command, SECONDS), bench, SECONDS + 10
-        )
-    if told is None or told["status"] is None:
-        why = "it took too long" if late or told else "it has ended all around it"
-        raise Failure(f"the attack could not be tried: {why}")
-    return told
-
-
-def tell(told, out):
-    """What the attack says, in colour."""
-    for line in plain(told["out"], 20).splitlines():
-        style = "dim"
-        if line.startswith("BROKEN IN"):
-            style = "red"
-        elif line.startswith("stopped"):
-            style = "green"
-        out.print(Text(f"  {line}", style))
-
-
-def last_line(told):
-    return (plain(told["err"], 20).splitlines() or ["it says nothing"])[-1]
+def show(text: str, name: str, out: Console) -> None:
+    """Prints the output of an attack, in colour."""
+    for line in runner.readable(text, name, 20).splitlines():
+        styles = [style for words, style in STYLES.items() if line.startswith(words)]
+        out.print(Text(f"  {line}", styles[0] if styles else "dim"))

@@ -31,5 +31,7 @@ def main(arguments: list[str]) -> int:
         f"(snapshot {to + 1} of {len(existing)})."
     )
     if not forward:
-        print("`workshop undo` goes further back, `workshop undo --redo` forward again.")
+        print(
+            "`workshop undo` goes further back, `workshop undo --redo` forward again."
+        )
     return 0

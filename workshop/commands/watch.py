@@ -1,7 +1,8 @@
 """`workshop watch [N]`: checks again whenever my/container.py is saved.
 
-Enter checks now; q, or Ctrl-C, ends it. It looks at the file four times a second: who
-watches a folder that is shared with another machine is told of nothing by inotify(7).
+Enter checks at once; q or Ctrl-C ends it. It looks at the file four times a second, because
+inotify(7) does not see changes on the other side of a directory that is shared with another
+machine.
 """
 
 import contextlib
@@ -9,50 +10,48 @@ import select
 import sys
 import time
 
-from workshop import learner
-from workshop.commands import check
-from workshop.commands.attempt import step_of
+from workshop import progress
+from workshop.checks import check
+from workshop.command_line import Parser
 from workshop.errors import Failure
 from workshop.terminal import console, keys_one_by_one, printable
+from workshop.workspace import Workspace
 
 PAUSE = 0.25  # seconds
 
 
-def main(arguments):
-    """Returns the exit status, 0, when it is told to end."""
-    options, room = step_of("watch", arguments)
-    out = console()
+def main(arguments: list[str]) -> int:
+    """Checks until the learner ends it. Returns the exit status, 0."""
+    workspace, out = Workspace.current(), console()
+    options, step = Parser(prog="workshop watch").parse_step(arguments, workspace)
     with keys_one_by_one(), contextlib.suppress(KeyboardInterrupt):
-        seen = None
         while True:
-            seen = content()
-            number = room.name[:2]
-            if not options.number:  # it moves on when a step has passed
-                number = learner.next_step(learner.load())
-            out.rule(f"step {number}, {time.strftime('%H:%M:%S')}")
+            checked = contents(workspace)
+            if not options.number:  # go on to the next step after one has passed
+                step = progress.load(workspace).next_step()
+            out.rule(f"step {step.number}, {time.strftime('%H:%M:%S')}")
             try:
-                check.check(number)
-            except Failure as error:  # in a moment it may be mended
+                check(workspace, step)
+            except Failure as error:  # the learner may fix it in a moment
                 out.print(printable(f"workshop: {error}"), style="red", markup=False)
-            out.print(
-                f"Watching {learner.shown()}: save it, or Enter, to check; q to end.",
-                style="dim",
-            )
-            if not wait(seen):
-                break
+            text = f"Watching {workspace.name}. To check, save it or press Enter; q to end."
+            out.print(text, style="dim")
+            if not wait(workspace, checked):
+                return 0
     return 0
 
 
-def content():
-    """The bytes of the learner's runtime, None if there is none at the moment."""
+def contents(workspace: Workspace) -> bytes | None:
+    """Returns the learner's runtime, or None if there is none at the moment."""
     try:
-        return learner.CONTAINER.read_bytes()
+        return workspace.container.read_bytes()
     except OSError:
         return None
 
 
-def wait(seen):
-    """Wait until the file has another content, which stays, or Enter. Returns False for q."""
+def wait(workspace: Workspace, checked: bytes | None) -> bool:
+    """Waits until the runtime has new contents that stay, or the learner presses Enter.
+    Returns False if they press q. `checked`: the old contents."""
     keys = [sys.stdin] if sys.stdin else []
     while True:
         if select.select(keys, [], [], PAUSE)[0]:
@@ -61,10 +60,10 @@ def wait(seen):
                 return False
             if key in ("\n", "\r"):
                 return True
-            if not key:  # nobody is there to type
+            if not key:  # the end of the input
                 keys = []
-        now = content()
-        if now != seen and now:
+        now = contents(workspace)
+        if now and now != checked:
             time.sleep(PAUSE / 2)  # an editor may still be writing
-            if content() == now:
+            if contents(workspace) == now:
                 return True

@@ -1,0 +1,89 @@
+"""Checks a learner's runtime against a step, prints what it finds, and saves it."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from workshop import (
+    certificates,
+    diagnose,
+    explanations,
+    facts,
+    progress,
+    runner,
+    sandbox,
+    snapshots,
+)
+from workshop.errors import Failure
+from workshop.facts import Check, Fact
+from workshop.project import STEPS, Step
+from workshop.staging import Staging
+from workshop.terminal import console
+from workshop.workspace import Workspace
+
+
+class NoFacts(Failure):
+    """No fact of the step was meant."""
+
+
+def check(
+    workspace: Workspace, step: Step, only: str | None = None, alone: bool = False
+) -> bool:
+    """Checks the learner's runtime, prints what it finds, and saves it. `only`: a part of the
+    names of the facts to check. `alone`: not those of the steps before. Returns whether all
+    facts hold. Raises NoFacts if `only` is in no name, and Failure if the runtime cannot be
+    started."""
+    snapshots.take(workspace)
+    source, out = runner.startable(workspace), console()
+    before = [] if only or alone else STEPS[: STEPS.index(step)]
+    with sandbox.staged(source) as staging:
+        seconds = runner.first_run(staging, workspace.name)
+        found = print_facts([step, *before], staging, seconds, only, out)
+        if not found:
+            raise NoFacts(f"no fact of step {step.number} has {only!r} in its name")
+        junit = staging.junit.read_bytes()
+        if wrong := facts.failed(found):
+            lacks = diagnose.findings(
+                next(s for s in STEPS if s.number == wrong[0].step),
+                staging,
+                5 + 10 * seconds,
+            )
+            explanations.explain(wrong[0], lacks, workspace, out)
+    out.print(explanations.last_line(step, found, bool(only)))
+    if not only:
+        save(workspace, step, found, source, junit)
+        if not (wrong or alone) and step == STEPS[-1]:
+            out.print()
+            out.print(certificates.congratulation(workspace), soft_wrap=False)
+    return not wrong
+
+
+def print_facts(
+    steps: Sequence[Step],
+    staging: Staging,
+    first: float,
+    only: str | None,
+    out: Console,
+) -> list[Fact]:
+    """Checks the facts of these steps, and prints each one. `first`: how many seconds the
+    first run of the runtime took. Returns the facts."""
+    found: list[Fact] = []
+    for fact in runner.run(steps, staging, runner.fact_seconds(first), only):
+        if fact.step != (found[-1].step if found else steps[0].number):
+            out.print(f"Step {fact.step}", style="dim")
+        found.append(fact)
+        out.print(explanations.line(fact))
+    return found
+
+
+def save(
+    workspace: Workspace, step: Step, found: list[Fact], source: bytes, junit: bytes
+) -> None:
+    """Saves what a check has found, for the report, and if all facts hold, the progress."""
+    facts.save(workspace, Check.of(step, found, source), junit)
+    if not facts.failed(found):
+        counts = collections.Counter(fact.step for fact in found)
+        progress.record(workspace, step.number, counts, source)

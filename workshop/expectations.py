@@ -1,0 +1,267 @@
+"""What each step should have made of a container. Every rule looks at a container that sleeps,
+and yields a sentence for each thing that it lacks."""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from workshop import procfs
+from workshop.namespaces import NAMESPACES
+from workshop.procfs import Mount
+from workshop.layers import STATE
+
+# The options that the container is started with, as far as its runtime has them.
+GIVEN = {"memory": "64M", "pids": "32", "cpus": "0.5", "hostname": "looked-at"}
+LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": "0", "pids.max": "32"}
+LIMITS |= {"cpu.max": "50000 100000"}
+MOUNTS = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs", "/dev/pts": "devpts"}
+MOUNTS |= {"/dev/shm": "tmpfs", "/dev/mqueue": "mqueue", "/tmp": "tmpfs"}
+MOUNT_OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}
+DEVICES = "full null random tty urandom zero".split()
+LINKS = "fd stdin stdout stderr ptmx".split()
+USER = 100000  # root of the container, as the host counts
+
+
+class Seen:
+    """A container that sleeps: the pids of its runtime and of its first process, as the host
+    counts, and its mounts."""
+
+    def __init__(self, runtime: int, pid: int):
+        self.runtime, self.pid = runtime, pid
+        self.proc = Path(f"/proc/{pid}")
+        self.mounts: list[Mount] = procfs.mounts(pid)
+
+    def mounted(self, target: str) -> Mount | None:
+        """Returns the topmost mount on a directory, if there is one."""
+        return next((m for m in reversed(self.mounts) if m.target == target), None)
+
+    def shares(self, kind: str) -> bool:
+        """Returns whether the container is in the same namespace as its runtime."""
+        inside, outside = (procfs.namespace(kind, p) for p in (self.pid, self.runtime))
+        return bool(inside == outside)
+
+    def ask(self, namespace: str, *command: str) -> str:
+        """Returns what a command of the host's prints in the container's --uts or --net
+        namespace. nsenter(1)"""
+        words = ["nsenter", f"--target={self.pid}", namespace, *command]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
+def limits_can_be_set() -> bool:
+    """Returns whether there is a cgroup v2."""
+    return os.path.exists("/sys/fs/cgroup/cgroup.subtree_control")
+
+
+def host(seen: Seen, name: str) -> Iterator[str]:
+    """Looks at the host, which was called `name` before."""
+    if os.uname().nodename != name and not seen.shares("uts"):
+        yield (
+            "it has renamed the host: linux.sethostname changes the namespace of the process "
+            "that calls it, so child must call it, not parent."
+        )
+    before, now = (
+        collections.Counter(mount.target for mount in procfs.mounts(pid))
+        for pid in ("self", seen.runtime)
+    )
+    if before == now or seen.shares("mnt"):
+        return
+    added, lost = next(iter(now - before), None), next(iter(before - now), None)
+    change = f"the host also has the mount on {added}, which child has made"
+    if added is None:
+        change = f"the host has lost the mount on {lost}"
+    yield (
+        f"{change}: before child changes any mount, it must make / private, with MS_REC and "
+        "MS_PRIVATE."
+    )
+
+
+def namespaces(seen: Seen, number: str) -> Iterator[str]:
+    """Looks at the namespaces of all steps so far."""
+    for namespace in NAMESPACES:
+        if namespace.step <= number and seen.shares(namespace.kind):
+            lost = "" if number == "01" else " A `=` in place of `|=` drops the others."
+            yield (
+                f"your container's {namespace.kind} namespace is the host's: is "
+                f"{namespace.flag_name} among the flags of process.start?{lost}"
+            )
+
+
+def host_name(seen: Seen, number: str) -> Iterator[str]:
+    """Looks at what step 01 sets."""
+    name = seen.ask("--uts", "hostname").strip()
+    if name == os.uname().nodename:
+        yield (
+            "its host name is the host's, because a new namespace starts as a copy. Does child "
+            "call linux.sethostname, before process.execute?"
+        )
+    elif name != GIVEN["hostname"]:
+        yield f"started with --hostname {GIVEN['hostname']}, your container is called {name}."
+
+
+def files(seen: Seen, number: str) -> Iterator[str]:
+    """Looks at what step 03 mounts and makes."""
+    if seen.shares("mnt"):
+        return  # another rule says so, and it explains everything here
+    root, outside = os.stat(seen.proc / "root"), os.stat("/")
+    if os.path.samestat(root, outside):
+        yield "its root is the host's /: does child call linux.pivot_root?"
+        return
+    if any(tag.startswith("shared:") for m in seen.mounts for tag in m.tags):
+        yield (
+            "its mounts are still shared with the host's. The first thing that child must do "
+            "is to make / private, with MS_REC and MS_PRIVATE."
+        )
+    if sum(mount.target == "/" for mount in seen.mounts) > 1:
+        yield (
+            'the old root is still mounted at /: linux.umount("/", linux.MNT_DETACH) '
+            "removes it."
+        )
+    yield from mounts(seen)
+    yield from devices(seen)
+    if not os.path.samestat(os.stat(seen.proc / "cwd"), root):
+        yield 'its working directory is not the new root: call os.chdir("/") at the end.'
+
+
+def mounts(seen: Seen) -> Iterator[str]:
+    """Looks at the filesystems that programs expect, and at their options."""
+    for target, kind in MOUNTS.items():
+        mount = seen.mounted(target)
+        if mount is None or mount.kind != kind:
+            yield f"nothing of type {kind} is mounted on {target} inside."
+        elif target != "/sys" and "nosuid" not in mount.options.split(","):
+            yield f"{target} is mounted without linux.MS_NOSUID."
+        elif target == "/sys" and "ro" not in mount.options.split(","):
+            yield "/sys can be written to: mount it with linux.MS_RDONLY."
+    for target, option in MOUNT_OPTIONS.items():
+        mount = seen.mounted(target)
+        if mount and option not in mount.data.split(","):
+            yield f"{target} is mounted without the option {option}."
+
+
+def devices(seen: Seen) -> Iterator[str]:
+    """Looks at /dev."""
+    for name in DEVICES:
+        path = seen.proc / "root/dev" / name
+        if not path.exists() or not stat.S_ISCHR(path.stat().st_mode):
+            yield f"/dev/{name} inside is no device: mount the host's on it."
+            break
+    for name in LINKS:
+        if not os.path.islink(seen.proc / "root/dev" / name):
+            yield f"the link /dev/{name} is missing inside."
+
+
+def network(seen: Seen, number: str) -> Iterator[str]:
+    """Looks at what step 04 connects."""
+    links = seen.ask("--net", "ip", "-o", "link")
+    if not re.search(r": lo: <[^>]*\bUP\b", links):
+        yield 'its loopback device is down: call linux.link_up("lo") in child.'
+    if " eth0@" not in links:
+        yield (
+            "it has no eth0, although it was started with --net bridge: does parent call "
+            "connect, with the pid of the container?"
+        )
+        return
+    address = f"100.{64 + (seen.pid >> 16)}.{seen.pid >> 8 & 255}.{seen.pid & 255}/10"
+    if f" {address} " not in seen.ask("--net", "ip", "-o", "address"):
+        yield f"eth0 does not have the address {address}, which is 100.64.0.0 plus the pid."
+    if "default via 100.64.0.1" not in seen.ask("--net", "ip", "route"):
+        yield "it has no default route: add one via 100.64.0.1, the bridge."
+    if not seen.mounted("/etc/resolv.conf"):
+        yield (
+            "nothing is mounted on /etc/resolv.conf: /run/workshop/dns lists the name servers."
+        )
+
+
+def users(seen: Seen, number: str) -> Iterator[str]:
+    """Looks at what step 05 maps."""
+    for name in "uid_map", "gid_map":
+        found = (seen.proc / name).read_text().split()
+        if found != ["0", str(USER), "65536"]:
+            problem = f"says {' '.join(found)}" if found else "is empty"
+            yield f"its {name} {problem}; started by root, it must be 0 {USER} 65536."
+            return
+    status = (seen.proc / "status").read_text()
+    for line, call in ("Uid", "os.setuid(0)"), ("Gid", "os.setgid(0)"):
+        fields = re.findall(rf"^{line}:\s+(.*)$", status, re.MULTILINE)
+        ids = set(" ".join(fields).split())
+        if ids != {str(USER)}:
+            numbers = " ".join(ids)
+            yield (
+                f"it is not root in its user namespace ({line} {numbers}): call {call} in "
+                "child."
+            )
+    if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE):
+        yield (
+            "it still has the caller's groups: call os.setgroups([]) in child. (Until the map "
+            "is written, os.getuid() is 65534 there, whoever has started the container.)"
+        )
+    owner = os.stat(seen.proc / "root/bin").st_uid
+    if owner != USER:
+        yield (
+            f"the image's files belong to the host's user {owner}, who is nobody inside: "
+            "linux.idmapped shows them with the map applied."
+        )
+
+
+def cgroup(seen: Seen, number: str) -> Iterator[str]:
+    """Looks at the limits of step 06."""
+    if not limits_can_be_set():
+        if number == "06":
+            yield "this machine has no cgroup v2, which step 06 needs: see `workshop doctor`."
+        return
+    path, expected = procfs.cgroup(seen.pid), f"/workshop/{seen.runtime}"
+    if path != expected:
+        yield (
+            f"it is in the cgroup {path}, not in {expected}: does process.temporary_directory "
+            "make that one, and does process.start get it as cgroup=?"
+        )
+        return
+    for name, value in LIMITS.items():
+        file = Path(f"/sys/fs/cgroup{path}/{name}")
+        if not file.exists():
+            yield f"its cgroup has no file {name}."
+            return
+        found = file.read_text().strip()
+        if found != value:
+            yield f"{name} of its cgroup says {found!r}, but {value!r} was asked for."
+            return
+    if not seen.mounted("/sys/fs/cgroup"):
+        yield "nothing of type cgroup2 is mounted on /sys/fs/cgroup inside."
+
+
+def layers(seen: Seen, number: str) -> Iterator[str]:
+    """Looks at the overlay of step 07."""
+    root = seen.mounted("/")
+    kind = root.kind if root else "unknown"
+    if root is None or kind != "overlay":
+        yield f"its root is of type {kind}, not overlay: is the stack mounted on /mnt?"
+        return
+    options = dict(word.partition("=")[::2] for word in root.data.split(","))
+    if "upperdir" not in options:
+        yield "its overlay has no upperdir, so nothing can be written to it."
+    if "userxattr" not in options:
+        yield (
+            "its overlay is mounted without userxattr, so the whiteouts of layers have no "
+            "effect."
+        )
+    upper = STATE / "containers" / str(seen.runtime) / "upper"
+    if not upper.is_dir():
+        yield f"its thin layer should be {upper}, which does not exist."
+
+
+# (the number of the step that they belong to, the rule)
+RULES: list[tuple[str, Callable[[Seen, str], Iterator[str]]]] = [
+    ("00", namespaces),
+    ("01", host_name),
+    ("03", files),
+    ("04", network),
+    ("05", users),
+    ("06", cgroup),
+    ("07", layers),
+]

@@ -1,0 +1,123 @@
+"""How a check prints facts: a line for each, an explanation of one that does not hold, and a last
+line that counts them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from workshop.facts import Fact, failed
+from workshop.project import Step
+from workshop.refusals import ENDS, why_refused
+from workshop.runner import readable
+from workshop.workspace import Workspace
+
+OWN_ERROR = 125  # the exit status of a runtime for its own errors
+
+
+def line(fact: Fact) -> Text:
+    """Returns a fact in one line, with a mark that says whether it holds."""
+    return Text.assemble("  ", mark(fact), " ", fact.name)
+
+
+def mark(fact: Fact) -> tuple[str, str]:
+    """Returns a mark for a fact, and its style."""
+    return ("✓", "green") if fact.holds else ("✗", "red")
+
+
+def explain(
+    fact: Fact, findings: Sequence[str], workspace: Workspace, out: Console
+) -> None:
+    """Prints why a fact does not hold. `findings`: what the runtime lacks, as sentences, the
+    most important first."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for label, text in [
+        *command_rows(fact, workspace),
+        *assertion_rows(fact, workspace),
+    ]:
+        rows.add_row(f"    {label}", Text(text))
+    number = int(fact.step)
+    hint = best_hint(fact, findings) or f"type `workshop hint {number}`."
+    rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
+    alone = f"`workshop check {number} --only '{fact.name}'`"
+    rows.add_row(
+        "    more", Text(f"`workshop hint {number}`, or this fact alone: {alone}")
+    )
+    out.print(Text.assemble("\n  ", mark(fact), " ", (fact.name, "bold")))
+    out.print(rows, soft_wrap=False)
+    out.print()
+
+
+def command_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
+    """Returns the rows, each a label and a text, about the last command of a fact."""
+    if not fact.command:
+        return []
+    said = readable(fact.said or "", workspace.name)
+    status = f"status {fact.status}" + (f": {said}" if said else "")
+    rows = [("command", readable(fact.command, workspace.name)), ("it said", status)]
+    if place := re.search(r"^container\.py: line (\d+): ", said):
+        number = int(place[1])
+        source = b"".join(workspace.source().splitlines()[number - 1 : number])
+        text = source.strip().decode(errors="replace")
+        rows.append((f"line {number}", readable(text, workspace.name)))
+    return rows
+
+
+def assertion_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
+    """Returns the rows about what the test of a fact has expected."""
+    rows = [
+        (label, readable(text, workspace.name))
+        for label, text in (("expected", fact.expected), ("happened", fact.happened))
+        if text
+    ]
+    if fact.assertion:
+        rows.append(("the test", f"{fact.where}  {fact.assertion}"))
+    if fact.why:
+        rows.append(("why", fact.why))
+    return rows
+
+
+def best_hint(fact: Fact, findings: Sequence[str]) -> str | None:
+    """Returns the sentence that is most likely to help, or None if there is none."""
+    if refused := why_refused(fact.said or ""):
+        return refused
+    if fact.status == OWN_ERROR:  # the rows above already say why it has ended
+        findings = [text for text in findings if not text.startswith(ENDS)]
+    return findings[0] if findings else None
+
+
+def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
+    """Returns how many facts hold. `only`: just some facts of the step were checked."""
+    own = [fact for fact in facts if fact.step == step.number]
+    before = len(facts) - len(own)
+    wrong, wrong_own = failed(facts), failed(own)
+    if only:
+        good = len(own) - len(wrong)
+        text = f"{good} of {count(own)} {'holds' if 1 in (good, len(own)) else 'hold'}."
+    elif not wrong:
+        rest = f", and {before} of the steps before it" if before else ""
+        text = f"Step {step.number} holds: {count(own)}{rest}."
+    elif wrong_own:
+        verb = "does" if len(wrong_own) == 1 else "do"
+        text = (
+            f"Step {step.number}: {len(wrong_own)} of {count(own)} {verb} not hold yet."
+        )
+    else:
+        verb = "does" if len(wrong) == 1 else "do"
+        text = (
+            f"Step {step.number} holds, but of the {before} facts of the steps before it, "
+            f"{len(wrong)} {verb} not hold any more."
+        )
+    # Not bold, because Jupyter's bold green and red are dark, and its page may be dark, too.
+    return Text(text, "red" if wrong else "green")
+
+
+def count(facts: Sequence[Fact]) -> str:
+    """Returns the number of facts, such as "1 fact" or "2 facts"."""
+    return f"{len(facts)} fact{'' if len(facts) == 1 else 's'}"

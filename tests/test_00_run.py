@@ -44,13 +44,13 @@ def test_stdout_and_stderr_stay_apart(runtime):
 
 
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
-def test_exit_status_is_the_commands(runtime, status):
+def test_runtime_exits_with_the_status_of_its_command(runtime, status):
     """wait(2): a parent is told its child's exit status, and parent returns it."""
     result = runtime.run(f"exit {status}")
     assert result.status == status, result
 
 
-def test_death_by_signal_is_128_plus_its_number(runtime):
+def test_death_by_a_signal_gives_status_128_plus_its_number(runtime):
     """wait(2): a status tells a signal from an exit; shells and engines show it as 128
     + N."""
     # Not by itself: as PID 1 it is immune to signals from inside.
@@ -60,14 +60,14 @@ def test_death_by_signal_is_128_plus_its_number(runtime):
         assert box.process.returncode == 137, box.argv
 
 
-def test_missing_command_is_127(runtime):
+def test_missing_command_gives_status_127(runtime):
     """execve(2): ENOENT, and nothing has run. 127 is how shells and engines tell it:
     sh(1)."""
     name = f"missing-{random.random()}"
     assert_one_line_error(runtime.run(name, "argument"), name, status=127)
 
 
-def test_command_that_cannot_be_executed_is_126(runtime):
+def test_command_that_cannot_be_executed_gives_status_126(runtime):
     """execve(2): EACCES, for a file that is no program. 126 is how shells tell it:
     sh(1)."""
     result = runtime.run("/etc/passwd", "argument")
@@ -77,9 +77,9 @@ def test_command_that_cannot_be_executed_is_126(runtime):
 @pytest.mark.parametrize(
     "words",
     [[], ["run"], ["rum", "true"], ["run", "--unknown", "x", "true"]],
-    ids=["nothing", "no command", "no such verb", "no such option"],
+    ids=["no arguments", "no command", "unknown subcommand", "unknown option"],
 )
-def test_bad_command_line_is_125_and_one_line(runtime, words):
+def test_bad_command_line_gives_status_125_and_a_one_line_error(runtime, words):
     """exit(3): 125 is the runtime's own error, which a command's status must not be
     taken for. USAGE says what fits."""
     result = runtime.run(*words, raw=True)
@@ -87,14 +87,18 @@ def test_bad_command_line_is_125_and_one_line(runtime, words):
     assert "usage: container.py run " in result.err, result
 
 
-def test_help_tells_the_usage(runtime):
+def test_help_prints_the_usage(runtime):
     """process.main reads the command line with the help of USAGE, and prints that when
     asked; see getopt(1) for the custom."""
     result = runtime.run("--help", raw=True)
     assert result.status == 0 and result.out.startswith("usage: "), result
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+    ids=lambda number: number.name,
+)
 def test_signal_to_the_runtime_reaches_the_command(runtime, number):
     """signal(7): whoever ends a container signals its runtime; process.wait passes that
     on."""
@@ -118,7 +122,7 @@ def test_command_dies_with_its_runtime(runtime):
     runtime.sweep()
 
 
-def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, seconds):
+def test_command_that_changed_its_user_dies_with_its_runtime(runtime, seconds):
     """prctl(2): a change of user cancels PR_SET_PDEATHSIG; so the runtime is guarded by
     one more process."""
     command = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", seconds]
@@ -135,7 +139,7 @@ def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, second
     runtime.sweep()
 
 
-def test_no_descriptor_but_stdio_is_inherited(runtime):
+def test_command_inherits_only_stdin_stdout_and_stderr(runtime):
     """close_range(2): an open file is a way out of every container. process.execute
     closes all but three."""
     with open("/etc/passwd") as file:
@@ -172,7 +176,7 @@ def test_signal_that_the_caller_ignores_stays_ignored(runtime):
     assert int(out.split()[1], 16) >> (signal.SIGHUP - 1) & 1, out
 
 
-def test_environment_of_the_host_stays_outside(runtime):
+def test_environment_of_the_host_does_not_reach_the_command(runtime):
     """environ(7): passwords and tokens are in there. process.execute passes on PATH,
     HOME, LANG and TERM."""
     secret = f"secret-{random.random()}"
@@ -191,7 +195,7 @@ def test_broken_pipe_ends_the_command_quietly(runtime):
         assert process.stderr.read().split()[-1] == b"141"
 
 
-def test_terminal_is_the_containers_own(runtime):
+def test_container_has_its_own_terminal(runtime):
     """pty(7): at a terminal a container gets one of its own, and only the runtime has
     the host's."""
     with runtime.terminal("sh", image="debian") as terminal:
@@ -210,7 +214,7 @@ def test_terminal_is_the_containers_own(runtime):
         assert terminal.status() == 5
 
 
-def test_ctrl_c_ends_the_command_in_front_only(runtime):
+def test_ctrl_c_ends_only_the_foreground_command(runtime):
     """termios(3): the terminal makes of Ctrl-C a signal to its foreground processes; it
     takes a session of one's own, setsid(2)."""
     with runtime.terminal("bash", "--norc", image="debian") as terminal:
@@ -231,7 +235,9 @@ def test_ctrl_c_ends_the_command_in_front_only(runtime):
         assert terminal.status() == 0
 
 
-def test_terminal_ends_with_the_command_whoever_else_has_it(runtime, seconds):
+def test_runtime_ends_with_its_command_even_if_another_process_holds_the_terminal(
+    runtime, seconds
+):
     """pty(7): a background process keeps the terminal open; the command's end is what
     counts."""
     script = f"trap '' HUP; sleep {seconds} & read go; exit 3"
@@ -241,7 +247,7 @@ def test_terminal_ends_with_the_command_whoever_else_has_it(runtime, seconds):
         assert terminal.status(10) == 3
 
 
-def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
+def test_terminal_shows_output_even_if_the_command_reads_no_input(runtime):
     """pty(7): both directions have a buffer; a full one must not stop the other."""
     script = "stty raw; while :; do echo tick; sleep 0.05; done"
     with runtime.terminal("sh", "-c", script, image="debian") as terminal:
@@ -256,7 +262,7 @@ def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
     runtime.sweep()
 
 
-def test_terminal_is_left_as_it_was(runtime):
+def test_terminal_settings_are_restored(runtime):
     """termios(3): settings belong to the terminal, and outlive the program that has
     made them."""
     with runtime.terminal("stty", "raw", "-echo", image="debian") as terminal:
@@ -265,7 +271,7 @@ def test_terminal_is_left_as_it_was(runtime):
 
 
 @pytest.mark.parametrize("words", ["echo up", "while echo up; do :; done"])
-def test_terminal_that_is_closed_ends_it(runtime, words, seconds):
+def test_closing_the_terminal_ends_the_container(runtime, words, seconds):
     """pty(7): a terminal that is closed sends SIGHUP, which a command may ignore; then
     its runtime ends it."""
     script = f"trap '' HUP; {words}; exec sleep {seconds}"
@@ -277,7 +283,7 @@ def test_terminal_that_is_closed_ends_it(runtime, words, seconds):
     assert eventually(lambda: not os.path.exists(f"/proc/{command}"))
 
 
-def test_signal_as_the_command_ends_loses_no_status(runtime):
+def test_exit_status_survives_signals_at_the_end_of_the_command(runtime):
     """signal(7): a signal may come at any time, also between the end of the child and
     wait(2)."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -295,22 +301,26 @@ def test_signal_as_the_command_ends_loses_no_status(runtime):
         assert (process.returncode, said) == (3, "") and sent, (said, sent)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
-def test_closed_descriptors_do_not_matter(runtime, closed):
+@pytest.mark.parametrize(
+    "closed",
+    ["<&-", ">&-", "<&- >&-"],
+    ids=["stdin", "stdout", "stdin and stdout"],
+)
+def test_command_runs_even_if_stdin_or_stdout_is_closed(runtime, closed):
     """open(2) takes the lowest number that is free: with 0 closed that would be 0."""
     argv = " ".join(runtime.argv("sh", "-c", "'exit 7'"))
     result = shell(f"{argv} {closed}", check=False)
     assert result.status == 7 and result.err == "", result
 
 
-def test_umask_of_the_caller_stays_outside(runtime):
+def test_umask_of_the_caller_does_not_reach_the_container(runtime):
     """umask(2): it takes permissions from all files that are made, those of a
     container's root as well."""
     argv = " ".join(runtime.argv("sh", "-c", "'umask; stat -c %a / /dev/null'"))
     assert shell(f"umask 077; {argv}").out.split() == ["0022", "755", "666"]
 
 
-def test_no_process_is_left(runtime):
+def test_no_process_is_left_behind(runtime):
     """wait(2): a runtime ends after its command, and not before; what it has started
     besides, to guard the command, ends as well."""
     number = f"0.5{random.randint(10**6, 10**7)}"

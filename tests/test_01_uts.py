@@ -35,7 +35,7 @@ def test_container_has_a_host_name_of_its_own(runtime):
     assert os.uname().nodename == host
 
 
-def test_host_name_is_the_one_asked_for(runtime):
+def test_option_hostname_sets_the_host_name(runtime):
     """sethostname(2) sets the name of the caller's UTS namespace: call it in child,
     before execute."""
     name = random_name()
@@ -107,7 +107,7 @@ def test_message_queue_of_the_host_cannot_be_removed(runtime, queue):
     assert queue in [line.split()[1] for line in queues_of_the_host()]
 
 
-def test_message_queue_made_inside_stays_inside_and_ends_with_it(runtime):
+def test_message_queue_made_inside_stays_inside_and_ends_with_the_container(runtime):
     """ipc_namespaces(7): with the last process of a namespace all its queues are
     destroyed."""
     before = queues_of_the_host()
@@ -122,7 +122,7 @@ def test_message_queue_made_inside_stays_inside_and_ends_with_it(runtime):
     assert queues_of_the_host() == before
 
 
-def test_longest_host_name_has_64_bytes(runtime):
+def test_host_name_of_64_bytes_is_accepted(runtime):
     """sethostname(2): a host name has at most 64 bytes."""
     name = "h" * 64
     assert runtime.ok("hostname", hostname=name).strip() == name
@@ -141,7 +141,7 @@ def test_option_without_its_value_is_refused(runtime):
     assert_one_line_error(result, "--hostname needs a value: NAME")
 
 
-def test_ordinary_user_is_told_what_to_do(runtime, tmp_path):
+def test_ordinary_user_gets_an_error_that_says_what_to_do(runtime, tmp_path):
     """clone(2): EPERM, for a user who may not make the namespaces: up to step 04 that
     needs root, capabilities(7). From step 05 on it does not, but it cannot be done in a
     chroot, which this user is in."""
@@ -156,7 +156,7 @@ def test_ordinary_user_is_told_what_to_do(runtime, tmp_path):
     assert_one_line_error(result, "Operation not permitted", "sudo")
 
 
-def test_kernel_without_room_for_the_namespace_is_told_in_one_line(runtime):
+def test_kernel_limit_on_namespaces_gives_a_one_line_error(runtime):
     """namespaces(7): ENOSPC, a limit in /proc/sys/user."""
     # Of a user namespace of its own, and so of nobody else.
     script = 'echo 0 >/proc/sys/user/max_uts_namespaces; exec "$@"'

@@ -27,7 +27,7 @@ def test_command_is_pid_1(runtime):
         assert box.pid > 1 and os.path.exists(f"/proc/{box.pid}")
 
 
-def test_pids_count_from_1_again(runtime):
+def test_pids_inside_start_again_at_1(runtime):
     """pid_namespaces(7): PIDs are unique in a namespace, and in each of them they start
     at 1."""
     # Not always 2: a runtime may have used a few before it became the command.
@@ -45,7 +45,7 @@ def test_one_process_has_two_pids(runtime):
         ]
 
 
-def test_namespace_is_new(runtime):
+def test_pid_namespace_is_new(runtime):
     """pid_namespaces(7): CLONE_NEWPID makes the child the first process of a new
     one."""
     with runtime.running() as box:
@@ -65,9 +65,7 @@ def test_process_of_the_host_cannot_be_killed(runtime, victim):
     assert victim.poll() is None
 
 
-def test_killing_all_that_can_be_seen_kills_no_process_of_the_host(
-    runtime, victim, seconds
-):
+def test_killing_every_visible_process_spares_the_host(runtime, victim, seconds):
     """kill(2): -1 is every process that the caller may signal, and can name."""
     # kill(2) with -1: every process that the caller may signal, but not itself and PID 1.
     # The step before would end the machine's processes: there it is held off.
@@ -76,7 +74,7 @@ def test_killing_all_that_can_be_seen_kills_no_process_of_the_host(
     assert victim.poll() is None
 
 
-def test_processes_of_the_container_are_processes_of_the_host(runtime, seconds):
+def test_host_can_see_and_kill_processes_of_the_container(runtime, seconds):
     """pid_namespaces(7): a process is visible in its namespace, and in all above."""
     with runtime.running() as box:
         box.ask(f"sleep {seconds} & :")
@@ -92,7 +90,7 @@ def of_its_own(seconds):
     return f": $(setsid sh -c 'exec sleep {seconds} >/dev/null 2>&1' &)"
 
 
-def test_death_of_pid_1_ends_all(runtime, seconds):
+def test_death_of_pid_1_ends_all_processes_of_the_container(runtime, seconds):
     """pid_namespaces(7): when process 1 ends, the kernel kills all others of the
     namespace."""
     with runtime.running() as box:
@@ -102,7 +100,7 @@ def test_death_of_pid_1_ends_all(runtime, seconds):
     assert eventually(lambda: processes_with(seconds) == [])
 
 
-def test_death_of_the_runtime_ends_all(runtime, seconds):
+def test_death_of_the_runtime_ends_all_processes_of_the_container(runtime, seconds):
     """prctl(2): the command dies with its runtime, and as PID 1 takes all others with
     it: pid_namespaces(7)."""
     with runtime.running() as box:
@@ -119,7 +117,7 @@ def test_pid_1_is_immune_to_signals_that_it_does_not_handle(runtime):
     assert runtime.ok("kill -TERM $$; echo alive") == "alive\n"
 
 
-def test_orphan_gets_pid_1_for_a_parent(runtime):
+def test_orphan_gets_pid_1_as_its_parent(runtime):
     """pid_namespaces(7): an orphan's new parent is process 1 of its namespace, not of
     the host."""
     script = "sh -c '(sleep 0.3; exec sh -c \"echo parent \\$PPID\") & '; sleep 1; echo me $$"
@@ -136,7 +134,7 @@ def test_two_containers_do_not_see_each_other(runtime):
         assert one.ask("echo alive") == "alive\n"
 
 
-def test_nsenter_of_the_host_becomes_one_of_them(runtime):
+def test_nsenter_on_the_host_can_join_the_pid_namespace(runtime):
     """nsenter(1) joins a namespace with setns(2); its child has a PID there."""
     with runtime.running() as box:
         out = shell(f"nsenter -t {box.pid} -p sh -c 'echo $$'").out

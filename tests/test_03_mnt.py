@@ -56,7 +56,7 @@ def test_swapping_the_image_swaps_the_system(runtime):
     assert result.status != 0 and "No such file" in result.err, result
 
 
-def test_image_may_be_a_path(runtime, image):
+def test_image_can_be_given_as_a_path(runtime, image):
     """mount(2): MS_BIND shows a directory at a second place, whichever directory it
     is."""
     mark = f"mark-{random.random()}"
@@ -94,7 +94,7 @@ def test_working_directory_is_the_new_root(runtime):
     )
 
 
-def test_mount_table_has_what_a_container_needs_and_no_more(runtime):
+def test_mount_table_has_the_specified_mounts_and_no_others(runtime):
     """proc_pid_mountinfo(5): one line for each mount. umount(2) with MNT_DETACH takes
     the old root and all below it."""
     out = runtime.ok("cat", "/proc/self/mountinfo")
@@ -130,7 +130,7 @@ def test_mount_inside_stays_inside(runtime):
         assert shell(f"findmnt -N {box.pid} -n -o SOURCE /tmp/here").out == "inside\n"
 
 
-def test_mount_of_the_host_stays_outside(runtime, image):
+def test_mount_made_on_the_host_does_not_appear_inside(runtime, image):
     """mount_namespaces(7): what is private gets nothing from others, either. Not even in
     the image, on a mount that the host shares."""
     shell(f"mount --bind {image} {image} && mount --make-shared {image}")
@@ -148,7 +148,7 @@ def test_mount_of_the_host_stays_outside(runtime, image):
         shell(f"umount -R {image}")
 
 
-def test_namespace_is_new(runtime):
+def test_mount_namespace_is_new(runtime):
     """mount_namespaces(7): CLONE_NEWNS makes the child a table of its own, a copy of
     the parent's."""
     with runtime.running() as box:
@@ -157,7 +157,7 @@ def test_namespace_is_new(runtime):
         assert shell(f"lsns -n -t mnt -o NS -p {box.pid}").out.split() == [inside]
 
 
-def test_proc_tells_of_the_containers_processes_only(runtime):
+def test_proc_shows_only_the_containers_processes(runtime):
     """proc(5): it tells of the PID namespace of the process that has mounted it. Mount
     a new one."""
     out = runtime.ok("cd /proc; echo [0-9]*; cat /proc/1/cmdline")
@@ -208,7 +208,7 @@ def test_devices_work(runtime):
 
 
 @pytest.mark.also_before
-def test_dev_fd_and_its_kin_lead_to_the_open_files(runtime):
+def test_links_in_dev_lead_to_the_open_files(runtime):
     """symlink(7): /dev/fd is a link to /proc/self/fd, which is always the reader's own:
     proc_pid_fd(5)."""
     # Through pipes made inside: one of the host's root is not for everybody to reopen.
@@ -222,7 +222,7 @@ def test_dev_fd_and_its_kin_lead_to_the_open_files(runtime):
     assert out.split() == ["fd", "stdin", "stdout", "stderr"]
 
 
-def test_pseudo_terminals_are_the_containers_own(runtime):
+def test_container_has_its_own_pseudo_terminals(runtime):
     """pts(4): each mount of devpts has its own terminals, counted from 0; /dev/ptmx is
     a link into it."""
     with runtime.terminal("sh") as terminal:
@@ -233,7 +233,7 @@ def test_pseudo_terminals_are_the_containers_own(runtime):
         assert terminal.status() == 3
 
 
-def test_tmp_shm_and_mqueue_are_the_containers_own(runtime):
+def test_container_has_its_own_tmp_shm_and_mqueue(runtime):
     """tmpfs(5), mq_overview(7): each mount is a place of its own, in memory."""
     name = f"file-{random.randint(10**6, 10**7)}"
     with runtime.running() as box:
@@ -244,7 +244,7 @@ def test_tmp_shm_and_mqueue_are_the_containers_own(runtime):
 
 
 @pytest.mark.also_before
-def test_ordinary_user_inside_cannot_write_to_dev(runtime):
+def test_ordinary_user_inside_cannot_create_files_in_dev(runtime):
     """tmpfs(5): mode=755; without it everybody may make files there."""
     script = (
         "touch /dev/mine 2>/dev/null || echo refused; echo x >/dev/null && echo null"
@@ -254,13 +254,13 @@ def test_ordinary_user_inside_cannot_write_to_dev(runtime):
 
 
 @pytest.mark.also_before
-def test_ordinary_user_inside_has_terminals(runtime):
+def test_ordinary_user_inside_can_open_a_terminal(runtime):
     """pts(4): the option ptmxmode=666, since in a new mount nobody may open ptmx."""
     script = ": <>/dev/ptmx && echo terminal"
     assert runtime.ok("su", "-s", "/bin/sh", "nobody", "-c", script) == "terminal\n"
 
 
-def test_what_is_mounted_gives_nobody_rights(runtime):
+def test_mounts_ignore_set_user_id_bits(runtime):
     """mount(2): MS_NOSUID. A set-user-ID program counts for nothing in what is not the
     image."""
     out = runtime.ok("cat", "/proc/self/mountinfo")
@@ -271,20 +271,20 @@ def test_what_is_mounted_gives_nobody_rights(runtime):
 
 
 @pytest.mark.parametrize("name", ["/var/tmp/missing-image", "missing-image"])
-def test_missing_image_is_125_and_one_line(runtime, name):
+def test_missing_image_gives_status_125_and_a_one_line_error(runtime, name):
     """mount(2): ENOENT, told by the runtime with its own status, and before any
     command."""
     result = runtime.run("true", "argument", image=name)
     assert_one_line_error(result, "No such file or directory", "missing-image")
 
 
-def test_file_for_an_image_is_125_and_one_line(runtime):
+def test_image_that_is_a_file_gives_status_125_and_a_one_line_error(runtime):
     """mount(2): ENOTDIR, since a directory goes on a directory."""
     result = runtime.run("true", "argument", image="/etc/passwd")
     assert_one_line_error(result, "a directory goes on a directory")
 
 
-def test_empty_image_is_125_and_stays_empty(runtime, tmp_path):
+def test_empty_image_gives_status_125_and_stays_empty(runtime, tmp_path):
     """pivot_root(2) works on an empty directory as well; then /sys is missing, and
     nothing must have been made."""
     result = runtime.run("true", "argument", image=tmp_path)
@@ -292,7 +292,7 @@ def test_empty_image_is_125_and_stays_empty(runtime, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_image_is_as_before(runtime, image):
+def test_files_in_dev_and_tmp_do_not_reach_the_image(runtime, image):
     """tmpfs(5): what is written to /dev and /tmp belongs in memory, and not in the
     image."""
     mark = f"mark-{random.random()}"
@@ -303,7 +303,7 @@ def test_image_is_as_before(runtime, image):
 
 
 @pytest.mark.parametrize("name", ["dev", "tmp"])
-def test_links_in_a_hostile_image_lead_nowhere_outside(runtime, image, trap, name):
+def test_links_in_a_hostile_image_are_not_followed(runtime, image, trap, name):
     """symlink(7): a link is followed in the root of who follows it: first pivot_root,
     then mount. And linux.mount follows none: ELOOP."""
     before = tree(trap)
@@ -322,7 +322,7 @@ def test_containers_of_one_image_share_no_mounts(runtime):
         assert "mine" not in two.ask("cat /proc/self/mounts; ls /tmp")
 
 
-def test_mounts_end_with_a_killed_runtime(runtime):
+def test_mounts_disappear_when_the_runtime_is_killed(runtime):
     """mount_namespaces(7): with its last process a namespace ends, and so do its
     mounts."""
     before = pathlib.Path("/proc/self/mounts").read_text()

@@ -113,7 +113,7 @@ def address_of(pid):
     return f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
 
 
-def test_without_a_network_there_is_loopback_only(runtime):
+def test_container_without_a_network_has_loopback_only(runtime):
     """network_namespaces(7): a new one has just lo, and that is down: ip-link(8)."""
     shell("ip link add other0 type bridge")  # so that the host has more than that
     try:
@@ -125,7 +125,7 @@ def test_without_a_network_there_is_loopback_only(runtime):
     runtime.ok("ping", "-c", "1", "127.0.0.1", net="none")
 
 
-def test_namespace_is_new(runtime):
+def test_network_namespace_is_new(runtime):
     """network_namespaces(7): CLONE_NEWNET: devices, addresses, routes, ports and
     firewall rules of its own."""
     with runtime.running() as box:
@@ -165,7 +165,7 @@ def test_network_device_changed_inside_changes_nothing_outside(runtime):
     assert "mtu 65536" in shell("ip link show lo").out
 
 
-def test_address_is_100_64_plus_the_pid(runtime, network):
+def test_ip_address_is_derived_from_the_pid(runtime, network):
     """veth(4): a cable with two ends, each in a namespace. ip-address(8) inside, by way
     of nsenter(1)."""
     with runtime.running(net="bridge") as box:
@@ -181,14 +181,14 @@ def test_address_is_100_64_plus_the_pid(runtime, network):
         assert f"veth{box.pid}" in os.listdir("/sys/class/net/workshop0/brif")
 
 
-def test_network_is_the_bridges_unless_asked_otherwise(runtime, network):
+def test_default_network_is_the_bridge(runtime, network):
     """ip-route(8): by default, what is for nobody near goes to the gateway, the bridge."""
     assert "default via 100.64.0.1 " in runtime.ok("ip route", net=None)
     assert "100.64.0.1" not in runtime.ok("ip route", net="none")
     assert "default via 100.64.0.1 " not in shell("ip route").out
 
 
-def test_host_is_reached_over_the_bridge(runtime, network):
+def test_container_reaches_the_host_over_the_bridge(runtime, network):
     """veth(4): the host's end is a port of the bridge workshop0, which has 100.64.0.1:
     bridge(8)."""
     with server_on(socket.AF_INET, ("100.64.0.1", 0)) as (address, port):
@@ -210,7 +210,7 @@ def test_containers_reach_each_other(runtime, network):
         assert out == "hello\n"
 
 
-def test_one_port_can_be_taken_in_every_container(runtime):
+def test_every_container_can_use_the_same_port(runtime):
     """network_namespaces(7): each has its own 65535 ports."""
     with runtime.running(net="none") as one, runtime.running(net="none") as two:
         for box in (one, two):
@@ -219,14 +219,14 @@ def test_one_port_can_be_taken_in_every_container(runtime):
     assert shell("ss -Hltn 'sport = 80'").out == ""
 
 
-def test_command_waits_for_its_card_however_long_that_takes(runtime, network):
+def test_command_waits_until_its_network_is_ready(runtime, network):
     """execve(2): a program looks at its network when it starts, and not again. So child
     waits for parent: process.await_parent()."""
     out = slowed(runtime).ok("ip -o -4 address show eth0", net="bridge")
     assert " 100." in out, out
 
 
-def test_internet_is_reached_through_nat(runtime, network, internet):
+def test_container_reaches_the_internet_through_nat(runtime, network, internet):
     """nft(8): masquerade puts the host's address in the place of the container's.
     ip-route(8): default via 100.64.0.1."""
     out = runtime.ok(*connect_to(internet, 80), image="debian", net="bridge")
@@ -235,7 +235,7 @@ def test_internet_is_reached_through_nat(runtime, network, internet):
     )  # not 100.64...: the internet has no way to that
 
 
-def test_name_is_resolved(runtime, network, internet, tmp_path):
+def test_dns_name_is_resolved(runtime, network, internet, tmp_path):
     """resolv.conf(5): names are asked of the servers in there; the test's stands in the
     place of the host's."""
     (tmp_path / "dns").write_text(f"nameserver {internet}\n")
@@ -248,7 +248,9 @@ def test_name_is_resolved(runtime, network, internet, tmp_path):
     assert f"nameserver {internet}" not in pathlib.Path("/etc/resolv.conf").read_text()
 
 
-def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network, tmp_path):
+def test_writing_to_resolv_conf_inside_does_not_change_the_hosts(
+    runtime, network, tmp_path
+):
     """mount(2): MS_BIND of network.sh's file on the image's /etc/resolv.conf, and not
     of the host's own."""
     # A file of the test's stands in the place of the host's: a broken runtime writes to it.
@@ -263,7 +265,7 @@ def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network, tmp_path)
 
 
 @pytest.mark.alone
-def test_many_containers_at_once_have_as_many_addresses(runtime, network, under_load):
+def test_many_containers_at_once_have_different_addresses(runtime, network, under_load):
     """pid_namespaces(7): on the host no two live processes have one pid."""
     count = 50 if under_load else 5
     with contextlib.ExitStack() as stack:
@@ -276,7 +278,7 @@ def test_many_containers_at_once_have_as_many_addresses(runtime, network, under_
     assert eventually(lambda: os.listdir("/sys/class/net/workshop0/brif") == [])
 
 
-def test_cable_ends_with_a_killed_runtime(runtime, network):
+def test_veth_pair_disappears_when_the_runtime_is_killed(runtime, network):
     """veth(4): with a namespace its devices are destroyed, and with one end of a cable
     the other."""
     with runtime.running(net="bridge") as box:
@@ -287,7 +289,7 @@ def test_cable_ends_with_a_killed_runtime(runtime, network):
     runtime.sweep()
 
 
-def test_missing_bridge_is_told_with_what_to_type(runtime):
+def test_error_for_a_missing_bridge_says_what_to_type(runtime):
     """ip-link(8) says what is missing; process.run adds its hint."""
     result = runtime.run("true", "argument", net="bridge")
     assert_one_line_error(result, "sudo steps/network.sh on")
@@ -317,7 +319,7 @@ def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
 
 
 @pytest.mark.also_before
-def test_network_sh_puts_forwarding_back(runtime):
+def test_network_sh_restores_ip_forwarding(runtime):
     """ip(7): ip_forward is the host's setting; what was changed is put back."""
     switch = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
     before = switch.read_text()
@@ -333,7 +335,7 @@ def test_network_sh_puts_forwarding_back(runtime):
 
 
 @pytest.mark.also_before
-def test_bridge_of_somebody_elses_is_left_alone(runtime):
+def test_network_sh_refuses_a_bridge_that_is_not_its_own(runtime):
     """ip-link(8): a device has just a name, and somebody else may have taken it."""
     shell("ip link add workshop0 type veth peer name workshop1")
     try:

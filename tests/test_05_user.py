@@ -44,7 +44,7 @@ def on_disk(path, image, box):
     return found
 
 
-def test_root_inside_is_100000_outside(runtime):
+def test_root_inside_is_user_100000_outside(runtime):
     """user_namespaces(7): user 0 inside is the user outside that uid_map says.
     setuid(2) after the map is written."""
     with runtime.running() as box:
@@ -56,7 +56,7 @@ def test_root_inside_is_100000_outside(runtime):
         assert shell(f"stat -c %u /proc/{box.pid}").out == "100000\n"
 
 
-def test_map_is_as_promised(runtime):
+def test_uid_and_gid_maps_are_as_specified(runtime):
     """user_namespaces(7): a line of uid_map is first id inside, first id outside, how
     many. The parent writes it."""
     with runtime.running() as box:
@@ -68,14 +68,14 @@ def test_map_is_as_promised(runtime):
             assert lines == [["0", "100000", "65536"]] * 2
 
 
-def test_child_waits_for_its_map_however_long_that_takes(runtime):
+def test_command_waits_until_its_ids_are_mapped(runtime):
     """user_namespaces(7): before the map is written, setuid(2) says EINVAL, and no program
     keeps a capability. So child waits for parent: process.await_parent()."""
     found = slowed(runtime).ok("id -u; cat /proc/self/uid_map").split()
     assert found == ["0", "0", "100000", "65536"]
 
 
-def test_namespace_is_new_and_owns_the_others(runtime):
+def test_user_namespace_is_new_and_owns_the_others(runtime):
     """user_namespaces(7): made by one clone(2) with others, it owns them; so root
     inside rules them."""
     with runtime.running() as box:
@@ -89,7 +89,7 @@ def test_namespace_is_new_and_owns_the_others(runtime):
         assert out.split() == ["0", "container"]
 
 
-def test_files_of_the_image_are_roots_inside_and_on_disk(runtime):
+def test_files_of_the_image_belong_to_root_inside_and_on_disk(runtime):
     """mount_setattr(2): an idmapped mount shows owners through the map; nothing on disk
     is changed."""
     assert runtime.ok("stat -c %u:%g /bin /etc/passwd").split() == ["0:0", "0:0"]
@@ -99,7 +99,7 @@ def test_files_of_the_image_are_roots_inside_and_on_disk(runtime):
 
 
 @pytest.mark.also_before
-def test_file_written_inside_is_rightly_owned_on_disk(runtime, image):
+def test_file_written_inside_has_the_same_owner_on_disk(runtime, image):
     """mount_setattr(2): the map goes both ways: what root inside writes, is root's on
     disk."""
     with runtime.running(image=image) as box:
@@ -111,7 +111,7 @@ def test_file_written_inside_is_rightly_owned_on_disk(runtime, image):
 
 
 @pytest.mark.also_before
-def test_users_inside_are_kept_apart(runtime):
+def test_users_inside_are_protected_from_each_other(runtime):
     """user_namespaces(7): 65536 ids are enough for all users of an image. As apt needs
     it, which works as user _apt, 42."""
     script = """
@@ -126,7 +126,7 @@ def test_users_inside_are_kept_apart(runtime):
     assert "cat: /root/file: Permission denied" in result.err, result
 
 
-def test_id_beyond_the_map_does_not_exist(runtime):
+def test_id_beyond_the_map_cannot_be_used(runtime):
     """user_namespaces(7): an id without a place in the map cannot be used: chown(2)
     says EINVAL."""
     result = runtime.run("touch /tmp/x; chown 65536 /tmp/x")
@@ -170,7 +170,7 @@ def test_clock_of_the_host_cannot_be_set(runtime):
 
 
 @pytest.mark.parametrize("name", ["kernel/core_pattern", "vm/overcommit_memory"])
-def test_kernel_of_the_host_cannot_be_told_anything(runtime, name):
+def test_kernel_settings_cannot_be_changed(runtime, name):
     """capabilities(7): to the kernel's files in /proc, root inside is the user
     100000."""
     path = pathlib.Path("/proc/sys", name)
@@ -181,7 +181,7 @@ def test_kernel_of_the_host_cannot_be_told_anything(runtime, name):
     assert "Permission denied" in result.err, result
 
 
-def test_root_inside_may_not_read_the_hosts_processes(runtime):
+def test_root_inside_cannot_inspect_or_signal_the_hosts_processes(runtime):
     """ptrace(2): access needs the same user or a capability over the target. Even where
     it sees them: root of the container's user namespace, in the host's mount and PID
     namespaces."""
@@ -196,7 +196,7 @@ def test_root_inside_may_not_read_the_hosts_processes(runtime):
         assert "Operation not permitted" in result.err, result
 
 
-def test_resolv_conf_of_all_containers_cannot_be_written(runtime, network):
+def test_resolv_conf_shared_by_all_containers_cannot_be_written(runtime, network):
     """mount(2): MS_BIND shows a file of the host's; its owner, root outside, is not in the
     map, user_namespaces(7). Until step 04 root inside writes to what all containers share."""
     dns = pathlib.Path("/run/workshop/dns")
@@ -206,7 +206,7 @@ def test_resolv_conf_of_all_containers_cannot_be_written(runtime, network):
     assert "Permission denied" in result.err and dns.read_text() == before, result
 
 
-def test_root_inside_may_not_join_the_hosts_namespaces(runtime):
+def test_root_inside_cannot_join_the_hosts_namespaces(runtime):
     """setns(2): needs CAP_SYS_ADMIN over the namespace, which its owner has:
     user_namespaces(7)."""
     with runtime.running() as box:
@@ -224,7 +224,7 @@ def test_root_inside_may_not_join_the_hosts_namespaces(runtime):
             assert result.status == 1 and result.err in refused, result
 
 
-def test_ordinary_user_is_root_inside_and_themself_outside(runtime, user):
+def test_ordinary_user_is_root_inside_and_keeps_their_id_outside(runtime, user):
     """user_namespaces(7): who is not root may map one id, their own, and be root of
     that."""
     with user(runtime).running(image=user.image, hostname="mine") as box:
@@ -238,7 +238,7 @@ def test_ordinary_user_is_root_inside_and_themself_outside(runtime, user):
         assert [os.stat(path).st_uid for path in found] == [65534]
 
 
-def test_ordinary_user_has_loopback_only_and_no_second_id(runtime, user):
+def test_container_of_an_ordinary_user_has_loopback_only_and_a_single_id(runtime, user):
     """user_namespaces(7): a map of one id, after "deny" in setgroups."""
     runner = user(runtime)
     out = runner.ok(
@@ -249,7 +249,7 @@ def test_ordinary_user_has_loopback_only_and_no_second_id(runtime, user):
     assert result.status != 0 and "Invalid argument" in result.err, result
 
 
-def test_ordinary_user_is_refused_the_bridge_in_one_line(runtime, user, network):
+def test_ordinary_user_gets_a_one_line_error_for_the_bridge(runtime, user, network):
     """capabilities(7): a cable has an end on the host, where a user has no
     CAP_NET_ADMIN."""
     user(runtime).ok("true", "argument", image=user.image, net="none")
@@ -257,7 +257,7 @@ def test_ordinary_user_is_refused_the_bridge_in_one_line(runtime, user, network)
     assert_one_line_error(result, "Operation not permitted")
 
 
-def test_ordinary_user_leaves_nothing_behind(runtime, user):
+def test_container_of_an_ordinary_user_leaves_nothing_behind(runtime, user):
     """user_namespaces(7): all of it was theirs, and ends with its last process."""
     with user(runtime).running(image=user.image) as box:
         assert box.ask("touch /x /tmp/x") == ""
@@ -268,7 +268,7 @@ def test_ordinary_user_leaves_nothing_behind(runtime, user):
     assert list(user.image.parent.glob(".workshop/containers/*")) == []
 
 
-def test_image_on_another_filesystem_is_told_in_one_line(runtime):
+def test_filesystem_without_idmapped_mounts_gives_a_one_line_error(runtime):
     """mount_setattr(2): EINVAL, if the kernel cannot map the owners of a filesystem:
     proc will do for a root filesystem here."""
     runtime.ok("true", "argument")
@@ -277,7 +277,7 @@ def test_image_on_another_filesystem_is_told_in_one_line(runtime):
 
 
 @pytest.mark.also_before
-def test_descriptors_handed_over_do_not_reach_the_command(runtime):
+def test_descriptors_sent_between_parent_and_child_do_not_reach_the_command(runtime):
     """unix(7): SCM_RIGHTS hands over open files; close_range(2) closes them before the
     command."""
     out = runtime.ok("ls", "/proc/self/fd")

@@ -71,7 +71,7 @@ def test_memory_hog_is_killed_at_its_limit(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_memory_hog_is_killed_alone(runtime):
+def test_memory_hog_does_not_affect_another_container(runtime):
     """cgroups(7): a limit is for one cgroup, and so is what happens at it."""
     with runtime.running(memory="32M") as neighbour:
         result = runtime.run("perl", "-e", HOG, image="debian", memory="64M")
@@ -82,7 +82,7 @@ def test_memory_hog_is_killed_alone(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_memory_that_fits_is_had(runtime):
+def test_allocation_below_the_limit_succeeds(runtime):
     """cgroups(7): below memory.max nothing happens, and nothing is said."""
     script = HOG.replace("400", "40")
     result = runtime.run("perl", "-e", script, image="debian", memory="64M")
@@ -91,7 +91,7 @@ def test_memory_that_fits_is_had(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
+def test_memory_limit_includes_files_in_a_tmpfs(runtime):
     """tmpfs(5): files in memory are charged to the cgroup of the process that writes them,
     cgroups(7). At memory.max the kernel ends the writer: proc_pid_oom_score_adj(5)."""
     write = "echo 1000 >/proc/self/oom_score_adj; exec head -c 200m /dev/zero >/tmp/big"
@@ -107,7 +107,7 @@ def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
 
 @pytest.mark.alone
 @pytest.mark.needs("cgroup2")
-def test_fork_bomb_stays_at_its_count(runtime):
+def test_fork_bomb_stays_at_the_pids_limit(runtime):
     """cgroups(7): at pids.max fork(2) says EAGAIN."""
     argv = runtime.argv("bash", "-c", BOMB, image="debian", pids=32)
     with subprocess.Popen(
@@ -129,7 +129,7 @@ def test_fork_bomb_stays_at_its_count(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_process_over_the_count_is_refused(runtime):
+def test_process_beyond_the_pids_limit_is_refused(runtime):
     """fork(2): EAGAIN, "Resource temporarily unavailable", at pids.max: cgroups(7)."""
     with contextlib.suppress(OSError):  # others may run in it
         CGROUPS.rmdir()  # or controllers would be those that an earlier run has switched on
@@ -140,7 +140,7 @@ def test_process_over_the_count_is_refused(runtime):
 
 @pytest.mark.alone
 @pytest.mark.needs("cgroup2")
-def test_half_a_cpu_is_half_a_second_each_second(runtime):
+def test_half_a_cpu_gives_half_a_second_per_second(runtime):
     """cgroups(7): cpu.max is quota and period, in microseconds; whoever has used it up
     waits."""
     spin = "while :; do :; done"
@@ -160,7 +160,7 @@ def test_half_a_cpu_is_half_a_second_each_second(runtime):
 
 @pytest.mark.alone
 @pytest.mark.needs("cgroup2")
-def test_stress_ng_is_held_to_the_limits(runtime, stress):
+def test_stress_ng_stays_within_the_limits(runtime, stress):
     """cgroups(7): the limits are those of all processes of the cgroup together."""
     words = "--vm 1 --vm-bytes 200M --vm-keep --cpu 2 --timeout 6 --oomable"
     argv = runtime.argv(
@@ -201,7 +201,7 @@ def test_container_is_born_in_its_cgroup(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_inside_its_cgroup_is_the_root(runtime):
+def test_container_sees_its_cgroup_as_the_root(runtime):
     """cgroup_namespaces(7): CLONE_NEWCGROUP makes the cgroup of the child look like the
     root of them all."""
     with runtime.running(memory="64M", pids=50) as box:
@@ -219,7 +219,7 @@ def test_inside_its_cgroup_is_the_root(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_limit_cannot_be_lifted_from_inside(runtime):
+def test_limit_cannot_be_raised_from_inside(runtime):
     """cgroups(7): the files belong to root of the host; root inside is 100000:
     user_namespaces(7)."""
     with runtime.running(memory="64M", pids=50) as box:
@@ -229,7 +229,7 @@ def test_limit_cannot_be_lifted_from_inside(runtime):
 
 
 @pytest.mark.also_before
-def test_without_a_limit_no_cgroup_is_made(runtime):
+def test_container_without_limits_gets_no_cgroup(runtime):
     """cgroups(7): without one of its own a child is in the cgroup of its parent."""
     with runtime.running() as box:
         assert not group_of(box).exists()
@@ -240,7 +240,7 @@ def test_without_a_limit_no_cgroup_is_made(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_cgroup_goes_with_the_container(runtime):
+def test_cgroup_is_removed_with_the_container(runtime):
     """cgroups(7): a cgroup is removed with rmdir(2) once it has no process."""
     with runtime.running(memory="64M") as box:
         group = group_of(box)
@@ -249,7 +249,7 @@ def test_cgroup_goes_with_the_container(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
+def test_next_run_removes_the_cgroup_of_a_killed_runtime(runtime):
     """cgroups(7): cgroups do not end with their processes; somebody has to sweep."""
     with runtime.running(memory="64M") as box:
         group = group_of(box)
@@ -263,15 +263,17 @@ def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
         assert group_of(alive).exists()
 
 
+BAD_LIMITS = [
+    *(("memory", v) for v in ("0", "-1", "much", "1.5G", "M", "", "99999G")),
+    *(("pids", v) for v in ("0", "-1", "many", "1.5", "99999999")),
+    *(("cpus", v) for v in ("0", "-1", "all", "nan", "inf", "9999")),
+]
+
+
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        *(("memory", v) for v in ("0", "-1", "much", "1.5G", "M", "", "99999G")),
-        *(("pids", v) for v in ("0", "-1", "many", "1.5", "99999999")),
-        *(("cpus", v) for v in ("0", "-1", "all", "nan", "inf", "9999")),
-    ],
+    ("option", "value"), BAD_LIMITS, ids=["=".join(limit) for limit in BAD_LIMITS]
 )
-def test_bad_limit_is_refused_and_nothing_is_made(runtime, option, value):
+def test_bad_limit_is_refused_before_anything_is_created(runtime, option, value):
     """cgroups(7): the kernel would take some of these as something else; USAGE says
     what kind each is."""
     result = runtime.run("echo started", **{option: value})
@@ -280,7 +282,7 @@ def test_bad_limit_is_refused_and_nothing_is_made(runtime, option, value):
     assert list(CGROUPS.glob("[0-9]*")) == []
 
 
-def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
+def test_limits_without_cgroup_v2_give_a_one_line_error(runtime):
     """cgroups(7): version 1 has other files; a limit that cannot be set must not be
     passed over."""
     argv = runtime.argv("true", memory="64M")
@@ -290,7 +292,7 @@ def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_stopped_processes_die_with_the_container_too(runtime, seconds):
+def test_stopped_processes_die_with_the_container(runtime, seconds):
     """pid_namespaces(7): SIGKILL ends stopped processes, too, and rmdir(2) works only
     after."""
     with runtime.running(f"sleep {seconds} &", pids=20) as box:

@@ -178,7 +178,7 @@ def test_writes_vanish_with_the_container(runtime, image):
     assert seen == "old\nold\n644:0\n/home\n"
 
 
-def test_layers_of_a_named_image_stay_as_they_are(runtime):
+def test_layers_of_a_named_image_stay_unchanged(runtime):
     """mount(8), overlayfs: lower layers are never written to."""
     layers = layers_of("app")[:2]
     before = [digest(layer) for layer in layers]
@@ -189,7 +189,7 @@ def test_layers_of_a_named_image_stay_as_they_are(runtime):
     assert "run.sh" in runtime.ok("run.sh", image="app")
 
 
-def test_neighbour_sees_no_write(runtime, image):
+def test_writes_are_invisible_to_other_containers(runtime, image):
     """mount(8), overlayfs: each container has its own upperdir on the same lower
     layers."""
     with runtime.running(image=image) as one, runtime.running(image=image) as two:
@@ -199,7 +199,7 @@ def test_neighbour_sees_no_write(runtime, image):
         assert one.ask("cat /file /mine; ls /d") == "one\none\ne\n"
 
 
-def test_nothing_is_on_disk_before_the_first_write(runtime, build):
+def test_container_takes_no_disk_space_before_its_first_write(runtime, build):
     """mount(8), overlayfs: only what changes is copied; a start copies nothing."""
     image = build("fallocate -l 100M large")
     with runtime.running(image=image.name) as box:
@@ -210,7 +210,7 @@ def test_nothing_is_on_disk_before_the_first_write(runtime, build):
         assert 900 < used(own(box)) < 1200
 
 
-def test_thin_layer_goes_with_the_container(runtime, image):
+def test_thin_layer_is_removed_with_the_container(runtime, image):
     """process.temporary_directory removes at the end what it has made: rmdir(2) for a
     tree."""
     with runtime.running(image=image) as box:
@@ -220,7 +220,7 @@ def test_thin_layer_goes_with_the_container(runtime, image):
     assert not place.exists()
 
 
-def test_thin_layer_of_a_killed_runtime_goes_with_the_next_run(runtime, image):
+def test_next_run_removes_the_thin_layer_of_a_killed_runtime(runtime, image):
     """signal(7): nobody cleans up after SIGKILL; the next run sweeps."""
     with runtime.running(image=image) as box:
         box.ask("echo x >/x")
@@ -248,7 +248,7 @@ def test_deleted_file_leaves_a_whiteout(runtime, image):
         assert (own(box) / "upper" / "file").read_text() == "new\n"
 
 
-def test_directory_made_anew_is_opaque(runtime, image):
+def test_recreated_directory_is_opaque(runtime, image):
     """The kernel's filesystems/overlayfs: the attribute overlay.opaque, xattr(7), hides
     what is below."""
     with runtime.running(image=image) as box:
@@ -287,7 +287,7 @@ def test_hard_links_made_inside_are_one_file(runtime, image):
         assert digest(image) == before
 
 
-def test_large_file_is_copied_up_once_and_whole(runtime, build):
+def test_large_file_is_copied_up_once_and_completely(runtime, build):
     """The kernel's filesystems/overlayfs: copy_up, at the first open(2) for writing."""
     image = build(
         "dd if=/dev/zero of=large bs=1M count=40 status=none; "
@@ -310,7 +310,7 @@ def test_large_file_is_copied_up_once_and_whole(runtime, build):
 # ---- a stack of layers
 
 
-def test_top_layer_wins_and_each_layer_is_seen(runtime, build):
+def test_every_layer_is_visible_and_the_top_one_wins(runtime, build):
     """mount(8), overlayfs: lowerdir=top:…:bottom, the first one is on top."""
     image = build(
         "echo top >all; echo top >top; mkdir d; echo top >d/top",
@@ -323,7 +323,7 @@ def test_top_layer_wins_and_each_layer_is_seen(runtime, build):
     )
 
 
-def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
+def test_whiteouts_and_opaque_directories_in_a_layer_take_effect(runtime, build):
     """mount(8), overlayfs: userxattr; otherwise the attributes are trusted.*, xattr(7),
     for the host's root only."""
     image = build(
@@ -336,7 +336,7 @@ def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
     assert result.out == "merged:\nnew\nold\n\nopaque:\nnew\n", result
 
 
-def test_owners_are_those_on_disk_in_every_layer(runtime, build):
+def test_files_of_every_layer_keep_their_owners(runtime, build):
     """mount_setattr(2): each layer needs the map, and the container's own directory as
     well."""
     image = build("touch a; chown 7:8 a", "touch b; chown 65534:1000 b", "touch c")
@@ -381,7 +381,7 @@ def test_shared_layer_is_stored_once(runtime, build):
         assert two.ask("cat /shared") == "shared\n"
 
 
-def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
+def test_upper_directory_can_become_a_layer_unchanged(runtime, build, image):
     """The kernel's filesystems/overlayfs: upperdir is the difference, whiteouts and
     all, mknod(2); it can be shipped."""
     kept = build("touch placeholder")
@@ -403,7 +403,7 @@ def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
 
 @pytest.mark.alone
 @pytest.mark.also_before  # a bind mount costs as little: what is ruled out is a copy
-def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
+def test_large_image_starts_as_fast_as_a_small_one(runtime, image):
     """mount(2) takes as long for any size: nothing is copied."""
     large = LAYERS / unique("test")
     try:
@@ -433,7 +433,7 @@ def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
 
 
 @pytest.mark.alone
-def test_many_containers_of_one_image_see_no_write_of_another(
+def test_many_containers_of_one_image_do_not_see_each_others_writes(
     runtime, image, under_load
 ):
     """mount(8), overlayfs: one upperdir each."""
@@ -471,7 +471,7 @@ def test_many_containers_of_one_image_see_no_write_of_another(
 # ---- an ordinary user
 
 
-def test_ordinary_user_has_layers_too(runtime, tmp_path):
+def test_ordinary_user_can_use_layers(runtime, tmp_path):
     """user_namespaces(7): overlayfs may be mounted in one, with layers that are the
     user's."""
     home = tmp_path / "home"
@@ -495,14 +495,14 @@ def test_ordinary_user_has_layers_too(runtime, tmp_path):
 # ---- bad input
 
 
-def test_unknown_image_is_125_and_one_line(runtime):
+def test_unknown_image_gives_status_125_and_a_one_line_error(runtime):
     """open(2): ENOENT, of the file that lists the layers."""
     name = unique("missing")
     result = runtime.run("true", "argument", image=name)
     assert_one_line_error(result, "No such file or directory", f"images/{name}")
 
 
-def test_missing_layer_is_125_and_one_line(runtime, build):
+def test_missing_layer_gives_status_125_and_a_one_line_error(runtime, build):
     """open_tree(2): ENOENT, told with the layer's path."""
     image = build("touch top", "touch bottom")
     image.layers[1].joinpath("bottom").unlink()
@@ -511,7 +511,7 @@ def test_missing_layer_is_125_and_one_line(runtime, build):
     assert_one_line_error(result, "No such file or directory", str(image.layers[1]))
 
 
-def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
+def test_layer_that_is_a_file_gives_status_125_and_a_one_line_error(runtime, build):
     """move_mount(2): ENOTDIR, since a directory goes on a directory."""
     image = build("touch top", "touch bottom")
     image.layers[1].joinpath("bottom").unlink()
@@ -522,7 +522,7 @@ def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
     assert image.layers[1].read_text() == "a file\n"
 
 
-def test_image_without_layers_is_125_and_one_line(runtime, build):
+def test_image_without_layers_gives_status_125_and_a_one_line_error(runtime, build):
     """open_tree(2): ENOENT, for no path at all."""
     image = build("touch top")
     (IMAGES / image.name).write_text("\n")
@@ -538,7 +538,7 @@ LINUX = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
     LINUX < (6, 3),
     reason="the small disk is a tmpfs: idmapped mounts of those, Linux 6.3",
 )
-def test_full_disk_is_told_inside_and_harms_nothing(runtime, image, small_disk):
+def test_write_to_a_full_disk_fails_and_does_no_harm(runtime, image, small_disk):
     """write(2): ENOSPC, of the filesystem that upperdir is on."""
     small_disk("size=2m")
     before = digest(image)
@@ -551,7 +551,9 @@ def test_full_disk_is_told_inside_and_harms_nothing(runtime, image, small_disk):
     assert digest(image) == before
 
 
-def test_disk_full_at_the_start_is_125_and_one_line(runtime, image, small_disk):
+def test_full_disk_at_the_start_gives_status_125_and_a_one_line_error(
+    runtime, image, small_disk
+):
     """mkdir(2): ENOSPC, told by the runtime, and what it had made is removed."""
     small_disk("nr_inodes=3")  # for itself, the container's directory, and one in it
     result = runtime.run("true", "argument", image=image)

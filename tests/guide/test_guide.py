@@ -115,13 +115,13 @@ def test_subcommands_work_one_after_the_other_in_processes_of_their_own(learner)
 
 # (step, a fact of it that does not hold before, what the step before lacks for it).
 PATH = [
-    (1, "host name is the one asked for", "--hostname NAME is not in USAGE"),
+    (1, "option hostname sets the host name", "--hostname NAME is not in USAGE"),
     (2, "command is pid 1", "CLONE_NEWPID"),
     pytest.param(
         *(3, "swapping the image", "IMAGE is not in USAGE"), marks=pytest.mark.quick
     ),
     (4, "loopback only", "--net bridge|none is not in USAGE"),
-    (5, "map is as promised", "CLONE_NEWUSER"),
+    (5, "uid and gid maps are as specified", "CLONE_NEWUSER"),
     pytest.param(
         *(6, "born in its cgroup", "--memory SIZE is not in USAGE"), marks=NEEDS_LIMITS
     ),

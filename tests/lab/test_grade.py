@@ -64,15 +64,15 @@ UNUSABLE = {
 }
 # Mutants, by the only fact that each of them breaks: they pass all earlier steps.
 BROKEN = """
-    host_name_is_the_one_asked_for message_queue_of_the_host_is_invisible
+    option_hostname_sets_the_host_name message_queue_of_the_host_is_invisible
     process_of_the_host_cannot_be_killed
-    sys_is_read_only tmp_shm_and_mqueue_are_the_containers_own
-    ordinary_user_inside_has_terminals what_is_mounted_gives_nobody_rights
-    dev_fd_and_its_kin_lead_to_the_open_files
-    abstract_socket_of_the_host_is_out_of_reach name_is_resolved
+    sys_is_read_only container_has_its_own_tmp_shm_and_mqueue
+    ordinary_user_inside_can_open_a_terminal mounts_ignore_set_user_id_bits
+    links_in_dev_lead_to_the_open_files
+    abstract_socket_of_the_host_is_out_of_reach dns_name_is_resolved
     groups_of_the_caller_are_dropped
-    fork_bomb_stays_at_its_count
-    ordinary_user_has_layers_too
+    fork_bomb_stays_at_the_pids_limit
+    ordinary_user_can_use_layers
 """.split()
 
 
@@ -111,7 +111,7 @@ ALL = everything()
 # The dozen: of each kind, the ones that show most without taking longest.
 DOZEN = """
     right-00_run right-02_pid right-03_mnt
-    broken-01-host_name_is_the_one_asked_for broken-03-sys_is_read_only
+    broken-01-option_hostname_sets_the_host_name broken-03-sys_is_read_only
     broken-05-groups_of_the_caller_are_dropped
     unusable-windows unusable-half-a-line unusable-silent
     hostile-kills-all hostile-writes-disk hostile-panics
@@ -169,7 +169,9 @@ def grading(place: Path, request: pytest.FixtureRequest) -> Grading:
     return Grading(place, request.config)
 
 
-def test_grade_is_the_one_it_deserves(grading: Grading, name: str) -> None:
+def test_submission_gets_the_grade_that_it_deserves(
+    grading: Grading, name: str
+) -> None:
     _, deserved, said = ALL[name]
     mark = json.loads((grading.marks / f"{name}.json").read_text())
     if deserved is None:
@@ -179,7 +181,7 @@ def test_grade_is_the_one_it_deserves(grading: Grading, name: str) -> None:
     assert said in (mark["wrong"] or "")
 
 
-def test_what_has_a_grade_is_not_graded_again_and_the_tables_are_the_same(
+def test_graded_submission_is_not_graded_again_and_the_tables_stay_the_same(
     grading: Grading,
 ) -> None:
     files = sorted(grading.marks.glob("*.json"))
@@ -188,5 +190,5 @@ def test_what_has_a_grade_is_not_graded_again_and_the_tables_are_the_same(
     assert (grading.tables(), [file.stat().st_mtime_ns for file in files]) == before
 
 
-def test_no_machine_is_left_behind(grading: Grading) -> None:
+def test_no_vm_is_left_behind(grading: Grading) -> None:
     assert not left_behind() - grading.before

@@ -21,7 +21,7 @@ STATUS = {
 
 
 @pytest.mark.needs("debian13")
-def test_addresses_of_man_pages_are_of_pages_that_exist():
+def test_addresses_of_man_pages_lead_to_existing_pages():
     found = [MAN7.fullmatch(x) for x in listed() if "man7.org" in x]
     assert found and all(found), [x for x in listed() if "man7.org" in x]
     for match in found:
@@ -32,7 +32,7 @@ def test_addresses_of_man_pages_are_of_pages_that_exist():
 
 @pytest.mark.needs("debian13")
 @pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
-def test_man_pages_that_are_named_exist(page):
+def test_named_man_pages_exist(page):
     for section, name in re.findall(r"`man (?:(\d) )?([\w.-]+)`", prose(page)):
         words = ["man", "-w", *filter(None, [section, name])]
         assert subprocess.run(words).returncode == 0, words

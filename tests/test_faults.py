@@ -80,7 +80,7 @@ DEAD = (-signal.SIGKILL, 128 + signal.SIGSEGV, 125)
         ),
     ],
 )
-def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
+def test_leftovers_of_a_runtime_killed_at_any_line_are_swept(
     network, tmp_path, cleaner, limits, record_property
 ):
     """kill(2): SIGKILL cannot be handled. What the kernel does not take away with the last
@@ -142,7 +142,7 @@ CERTAIN = {1: 125, 2: 125, 3: 125, 16: 0}
 
 
 @pytest.mark.parametrize("inodes", [*range(1, 9), 16])
-def test_full_disk_is_told_in_one_line(inodes):
+def test_full_disk_gives_a_one_line_error(inodes):
     """mkdir(2), open(2): ENOSPC, at one place after the other. tmpfs(5): nr_inodes."""
     mount = f"mount -t tmpfs -o nr_inodes={inodes} full /var/lib/workshop/containers"
     full = ["unshare", "--mount", "sh", "-ec", f'{mount}; exec "$@"', "sh"]
@@ -157,7 +157,7 @@ def test_full_disk_is_told_in_one_line(inodes):
 
 
 @pytest.mark.parametrize("descriptors", range(4, 20))
-def test_lack_of_descriptors_is_told_in_one_line(descriptors):
+def test_lack_of_descriptors_gives_a_one_line_error(descriptors):
     """getrlimit(2): RLIMIT_NOFILE, the highest descriptor and one more; EMFILE."""
     few = ["prlimit", f"--nofile={descriptors}"]
     with nothing_left_behind():
@@ -172,7 +172,7 @@ def test_lack_of_descriptors_is_told_in_one_line(descriptors):
 
 @pytest.mark.needs("cgroup2")
 @pytest.mark.parametrize("pids", range(1, 9))
-def test_lack_of_processes_is_told_in_one_line(pids):
+def test_lack_of_processes_gives_a_one_line_error(pids):
     """cgroups(7): at pids.max of a cgroup, fork(2) says EAGAIN."""
     group = pathlib.Path(f"/sys/fs/cgroup/few-{os.getpid()}")
     shell(f"echo +pids >/sys/fs/cgroup/cgroup.subtree_control; mkdir {group}")
@@ -191,7 +191,7 @@ def test_lack_of_processes_is_told_in_one_line(pids):
 
 
 @pytest.mark.needs("machine")
-def test_lack_of_terminals_is_told_in_one_line():
+def test_lack_of_terminals_gives_a_one_line_error():
     """pty(7): /proc/sys/kernel/pty/max is for all terminals of the machine: openpty(3) says
     ENOSPC."""
     most = pathlib.Path("/proc/sys/kernel/pty/max")
@@ -210,7 +210,7 @@ def test_lack_of_terminals_is_told_in_one_line():
 
 
 @pytest.mark.needs("machine")
-def test_a_clock_that_jumps_disturbs_nobody():
+def test_clock_that_jumps_does_not_disturb_a_container():
     """clock_settime(2): CLOCK_REALTIME can be set, CLOCK_MONOTONIC cannot."""
     with nothing_left_behind(), Runtime(LAST).running() as box:
         begin, monotonic = time.time(), time.monotonic()
@@ -227,7 +227,7 @@ def test_a_clock_that_jumps_disturbs_nobody():
 
 
 @pytest.mark.needs("machine")
-def test_watch_needs_no_inotify(tmp_path):
+def test_watch_works_without_inotify(tmp_path):
     """inotify(7): sees nothing of what happens in a shared folder on the other machine. So
     watch looks at the file itself, and works where there is no inotify at all."""
     most = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
@@ -250,7 +250,7 @@ def test_watch_needs_no_inotify(tmp_path):
         most.write_text(before)
 
 
-def test_what_ended_the_child_is_told_and_not_what_came_of_it(tmp_path):
+def test_error_of_a_dead_child_is_reported_and_not_its_consequence(tmp_path):
     """The parent finds a dead child where it wants to lay a cable, or write a map."""
     script = tmp_path / "container.py"
     script.write_text(
@@ -269,7 +269,7 @@ def test_what_ended_the_child_is_told_and_not_what_came_of_it(tmp_path):
     assert (result.status, result.err) == (125, "container.py: the cause\n"), result
 
 
-def test_help_that_cannot_be_written_is_told():
+def test_help_that_cannot_be_written_gives_an_error():
     """write(2), ENOSPC: what is printed is written before the runtime has gone."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -281,7 +281,7 @@ def test_help_that_cannot_be_written_is_told():
     assert done.returncode == 125 and "No space left on device\n" in done.stderr, done
 
 
-def test_half_a_line_of_the_parent_is_written():
+def test_unfinished_line_of_the_parent_is_printed():
     """A learner's print(), to see where it goes wrong."""
     script = "import sys; sys.path[:0] = sys.argv.pop(1).split(); import process;"
     script += "process.main(lambda args: print(1, end='') or 0, 'run COMMAND...')"

@@ -60,7 +60,7 @@ def unchanged(network, record_property):
 
 
 @pytest.mark.needs("cgroup2", "machine")
-def test_many_runs_one_after_another(unchanged, record_property):
+def test_many_runs_in_a_row_succeed(unchanged, record_property):
     runtime = Runtime(STEPS[-1])
     for number in range(RUNS):
         done = runtime.run("true", "argument", net="bridge", **LIMITS)
@@ -69,7 +69,7 @@ def test_many_runs_one_after_another(unchanged, record_property):
 
 
 @pytest.mark.needs("cgroup2", "machine")
-def test_many_at_once(unchanged, record_property):
+def test_many_containers_at_once_succeed(unchanged, record_property):
     """All of them are alive before the first one ends: they wait for a line."""
     argv = Runtime(STEPS[-1]).argv(
         *("sh", "-c", "echo alive; read go; exit 7"), net="bridge", **LIMITS

@@ -56,7 +56,7 @@ def aimed(attack):
 
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("attack", facts(STOPPED), ids=name)
-def test_attack_fails_on_its_step_and_the_last(attack, who, attempt):
+def test_attack_fails_on_its_step_and_on_the_last_one(attack, who, attempt):
     """user_namespaces(7), namespaces(7): the kernel refuses it in the words that the
     catalogue has, and the target is not reached."""
     with aimed(attack) as (arguments, reached):

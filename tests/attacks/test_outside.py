@@ -217,7 +217,7 @@ print(os.path.ismount("place"))
 """
 
 
-def test_link_swapped_in_between_the_look_and_the_mount(tmp_path):
+def test_link_swapped_in_between_the_check_and_the_mount(tmp_path):
     """The same race, won each time: the link comes when linux.mount has looked already."""
     for name in "place", "elsewhere":
         (tmp_path / name).mkdir()

@@ -51,11 +51,11 @@ def test_every_cell_of_a_lesson_runs(learner: Learner) -> None:
     learner.run_all(CELLS)
 
 
-def test_no_cell_has_an_error_that_it_should_not_have(learner: Learner) -> None:
+def test_no_cell_has_an_unexpected_error(learner: Learner) -> None:
     assert not learner.errors(CELLS)
 
 
-def test_all_pictures_are_seen(learner: Learner) -> None:
+def test_all_pictures_are_shown(learner: Learner) -> None:
     sizes = {}
     for number in range(len(CELLS)):
         for picture in learner.cell(number).locator("img").all():
@@ -66,11 +66,11 @@ def test_all_pictures_are_seen(learner: Learner) -> None:
     assert sizes and all(sizes.values()), sizes
 
 
-def test_check_does_not_pass_before_anything_is_written(learner: Learner) -> None:
+def test_check_fails_before_anything_is_written(learner: Learner) -> None:
     assert not check_passes(learner.outputs(CHECK))
 
 
-def test_what_is_typed_into_my_container_py_is_saved_on_the_host(
+def test_text_typed_into_my_container_py_is_saved_on_the_host(
     learner: Learner,
 ) -> None:
     learner.open("my/container.py")
@@ -80,7 +80,7 @@ def test_what_is_typed_into_my_container_py_is_saved_on_the_host(
     driver.wait_until(lambda: mine.read_text() == typed, 30, "it is not saved")
 
 
-def test_then_the_check_passes(learner: Learner) -> None:
+def test_check_passes_with_the_step_written(learner: Learner) -> None:
     learner.open(LESSON)
     learner.run_cell(CHECK)
     shown = learner.outputs(CHECK)
@@ -93,7 +93,7 @@ def test_page_itself_has_no_error(learner: Learner) -> None:
 
 @pytest.mark.pictures
 @pytest.mark.timeout(3600)
-def test_pictures_of_the_lessons(
+def test_pictures_of_the_lessons_are_taken(
     learner: Learner, request: pytest.FixtureRequest
 ) -> None:
     """Each lesson is executed once with its step written, and shown light and dark."""

@@ -214,7 +214,7 @@ def test_both_run_all_cells_of_a_lesson_at_the_same_time(
         assert not student.learner.errors(CELLS), student.name
 
 
-def test_browser_of_alice_gets_at_her_own_server_and_not_at_that_of_bob(
+def test_browser_of_alice_reaches_her_own_server_but_not_bobs(
     alice: Student, bob: Student
 ) -> None:
     assert alice.status(f"{alice.home}/api/status") == 200
@@ -239,13 +239,15 @@ def test_vm_of_alice_reaches_nothing_but_the_hub(reached: str) -> None:
     assert "tried 18 reached []" in reached
 
 
-def test_hub_tells_her_what_concerns_herself_only(reached: str) -> None:
+def test_hub_answers_alice_only_about_herself(reached: str) -> None:
     asked = json.loads(re.search(r"^hub (\[.*\])", reached, re.M)[1])
     assert asked[0] == 200
     assert len(asked) == 5 and set(asked[1:]) <= {403, 404}
 
 
-def test_folder_of_bob_has_the_files_of_bob(alice: Student, bob: Student) -> None:
+def test_bob_sees_his_own_files_and_not_those_of_alice(
+    alice: Student, bob: Student
+) -> None:
     (alice.learner.project / "my/secret").write_text("alice's\n")
     shown = bob.run_code(
         "import os; print(os.listdir('/workshop/my'), os.path.exists('/workshop/.lab'))"
@@ -283,38 +285,40 @@ def test_vm_that_nobody_uses_is_stopped(
     alice.page.context.close()
 
 
-def test_all_that_a_killed_hub_had_started_ends_with_it(room: Classroom) -> None:
+def test_everything_that_the_hub_started_ends_when_it_is_killed(
+    room: Classroom,
+) -> None:
     assert room.processes()
     os.kill(int((room.state / "classroom/pid").read_text()), signal.SIGKILL)
     wait_until(lambda: not room.processes(), 30, "something still runs")
 
 
-def test_it_opens_again_with_nobody_in_it(room: Classroom) -> None:
+def test_classroom_opens_again_without_any_vm(room: Classroom) -> None:
     room.run("up", "--port", str(PORT))
     assert room.processes()
     assert not room.vms()
 
 
-def test_no_process_is_left_of_a_closed_one(room: Classroom) -> None:
+def test_closed_classroom_leaves_no_process(room: Classroom) -> None:
     room.run("down")
     assert not room.processes()
 
 
-def test_no_disk_and_no_key_of_a_vm_is_left(room: Classroom) -> None:
+def test_closed_classroom_leaves_no_disk_and_no_key(room: Classroom) -> None:
     folders = sorted(path.name for path in room.seat("alice").iterdir())
     assert folders == ["log", "project"]
 
 
-def test_what_alice_wrote_is_kept(room: Classroom) -> None:
+def test_file_of_alice_is_kept(room: Classroom) -> None:
     assert (room.seat("alice") / "project/my/secret").read_text() == "alice's\n"
 
 
-def test_what_bob_has_begun_can_be_collected(room: Classroom) -> None:
+def test_work_of_bob_can_be_collected(room: Classroom) -> None:
     room.run("collect", room.state / "collected")
     begun = (PROJECT / "steps/00_run/container.py").read_text()
     assert (room.state / "collected/bob/container.py").read_text() == begun
 
 
-def test_nobody_listens_any_more() -> None:
+def test_no_server_listens_any_more() -> None:
     curl = ["curl", "-s", "--max-time", "5", ADDRESS]
     assert driver.run(*curl, ok=None, stderr=subprocess.PIPE).returncode == 7

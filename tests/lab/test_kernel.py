@@ -89,7 +89,7 @@ def shown(client: Any, code: str) -> str:
     return "".join(parts)
 
 
-def test_install_puts_it_into_the_list_of_kernels(spec: pathlib.Path) -> None:
+def test_install_adds_the_kernel_to_the_list(spec: pathlib.Path) -> None:
     assert json.loads(spec.read_text())["display_name"]
 
 
@@ -152,7 +152,7 @@ class TestOneKernel:
             "sudo cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
         )
 
-    def test_killed_in_the_vm_it_is_gone_here_as_well(
+    def test_kernel_killed_in_the_vm_ends_on_the_host(
         self, lab: driver.Lab, kernel: Kernel
     ) -> None:
         manager, client = kernel
@@ -164,7 +164,7 @@ class TestOneKernel:
 
 
 @pytest.mark.parametrize("whom", ["script", "connect"])
-def test_killed_here_it_is_gone_in_the_vm_as_well(lab: driver.Lab, whom: str) -> None:
+def test_kernel_killed_on_the_host_ends_in_the_vm(lab: driver.Lab, whom: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True
     ) as script:
@@ -177,7 +177,7 @@ def test_killed_here_it_is_gone_in_the_vm_as_well(lab: driver.Lab, whom: str) ->
         script.kill()
 
 
-def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
+def test_jupyterlab_on_the_host_runs_and_restarts_the_kernel(
     lab: driver.Lab, tmp_path: pathlib.Path
 ) -> None:
     token = secrets.token_hex(24)
@@ -251,7 +251,9 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
     all_gone(lab)
 
 
-def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path: pathlib.Path) -> None:
+def test_error_without_a_way_into_the_vm_says_what_to_do(
+    tmp_path: pathlib.Path,
+) -> None:
     ports = ["shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"]
     connection, config = tmp_path / "connection.json", tmp_path / "ssh"
     connection.write_text(json.dumps(dict.fromkeys(ports, 1)))
@@ -261,7 +263,7 @@ def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path: pathlib.Path) ->
     assert "./lab up" in done.stdout
 
 
-def test_remove_takes_it_out_of_the_list_again(
+def test_remove_takes_the_kernel_off_the_list(
     lab: driver.Lab, spec: pathlib.Path
 ) -> None:
     lab.run("kernel", "remove")

@@ -67,16 +67,14 @@ def read_with(cot: Path, description: Path) -> tuple[str, list[str]]:
     return done.stdout, re.findall("(?:ERROR|WARNING|CRITICAL).*", done.stderr)
 
 
-def test_cot_reads_the_description_and_complains_of_nothing(
-    cot: Path, ovf: Path
-) -> None:
+def test_cot_accepts_the_description(cot: Path, ovf: Path) -> None:
     text, complaints = read_with(cot, ovf / "workshop.ovf")
     assert not complaints
     for words in "workshop.vmdk", "8 GiB harddisk @ SATA 0:0", "vmx-10", "E1000":
         assert words in text
 
 
-def test_cot_complains_of_another_disk_than_the_one_described(
+def test_cot_rejects_a_disk_that_is_not_the_one_described(
     cot: Path, ovf: Path, tmp_path: Path
 ) -> None:
     for name in "workshop.ovf", "workshop.mf":
@@ -90,7 +88,7 @@ def root(ovf: Path) -> xml.Element:
     return xml.parse(ovf / "workshop.ovf").getroot()
 
 
-def test_description_keeps_to_its_schema(root: xml.Element) -> None:
+def test_description_follows_its_schema(root: xml.Element) -> None:
     """Checks the rules of DMTF's DSP8023 for the elements of this description."""
     sections = [child.tag.removeprefix(OVF) for child in root]
     assert root.tag == OVF + "Envelope"
@@ -108,7 +106,7 @@ def test_description_keeps_to_its_schema(root: xml.Element) -> None:
         assert item.find(RASD + "ResourceType") is not None
 
 
-def test_its_references_lead_somewhere(root: xml.Element) -> None:
+def test_references_of_the_description_lead_somewhere(root: xml.Element) -> None:
     items = list(root.iter(OVF + "Item"))
     ids = [item.findtext(RASD + "InstanceID") for item in items]
     assert len(ids) == len(set(ids))
@@ -122,7 +120,7 @@ def test_its_references_lead_somewhere(root: xml.Element) -> None:
         assert connection.text in networks
 
 
-def test_its_sizes_are_true(root: xml.Element, ovf: Path) -> None:
+def test_sizes_in_the_description_are_true(root: xml.Element, ovf: Path) -> None:
     files = {file.get(OVF + "id"): file for file in root.iter(OVF + "File")}
     (disk,) = root.iter(OVF + "Disk")
     file = files[disk.get(OVF + "fileRef")]
@@ -144,7 +142,7 @@ def test_manifest_has_the_checksums_of_both(ovf: Path) -> None:
             assert hashlib.file_digest(file, "sha1").hexdigest() == digest, name
 
 
-def test_disk_is_a_stream_in_order_that_ends_as_it_should(ovf: Path) -> None:
+def test_disk_is_an_ordered_stream_with_an_end_marker(ovf: Path) -> None:
     """Reads it as a stream: pieces in rising order, and a marker where it ends."""
     vmdk = ovf / "workshop.vmdk"
     run("qemu-img", "check", vmdk)
@@ -321,13 +319,13 @@ def secrets(virtualbox: Machine, token: str) -> tuple[str, str]:
 
 @pytest.mark.in_order
 class TestAsVirtualBox:
-    def test_it_starts_and_jupyterlab_answers(self, virtualbox: Machine) -> None:
+    def test_vm_starts_and_jupyterlab_answers(self, virtualbox: Machine) -> None:
         virtualbox.wait()
 
-    def test_its_own_screen_shows_a_container(self, screen: str) -> None:
+    def test_screen_shows_a_container(self, screen: str) -> None:
         assert re.search(r"uts namespace.*differs", screen)
 
-    def test_its_address_opens_the_first_lesson(
+    def test_address_opens_the_first_lesson(
         self, virtualbox: Machine, token: str
     ) -> None:
         cookies = virtualbox.folder / "cookies"
@@ -343,7 +341,7 @@ class TestAsVirtualBox:
         wrong = ["-H", "Authorization: token 000000000000"]
         assert virtualbox.status("/api/contents", *wrong) == 403
 
-    def test_ssh_with_a_key_that_was_put_in_as_start_md_says(
+    def test_ssh_accepts_a_key_that_was_added_as_start_md_says(
         self, virtualbox: Machine, stick: Path, token: str
     ) -> None:
         key = virtualbox.key
@@ -375,12 +373,12 @@ class TestAsVirtualBox:
         command = "systemctl is-system-running || systemctl --failed"
         assert virtualbox.ssh(command) == "running\n"
 
-    def test_no_password_opens_it(self, virtualbox: Machine) -> None:
+    def test_no_password_gives_access(self, virtualbox: Machine) -> None:
         assert "passwordauthentication no" in virtualbox.ssh("sudo sshd -T")
         passwords = virtualbox.ssh("sudo cut -d: -f2 /etc/shadow").split()
         assert passwords and set(passwords) <= {"*", "!", "!*"}
 
-    def test_sudo_poweroff_ends_it(
+    def test_sudo_poweroff_ends_the_vm(
         self, virtualbox: Machine, secrets: tuple[str, str]
     ) -> None:
         virtualbox.ssh("sudo poweroff", ok=None)  # the connection ends with the VM
@@ -389,13 +387,13 @@ class TestAsVirtualBox:
 
 @pytest.mark.in_order
 class TestAsVMware:
-    def test_it_starts_and_jupyterlab_answers(self, vmware: Machine) -> None:
+    def test_vm_starts_and_jupyterlab_answers(self, vmware: Machine) -> None:
         vmware.wait()
 
-    def test_its_screen_has_the_address_for_vmware(self, vmware: Machine) -> None:
+    def test_screen_shows_the_address_for_vmware(self, vmware: Machine) -> None:
         assert re.search(r"http://10\.0\.2\.15:8888/\?token=", vmware.screen())
 
-    def test_token_and_host_key_are_its_own(
+    def test_each_vm_has_its_own_token_and_host_key(
         self, vmware: Machine, secrets: tuple[str, str]
     ) -> None:
         token = re.search(ADDRESS, vmware.screen())[1]

@@ -73,7 +73,7 @@ def test_every_image_is_as_it_was(lab: driver.Lab, before: str) -> None:
     assert lab.in_vm(root(DIGEST)) == before
 
 
-def test_image_in_the_making_is_whole_or_absent(lab: driver.Lab) -> None:
+def test_interrupted_image_is_complete_or_absent(lab: driver.Lab) -> None:
     listed = lab.in_vm(root("cd /workshop; workshop image ls"))
     if "cut-short" in listed:
         lab.in_vm(
@@ -81,7 +81,7 @@ def test_image_in_the_making_is_whole_or_absent(lab: driver.Lab) -> None:
         )
 
 
-def test_clean_removes_what_is_left_of_it(lab: driver.Lab) -> None:
+def test_clean_removes_the_remains_of_the_interrupted_image(lab: driver.Lab) -> None:
     lab.in_vm(root("workshop clean"))
     left = lab.in_vm(root("cd /var/lib/workshop && ls -A layers images containers"))
     assert "layers:" in left

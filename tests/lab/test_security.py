@@ -88,7 +88,7 @@ def test_token_is_in_no_process_list(lab: driver.Lab) -> None:
     assert lab.token() not in shown
 
 
-def test_secrets_are_their_owners_only(lab: driver.Lab) -> None:
+def test_only_their_owner_can_read_the_secrets(lab: driver.Lab) -> None:
     paths = [lab.state, lab.vm, *lab.vm.glob("guest"), *lab.vm.glob("guest/*")]
     for path in [*paths, lab.vm / "key"]:
         assert not path.stat().st_mode & OTHERS, path
@@ -125,13 +125,13 @@ def test_image_holds_no_secret(lab: driver.Lab) -> None:
         assert "not found" in run("debugfs", "-R", f"stat {path}", disk).stderr, path
 
 
-def test_only_the_key_of_this_lab_opens_it(lab: driver.Lab) -> None:
+def test_only_the_key_of_this_lab_gives_access(lab: driver.Lab) -> None:
     key = (lab.vm / "key.pub").read_text()
     assert lab.in_vm("cat ~/.ssh/authorized_keys") == key
     assert lab.in_vm("sudo find /root /home -name authorized_keys").count("\n") == 1
 
 
-def test_no_password_opens_it(lab: driver.Lab) -> None:
+def test_no_password_gives_access(lab: driver.Lab) -> None:
     known = f"UserKnownHostsFile={lab.vm}/known_hosts"
     words = ["ssh", "-F", "none", "-p", lab.ports()[0], "-l", "vagrant"]
     words += ["-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no"]

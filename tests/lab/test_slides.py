@@ -113,9 +113,7 @@ def look(
         yield Slide(place, found["out"], found["smallest"], found["scale"])
 
 
-def test_there_are_slides_on_every_stage_and_a_list_of_them(
-    folder: Path, seen: Seen
-) -> None:
+def test_slides_exist_on_every_stage_and_in_a_list(folder: Path, seen: Seen) -> None:
     files = list(folder.glob("[0-9]*.html"))
     assert files and seen.links >= 1
     for file in files:
@@ -126,7 +124,7 @@ def test_there_are_slides_on_every_stage_and_a_list_of_them(
             ]
 
 
-def test_every_slide_is_whole_with_its_pictures(seen: Seen) -> None:
+def test_every_slide_fits_its_stage_with_its_pictures(seen: Seen) -> None:
     assert not [slide for slide in seen.slides if slide.out]
 
 
@@ -138,6 +136,6 @@ def test_no_page_has_an_error(seen: Seen) -> None:
     assert not seen.errors
 
 
-def test_nothing_is_asked_of_another_machine(seen: Seen) -> None:
+def test_page_requests_nothing_from_another_machine(seen: Seen) -> None:
     assert seen.asked
     assert not [x for x in seen.asked if not x.startswith(("file:", "data:"))]

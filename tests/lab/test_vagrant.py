@@ -161,27 +161,27 @@ def damaged(site: Site) -> Path:
     return folder
 
 
-def test_lab_takes_no_damaged_box(site: Site, damaged: Path) -> None:
+def test_lab_refuses_a_damaged_box(site: Site, damaged: Path) -> None:
     done = site.run("./lab", "up", "--from", damaged, ok=None, LAB="vagrant")
     assert done.returncode != 0
     assert "box is damaged" in done.stdout
 
 
-def test_nor_does_vagrant(site: Site, damaged: Path) -> None:
+def test_vagrant_refuses_a_damaged_box(site: Site, damaged: Path) -> None:
     add = ["vagrant", "box", "add", "catalog.json"]
     done = site.run(*add, cwd=damaged / "box", ok=None)
     assert done.returncode != 0
     assert "checksum" in done.stdout
 
 
-def test_lab_up_from_a_stick_by_way_of_vagrant(site: Site) -> None:
+def test_lab_up_starts_from_a_stick_through_vagrant(site: Site) -> None:
     """Its last screen shows a container, and where JupyterLab is."""
     screen = site.run("./lab", "up", "--from", site.stick, LAB="vagrant").stdout
     shutil.rmtree(site.stick)  # the stick has gone on to the next person
     site.last_screen(screen)
 
 
-def test_box_goes_by_its_public_name_and_version(site: Site) -> None:
+def test_box_has_its_public_name_and_version(site: Site) -> None:
     text = (site.project / "Vagrantfile").read_text()
     name = re.search(r'^ *override\.vm\.box = "(.*)"$', text, re.M)[1]
     version = re.search(r'^ *override\.vm\.box_version = "(.*)"$', text, re.M)[1]
@@ -210,7 +210,7 @@ def test_nobody_but_this_machine_can_reach_it(site: Site) -> None:
         ), line
 
 
-def test_key_that_all_boxes_share_lets_nobody_in(site: Site) -> None:
+def test_key_that_all_boxes_share_gives_no_access(site: Site) -> None:
     keys = site.in_vm("cat ~/.ssh/authorized_keys")
     assert re.search("^ssh-", keys, re.M)
     assert "insecure" not in keys
@@ -218,7 +218,7 @@ def test_key_that_all_boxes_share_lets_nobody_in(site: Site) -> None:
     assert key.stat().st_mode & 0o777 == 0o600
 
 
-def test_no_password_lets_anybody_in(site: Site) -> None:
+def test_no_password_gives_access(site: Site) -> None:
     assert "passwordauthentication no" in site.in_vm("sudo sshd -T").splitlines()
 
 
@@ -268,7 +268,7 @@ def test_lab_up_finds_vagrant_and_ends_with_the_same_screen(site: Site) -> None:
     site.last_screen(site.run("./lab", "up").stdout)
 
 
-def test_lab_ssh(site: Site) -> None:
+def test_lab_ssh_runs_a_command_in_the_vm(site: Site) -> None:
     assert "guest.txt" in site.run("./lab", "ssh", "--", "ls /workshop/my").stdout
 
 

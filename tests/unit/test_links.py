@@ -39,7 +39,7 @@ def test_links_inside_the_project_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
-def test_links_and_addresses_are_found_at_all():
+def test_links_and_addresses_are_found():
     """The test above would hold of pages without a link, too."""
     text = "".join(prose(page) for page in PAGES + LESSONS)
     assert len(re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)) > 50

@@ -59,7 +59,7 @@ def test_last_step_has_fewer_than_100_lines_of_code():
     assert len(code_lines(STEPS[-1])) < 100
 
 
-def test_readme_tells_the_true_numbers():
+def test_readme_states_the_true_numbers():
     readme = (PROJECT / "README.md").read_text()
     assert f"in {len(code_lines(STEPS[-1]))} lines of Python" in readme.splitlines()[0]
     for step in STEPS:

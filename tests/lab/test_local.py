@@ -32,7 +32,7 @@ class Local:
 
 @pytest.fixture(scope="module")
 def local(place: pathlib.Path) -> Iterator[Local]:
-    # It is not ours: if this machine has it, we only mount over it.
+    # If this machine has its own, it stays as it is: the test only mounts over it.
     pathlib.Path("/var/lib/workshop").mkdir(exist_ok=True)
     (place / "state").mkdir()
     with driver.namespaces("mount", "pid") as inside:
@@ -90,10 +90,10 @@ def test_token_is_readable_by_root_only(local: Local, url: str, server: str) -> 
 
 
 def test_suite_of_step_02_passes(local: Local) -> None:
-    # On its own step only: this is about LAB=local, and other tests try the rest.
+    # Only on its own step, because this tests LAB=local, and other tests try the rest.
     words = ["-q", "tests/test_02_pid.py", "--runtime", "steps/02_pid/container.py"]
-    told = local.lab("test", *words).stdout
-    assert re.search(r"^\d+ passed", told, re.M), told
+    output = local.lab("test", *words).stdout
+    assert re.search(r"^\d+ passed", output, re.M), output
 
 
 def test_limits_work_or_the_guide_and_the_suite_report_that_they_cannot(

@@ -1,7 +1,7 @@
 """The lab from a USB stick, without a network.
 
-The project is unpacked from the stick as a learner would, and the lab starts in a network
-namespace that has only its own loopback interface, and so no route to anywhere.
+The test unpacks the project from the stick, as a learner would. The lab starts in a network
+namespace that has only a loopback interface, so there is no route to anywhere.
 """
 
 import re

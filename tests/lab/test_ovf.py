@@ -1,11 +1,10 @@
 """The VM for VirtualBox and VMware, from a directory that `./lab pack` filled.
 
 Neither program is available to the tests. Instead COT, the Common OVF Tool, reads the
-description, which is also compared with the rules of its schema. The disk is read as
-VirtualBox reads it, from front to back. Then QEMU starts it, emulated, with the disks
-and network cards that the two programs would give it. The tests type what a learner
-types, key by key.
-"""
+description, and a test compares it with the rules of its schema. A test reads the disk
+as VirtualBox reads it, from front to back. Then QEMU starts it, emulated, with the
+disks and network cards that the two programs would provide. The tests type what a
+learner types, key by key."""
 
 import hashlib
 import json
@@ -54,7 +53,7 @@ def ovf(stick: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cot(place: Path) -> Path:
-    """The Common OVF Tool, in an environment of its own: its requirements are old."""
+    """The Common OVF Tool, in its own environment, because its requirements are old."""
     run(sys.executable, "-m", "venv", place / "venv")
     run(place / "venv/bin/pip", "install", "-q", COT)
     return place / "venv/bin/cot"
@@ -98,7 +97,7 @@ def test_description_follows_its_schema(root: xml.Element) -> None:
             assert section[0].tag == OVF + "Info", section.tag
     items = list(root.iter(OVF + "Item"))
     settings = [*items, root.find(f".//{OVF}System")]
-    for setting in settings:  # in the CIM schema a sequence: in this order only
+    for setting in settings:  # the CIM schema has a sequence, so the order is fixed
         names = [child.tag.partition("}")[2] for child in setting]
         assert names == sorted(names)
         assert {"ElementName", "InstanceID"} <= set(names)
@@ -171,8 +170,8 @@ def test_disk_is_an_ordered_stream_with_an_end_marker(ovf: Path) -> None:
 
 
 class Machine:
-    """A PC with a BIOS, this disk and this network card, behind its own NAT, with no
-    way out to a network."""
+    """A PC with a BIOS, this disk and this network card, behind its own NAT, without a
+    route to any network."""
 
     web, ssh_port = 8888, 2222  # in a network namespace of its own
 
@@ -235,10 +234,10 @@ class Machine:
 
     def wait(self) -> None:
         def answers() -> int:
-            assert self.process.poll() is None, "the machine has stopped"
+            assert self.process.poll() is None, "the VM stopped"
             return self.status("/login")
 
-        wait_until(answers, BOOT, "JupyterLab does not answer", pause=0.5)
+        wait_until(answers, BOOT, "JupyterLab did not answer", pause=0.5)
 
     def screen(self) -> str:
         """Returns what the VM's screen shows, once JupyterLab's address is there."""
@@ -290,7 +289,7 @@ def virtualbox(ovf: Path, place: Path) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def vmware(ovf: Path, place: Path) -> Iterator[Machine]:
-    """A machine with PVSCSI and VMXNET3: VMware's own devices, for those who use
+    """A machine with PVSCSI and VMXNET3, VMware's own devices, for those who use
     them."""
     scsi = ["-device", "pvscsi", "-device", "scsi-hd,drive=disk"]
     with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -313,7 +312,7 @@ def token(screen: str) -> str:
 
 @pytest.fixture(scope="module")
 def secrets(virtualbox: Machine, token: str) -> tuple[str, str]:
-    """Returns its token and its host key."""
+    """Returns the VM's token and host key."""
     return token, virtualbox.host_key()
 
 
@@ -358,7 +357,7 @@ class TestAsVirtualBox:
         def opens() -> bool:
             return virtualbox.ssh("findmnt -no SOURCE /", ok=None) == "/dev/sda1\n"
 
-        wait_until(opens, 60, "ssh does not open it", pause=1)
+        wait_until(opens, 60, "ssh did not accept the key", pause=1)
 
     def test_address_and_name_server_come_by_dhcp(self, virtualbox: Machine) -> None:
         route = virtualbox.ssh("ip route show default")

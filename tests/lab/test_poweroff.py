@@ -1,9 +1,8 @@
 """The VM loses its power while `workshop commit` copies a layer.
 
 Everything from before is still there: every image is unchanged, and so are the
-learner's files. The image that was being made exists as a whole or not at all, and
-`workshop clean` removes the rest.
-"""
+learner's files. The unfinished image is either complete or absent, and `workshop clean`
+removes the rest."""
 
 import os
 import pathlib
@@ -39,7 +38,7 @@ def root(script: str) -> str:
 
 @pytest.fixture(scope="module")
 def mine() -> Iterator[pathlib.Path]:
-    """A file of the learner's."""
+    """A file of the learner."""
     path = driver.PROJECT / "my/of-the-learner.txt"
     path.parent.mkdir(exist_ok=True)
     path.write_text("kept\n")
@@ -61,7 +60,7 @@ def before(lab: driver.Lab, mine: pathlib.Path) -> str:
     ) as process:
         line = process.stdout.readline()
         os.kill(int((lab.vm / "pid").read_text()), signal.SIGKILL)
-    assert "cut-short" in line, f"no commit has begun: {line!r}"
+    assert "cut-short" in line, f"the commit did not begin: {line!r}"
     return before
 
 

@@ -1,8 +1,7 @@
 """The slides as the last row sees them: in headless Chromium, without a network.
 
-The tests make the slides of some lessons with `./lab slides` (or take those in
---slides DIR), and look at every single one, on stages of 1280 x 720 and 1920 x 1080.
-"""
+The tests make the slides of some lessons with `./lab slides` (or take those in --slides
+DIR), and look at every single one, on stages of 1280 x 720 and 1920 x 1080."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,9 +53,9 @@ class Slide(NamedTuple):
 
 class Seen(NamedTuple):
     slides: list[Slide]
-    asked: list[str]  # the addresses that the pages asked for
-    errors: list[str]  # of the pages
-    links: int  # in the list of lessons
+    requests: list[str]  # the addresses that the pages requested
+    errors: list[str]  # JavaScript errors of the pages
+    links: int  # how many are in the list of lessons
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def seen(request: pytest.FixtureRequest, folder: Path, chromium: Browser) -> See
         screenshots.mkdir(parents=True, exist_ok=True)
     page = chromium.new_context(offline=True).new_page()
     seen = Seen([], [], [], 0)
-    page.on("request", lambda request: seen.asked.append(request.url))
+    page.on("request", lambda request: seen.requests.append(request.url))
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     for path in sorted(folder.glob("[0-9]*.html")):
         for stage in STAGES:
@@ -137,5 +136,5 @@ def test_no_page_has_an_error(seen: Seen) -> None:
 
 
 def test_page_requests_nothing_from_another_machine(seen: Seen) -> None:
-    assert seen.asked
-    assert not [x for x in seen.asked if not x.startswith(("file:", "data:"))]
+    assert seen.requests
+    assert not [x for x in seen.requests if not x.startswith(("file:", "data:"))]

@@ -105,13 +105,13 @@ class Site:
 @pytest.fixture(scope="module")
 def site(place: Path) -> Iterator[Site]:
     driver.install(*PACKAGES)
-    # The part that this test needs of what ./lab pack makes. Its name has a space.
+    # Only the part of `./lab pack` that this test needs. The name has a space in it.
     stick = place / "a stick"
     (stick / "box").mkdir(parents=True)
     driver.Lab.spare(place / "lab").run("box", stick / "box/lab.box", timeout=600)
     sums = driver.run("sh", "-c", "sha256sum box/*", cwd=stick).stdout
     (stick / "SHA256SUMS").write_text(sums)
-    # The checkout as a learner has it: nothing written here reaches the real one.
+    # A copy of the checkout, so that nothing written here changes the real one.
     driver.copy_project(place / "project")
     (place / "project/my").mkdir()
     place.chmod(0o755)
@@ -175,9 +175,9 @@ def test_vagrant_refuses_a_damaged_box(site: Site, damaged: Path) -> None:
 
 
 def test_lab_up_starts_from_a_stick_through_vagrant(site: Site) -> None:
-    """Its last screen shows a container, and where JupyterLab is."""
+    """The last screen shows a container, and the address of JupyterLab."""
     screen = site.run("./lab", "up", "--from", site.stick, LAB="vagrant").stdout
-    shutil.rmtree(site.stick)  # the stick has gone on to the next person
+    shutil.rmtree(site.stick)  # the next person has the stick now
     site.last_screen(screen)
 
 
@@ -199,8 +199,9 @@ def test_jupyterlab_refuses_without_its_token(site: Site) -> None:
     assert site.inside.status(re.sub("/lab/.*", "/api/contents", site.url)) == 403
 
 
-def test_nobody_but_this_machine_can_reach_it(site: Site) -> None:
-    """Checks every port here, the forwarded one too, but not libvirt's name server."""
+def test_only_this_machine_can_reach_the_vm(site: Site) -> None:
+    """Checks every port here, including the forwarded one, but not libvirt's name
+    server."""
     port = re.search(r"127\.0\.0\.1:(\d+)/", site.url)[1]
     sockets = site.inside.run("ss", "-Hltnp").stdout.splitlines()
     assert any(f" 127.0.0.1:{port} " in line for line in sockets)
@@ -228,8 +229,8 @@ def test_vagrant_ssh_has_the_guide(site: Site) -> None:
 
 def test_vagrant_ssh_makes_a_container(site: Site) -> None:
     command = "sudo steps/07_overlay/container.py run --net none busybox hostname"
-    said = site.vagrant("ssh", "-c", f"cd /workshop && {command}")
-    assert "container" in said.splitlines()
+    output = site.vagrant("ssh", "-c", f"cd /workshop && {command}")
+    assert "container" in output.splitlines()
 
 
 def test_file_made_in_my_on_the_host_is_seen_in_the_vm(site: Site) -> None:
@@ -284,6 +285,6 @@ def test_lab_destroy_leaves_no_vm(site: Site) -> None:
 
 
 def test_lab_destroy_leaves_my(site: Site) -> None:
-    for whom in "guest", "host":
-        text = (site.project / f"my/{whom}.txt").read_text()
-        assert text == f"from the {whom}\n"
+    for where in "guest", "host":
+        text = (site.project / f"my/{where}.txt").read_text()
+        assert text == f"from the {where}\n"

@@ -1,9 +1,10 @@
-"""Steps with one thing broken: (step, what is taken out, what is put in, the fact that has
-to notice). A line of the last step that an earlier one has brought, may be broken there."""
+"""Steps with one thing broken: (step, the text to take out, the text to put in, the
+fact that must fail). A line that an earlier step added may be broken there instead of
+in the last step."""
 
-# Lines of the last step that can be altered without any difference, and why.
+# Lines of the last step that make no difference to the facts, and why.
 NO_DIFFERENCE = {
-    'if __name__ == "__main__":': "nobody imports a container.py",
+    'if __name__ == "__main__":': "no program imports a container.py",
 }
 
 MUTANTS = [
@@ -61,7 +62,7 @@ MUTANTS = [
     (
         "03_mnt",
         "linux.MS_REC | linux.MS_PRIVATE",
-        "linux.MS_REC | 1 << 19",  # MS_SLAVE: the host's mounts still arrive
+        "linux.MS_REC | 1 << 19",  # MS_SLAVE: mounts on the host still appear inside
         "test_mount_made_on_the_host_does_not_appear_inside",
     ),
     (
@@ -484,8 +485,8 @@ MUTANTS = [
     ),
 ]
 
-# Of step 07 the lines that steps before it have brought, so that there is one for every line:
-# for `./lab proof`, as most of them run nothing at all.
+# The lines of step 07 that come from earlier steps, so that every line has a mutant. Only
+# `./lab proof` runs these, because most of them start no container at all.
 EVERY_LINE = [
     (
         "07_overlay",

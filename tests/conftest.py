@@ -1,11 +1,13 @@
-"""Which runtime the facts are checked on: every finished step that they apply to, or with
---runtime one file, such as my/container.py."""
+"""Which runtime the facts are checked on: every finished step that they apply to, or
+the one file that --runtime names, such as my/container.py."""
 
 import os
 import pathlib
 import random
 import re
 import signal
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from runtime import PROJECT, STEPS, Runtime, nothing_left_behind, processes_with, shell
@@ -13,22 +15,22 @@ from runtime import PROJECT, STEPS, Runtime, nothing_left_behind, processes_with
 NUMBER = re.compile(r"test_(\d\d)_")
 UNIT = pathlib.Path(__file__).parent / "unit"
 
-# What a fact can need beyond a Linux kernel and root: the arguments of the needs marker.
+# The arguments of the marker `needs`: what a fact can need beyond a Linux kernel and root.
 NEEDS = {
     "cgroup2": "cgroup v2 with the controllers cpu, memory and pids",
-    "debian13": "Debian 13 itself: the devices and settings of its kernel, its manual",
-    "machine": "a machine of its own: it changes settings, or measures memory or disk",
+    "debian13": "Debian 13 itself: its kernel's devices and settings, and its manual pages",
+    "machine": "a machine for itself, because it changes settings, or measures memory or disk",
 }
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("workshop")
     group.addoption("--runtime", help="check this container.py and no other")
     group.addoption("--step", type=int, help="only the suites up to this step")
     group.addoption(
         "--quick",
         action="store_true",
-        help="each suite on its own step and on the last one; of the rest, what is marked quick",
+        help="each suite on its own step and on the last one, and other facts marked quick",
     )
     group.addoption(
         "--not-quick", action="store_true", help="only what --quick leaves out"
@@ -41,18 +43,22 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "also_before: holds in the step before as well")
-    config.addinivalue_line("markers", "alone: measures, with nothing else running")
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "also_before: passes on the step before as well")
+    config.addinivalue_line(
+        "markers", "alone: measures something, so nothing else may run at the same time"
+    )
     config.addinivalue_line("markers", "quick: part of `./lab test` without --all")
     for need, meaning in NEEDS.items():
         config.addinivalue_line("markers", f'needs("{need}"): {meaning}')
 
 
-def pytest_ignore_collect(collection_path, config):
-    """--runtime and --step ask for the steps' suites only, and --where for facts that need root
-    and a kernel. --quick asks for nothing that needs no VM: hypothesis, which tests/unit
-    imports, takes half a minute of an emulated one."""
+def pytest_ignore_collect(
+    collection_path: pathlib.Path, config: pytest.Config
+) -> bool | None:
+    """--runtime and --step select only the suites of the steps, and --where only facts
+    that need root and a kernel. --quick leaves out tests/unit, which needs no VM:
+    importing hypothesis takes half a minute in an emulated one."""
     if collection_path == UNIT and (
         config.getoption("--quick") or config.getoption("--where")
     ):
@@ -65,7 +71,7 @@ def pytest_ignore_collect(collection_path, config):
     return True if step is not None or config.getoption("--runtime") else None
 
 
-def needs_of(item):
+def needs_of(item: pytest.Item) -> set[str]:
     """Returns what a fact needs beyond a Linux kernel, as keys of NEEDS."""
     needs = {need for marker in item.iter_markers("needs") for need in marker.args}
     if not needs <= set(NEEDS):
@@ -73,9 +79,9 @@ def needs_of(item):
     return needs
 
 
-def is_quick(item):
-    """Whether `./lab test` without --all runs this fact: one of a suite on its own step and on
-    the last one, and others that are marked."""
+def is_quick(item: pytest.Item) -> bool:
+    """Returns whether `./lab test` without --all runs this fact: a suite's facts on its
+    own step and on the last one, and all other facts that are marked quick."""
     number = NUMBER.match(item.path.name)
     if not number:
         return item.get_closest_marker("quick") is not None
@@ -86,15 +92,17 @@ def is_quick(item):
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
-    """With --where, every selected fact has to run: one that skips itself fails."""
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """With --where, every selected fact must run, so a fact that skips itself fails."""
     report = (yield).get_result()
     if report.skipped and item.config.getoption("--where"):
         report.outcome = "failed"
-        report.longrepr = f"selected by --where, it skips itself: {report.longrepr}"
+        report.longrepr = (
+            f"--where selected this fact, but it skips itself: {report.longrepr}"
+        )
 
 
-def pytest_generate_tests(metafunc):
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     number = NUMBER.match(pathlib.Path(metafunc.module.__file__).name)
     if "container_py" in metafunc.fixturenames and number:
         path = metafunc.config.getoption("--runtime")
@@ -103,24 +111,27 @@ def pytest_generate_tests(metafunc):
         else:
             steps = [s for s in STEPS if int(s.parent.name[:2]) >= int(number[1])]
         ids = [path or step.parent.name for step in steps]
-        # Of this scope, so that all suites are through with a step before the next one.
+        # The session scope makes all suites finish a step before they go to the next one.
         metafunc.parametrize(
             "container_py", steps, ids=ids, indirect=True, scope="session"
         )
 
 
-def pytest_collection_modifyitems(config, items):
-    """All but tests/unit starts containers, or changes the machine in other ways. --quick: see
-    is_quick(). --where: the facts of one place. pytest's summary says how many are deselected; none is skipped."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Deselects what --quick and --where leave out, so that pytest's summary counts it,
+    and nothing is skipped. Stops if the facts need root and we are not root: all tests
+    except tests/unit start containers, or change the machine in other ways."""
     unit_only = all(UNIT in item.path.parents for item in items)
     if os.geteuid() != 0 and not (unit_only or config.getoption("--collect-only")):
         pytest.exit(
-            "the suite starts containers: it needs root, try sudo. "
-            "`pytest tests/unit` does without",
+            "the suite starts containers, so it needs root: try sudo. "
+            "`pytest tests/unit` works without root",
             returncode=2,
         )
 
-    def chosen(item):
+    def chosen(item: pytest.Item) -> bool:
         if config.getoption("--where") == ("native" if needs_of(item) else "vm"):
             return False
         if config.getoption("--quick"):
@@ -134,43 +145,45 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ip_netns_has_been_used():
-    """What `ip netns` mounts when it is first used stays, and is none of a container's."""
+def ip_netns_has_been_used() -> None:
+    """The first use of `ip netns` leaves a mount behind. This fixture makes it before
+    any container does."""
     if not os.path.ismount("/run/netns"):
         shell("ip netns add first-use; ip netns delete first-use")
 
 
 @pytest.fixture(scope="session")
-def container_py(request):
+def container_py(request: pytest.FixtureRequest) -> Runtime:
     """The container.py under test, as a Runtime."""
     return Runtime(request.param)
 
 
 @pytest.fixture
-def under_load(request, container_py):
-    """Whether many containers are really many: they are for the finished container, but with
-    --quick, and for a learner's, a few show the same."""
+def under_load(request: pytest.FixtureRequest, container_py: Runtime) -> bool:
+    """Whether tests with many containers really start many. They do for the finished
+    container. With --quick, and for a learner's, a few are enough."""
     return container_py.path == STEPS[-1] and not request.config.getoption("--quick")
 
 
 @pytest.fixture
-def image(tmp_path):
-    """A root filesystem of the test's own: a copy of busybox's."""
+def image(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A root filesystem for this test alone: a copy of busybox's."""
     shell(f"cp -a /var/lib/workshop/rootfs/busybox {tmp_path}/root")
     return tmp_path / "root"
 
 
 @pytest.fixture
-def network():
-    """The host's side of step 04, on for a test and off afterwards."""
+def network() -> Iterator[None]:
+    """Switches the host's side of step 04 on for a test, and off afterwards."""
     shell(f"{PROJECT}/steps/network.sh on")
     yield
     shell(f"{PROJECT}/steps/network.sh off")
 
 
 @pytest.fixture
-def seconds():
-    """A time to sleep that no other process sleeps; whoever does is ended afterwards."""
+def seconds() -> Iterator[str]:
+    """A time to sleep that no other process uses. Afterwards, the processes that still
+    sleep it are killed."""
     text = f"1000.{random.randint(10**6, 10**7)}"
     yield text
     for pid in processes_with(text):
@@ -178,7 +191,8 @@ def seconds():
 
 
 @pytest.fixture
-def runtime(container_py):
-    """The container.py under test. After each test the host has to be as it was."""
+def runtime(container_py: Runtime) -> Iterator[Runtime]:
+    """The container.py under test. After each test the host must be as it was
+    before."""
     with nothing_left_behind():
         yield container_py

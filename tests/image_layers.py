@@ -1,4 +1,4 @@
-"""Layers of images, made on disk from a description, and looked at."""
+"""Makes layers of images on disk from a description, and reads them back."""
 
 import contextlib
 import os
@@ -7,13 +7,13 @@ import stat
 
 # What a path of a layer can be.
 KINDS = ["file", "directory", "opaque", "link", "whiteout", "fifo", "setuid"]
-# Names of files that trip programs up: blanks, line ends, dashes, leading dots.
+# File names that confuse programs: blanks, line ends, dashes, leading dots.
 NAMES = ["a", "b", "c", "..a", "-rf", " ", "a b", "line\nend", ".wh.a", "\\"]
 
 
 def lay(layer: dict[str, str], folder: str) -> None:
-    """Makes a layer's files in a new directory. A path's parents are directories, unless they
-    are something else."""
+    """Makes a layer's files in a new directory. The parents of a path become
+    directories, unless the layer already has something else there."""
     os.mkdir(folder)
     for path, kind in layer.items():
         place = pathlib.Path(folder, path)
@@ -36,12 +36,15 @@ def lay(layer: dict[str, str], folder: str) -> None:
 
 
 def tree(path: str) -> dict[str, list[object]]:
-    """Returns all that is below a directory: {path: kind, mode, owner, content or target}."""
+    """Returns everything below a directory: {path: kind, mode, owner, content or
+    target}."""
     found: dict[str, list[object]] = {}
     for directory, directories, files in os.walk(path):
         for name in [*directories, *files]:
             place = os.path.join(directory, name)
-            if not os.path.lexists(place):  # overlayfs lists a whiteout of nothing, too
+            if not os.path.lexists(
+                place
+            ):  # overlayfs lists even a whiteout that hides nothing
                 continue
             status = os.lstat(place)
             about: list[object] = [status.st_mode, status.st_uid, status.st_rdev]

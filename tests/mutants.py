@@ -1,9 +1,10 @@
-"""Steps with one thing broken: (step, what is taken out, what is put in, the fact that has
-to notice). A line of the last step that an earlier one has brought, may be broken there."""
+"""Steps with one thing broken: (step, the text to take out, the text to put in, the
+fact that must fail). A line that an earlier step added may be broken there instead of
+in the last step."""
 
-# Lines of the last step that can be altered without any difference, and why.
+# Lines of the last step that make no difference to the facts, and why.
 NO_DIFFERENCE = {
-    'if __name__ == "__main__":': "nobody imports a container.py",
+    'if __name__ == "__main__":': "no program imports a container.py",
 }
 
 MUTANTS = [
@@ -24,7 +25,7 @@ MUTANTS = [
         "01_uts",
         "    linux.sethostname(args",
         "    (args",
-        "test_host_name_is_the_one_asked_for",
+        "test_option_hostname_sets_the_host_name",
     ),
     # 02_pid
     (
@@ -37,7 +38,7 @@ MUTANTS = [
         "02_pid",
         "NAMESPACES |= linux.CLONE_NEWPID  # process ids: the command is PID 1",
         "",
-        "test_death_of_pid_1_ends_all",
+        "test_death_of_pid_1_ends_all_processes_of_the_container",
     ),
     # 03_mnt
     (
@@ -56,19 +57,19 @@ MUTANTS = [
         "03_mnt",
         "linux.MS_REC | linux.MS_PRIVATE",
         "linux.MS_PRIVATE",
-        "test_mounts_end_with_a_killed_runtime",
+        "test_mounts_disappear_when_the_runtime_is_killed",
     ),
     (
         "03_mnt",
         "linux.MS_REC | linux.MS_PRIVATE",
-        "linux.MS_REC | 1 << 19",  # MS_SLAVE: the host's mounts still arrive
-        "test_mount_of_the_host_stays_outside",
+        "linux.MS_REC | 1 << 19",  # MS_SLAVE: mounts on the host still appear inside
+        "test_mount_made_on_the_host_does_not_appear_inside",
     ),
     (
         "03_mnt",
         "        linux.mount(kind, target, kind,",
         "        linux.mount(kind, os.path.realpath(target), kind,",
-        "test_links_in_a_hostile_image_lead_nowhere_outside",
+        "test_links_in_a_hostile_image_are_not_followed",
     ),
     (
         "03_mnt",
@@ -99,63 +100,73 @@ MUTANTS = [
         "03_mnt",
         '    linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)\n',
         "",
-        "test_mount_table_has_what_a_container_needs_and_no_more",
+        "test_mount_table_has_the_specified_mounts_and_no_others",
     ),
     (
         "03_mnt",
         'MOUNTS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}',
         'MOUNTS = {"/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}',
-        "test_proc_tells_of_the_containers_processes_only",
+        "test_proc_shows_only_the_containers_processes",
     ),
     (
         "03_mnt",
         '"/dev/pts": "devpts", ',
         "",
-        "test_pseudo_terminals_are_the_containers_own",
+        "test_container_has_its_own_pseudo_terminals",
     ),
     (
         "03_mnt",
         ', "/dev/shm": "tmpfs"',
         "",
-        "test_tmp_shm_and_mqueue_are_the_containers_own",
+        "test_container_has_its_own_tmp_shm_and_mqueue",
     ),
-    ("03_mnt", '"/dev": "tmpfs", ', "", "test_image_is_as_before"),
+    (
+        "03_mnt",
+        '"/dev": "tmpfs", ',
+        "",
+        "test_files_in_dev_and_tmp_do_not_reach_the_image",
+    ),
     (
         "03_mnt",
         'MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs"}',
         'MOUNTS |= {"/tmp": "tmpfs"}',
-        "test_tmp_shm_and_mqueue_are_the_containers_own",
+        "test_container_has_its_own_tmp_shm_and_mqueue",
     ),
-    ("03_mnt", ', "/tmp": "tmpfs"', "", "test_image_is_as_before"),
+    (
+        "03_mnt",
+        ', "/tmp": "tmpfs"',
+        "",
+        "test_files_in_dev_and_tmp_do_not_reach_the_image",
+    ),
     (
         "03_mnt",
         'OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}',
         'OPTIONS = {"/dev/pts": "ptmxmode=666"}',
-        "test_ordinary_user_inside_cannot_write_to_dev",
+        "test_ordinary_user_inside_cannot_create_files_in_dev",
     ),
     (
         "03_mnt",
         'OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}',
         'OPTIONS = {"/dev": "mode=755"}',
-        "test_ordinary_user_inside_has_terminals",
+        "test_ordinary_user_inside_can_open_a_terminal",
     ),
     (
         "03_mnt",
         "kind, linux.MS_NOSUID,",
         "kind, 0,",
-        "test_what_is_mounted_gives_nobody_rights",
+        "test_mounts_ignore_set_user_id_bits",
     ),
     (
         "03_mnt",
         "        linux.mount(kind, target, kind, linux.MS_NOSUID, OPTIONS.get(target))\n",
         "",
-        "test_image_is_as_before",
+        "test_files_in_dev_and_tmp_do_not_reach_the_image",
     ),
     (
         "03_mnt",
         "    for target, kind in MOUNTS.items():",
         "    for target, kind in []:",
-        "test_image_is_as_before",
+        "test_files_in_dev_and_tmp_do_not_reach_the_image",
     ),
     (
         "03_mnt",
@@ -168,13 +179,13 @@ MUTANTS = [
         "03_mnt",
         "fd=/proc/self/fd ",
         "",
-        "test_dev_fd_and_its_kin_lead_to_the_open_files",
+        "test_links_in_dev_lead_to_the_open_files",
     ),
     (
         "03_mnt",
         '    linux.umount("/", linux.MNT_DETACH)\n',
         "",
-        "test_mount_table_has_what_a_container_needs_and_no_more",
+        "test_mount_table_has_the_specified_mounts_and_no_others",
     ),
     (
         "03_mnt",
@@ -193,55 +204,55 @@ MUTANTS = [
         "04_net",
         '    linux.link_up("lo")\n',
         "",
-        "test_without_a_network_there_is_loopback_only",
+        "test_container_without_a_network_has_loopback_only",
     ),
     (
         "04_net",
         "        connect(container.pid)\n",
         "        pass\n",
-        "test_host_is_reached_over_the_bridge",
+        "test_container_reaches_the_host_over_the_bridge",
     ),
     (
         "04_net",
         "    process.await_parent()\n",
         "    import time; time.sleep(0)\n",
-        "test_command_waits_for_its_card_however_long_that_takes",
+        "test_command_waits_until_its_network_is_ready",
     ),
     (
         "04_net",
         '        linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)\n',
         "        pass\n",
-        "test_name_is_resolved",
+        "test_dns_name_is_resolved",
     ),
     (
         "04_net",
         'linux.mount("/run/workshop/dns",',
         'linux.mount("/etc/resolv.conf",',
-        "test_resolv_conf_written_inside_is_not_the_hosts",
+        "test_writing_to_resolv_conf_inside_does_not_change_the_hosts",
     ),
     (
         "04_net",
         'process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")',
         'process.run(f"ip link add {cable}")',
-        "test_missing_bridge_is_told_with_what_to_type",
+        "test_error_for_a_missing_bridge_says_what_to_type",
     ),
     (
         "04_net",
         '    address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"',
         '    address = "100.64.0.2"',
-        "test_many_containers_at_once_have_as_many_addresses",
+        "test_many_containers_at_once_have_different_addresses",
     ),
     (
         "04_net",
         '    setup += "route add default via 100.64.0.1"\n',
         "",
-        "test_internet_is_reached_through_nat",
+        "test_container_reaches_the_internet_through_nat",
     ),
     (
         "04_net",
         '    process.run(f"nsenter -t {pid} -n ip -batch -", input=setup)\n',
         "",
-        "test_address_is_100_64_plus_the_pid",
+        "test_ip_address_is_derived_from_the_pid",
     ),
     # 05_user
     (
@@ -254,13 +265,13 @@ MUTANTS = [
         "05_user",
         "    map_users(container.pid)\n",
         "",
-        "test_map_is_as_promised",
+        "test_uid_and_gid_maps_are_as_specified",
     ),
     (
         "05_user",
         "trees = [linux.idmapped(args.image, container.pid)] if BY_ROOT else []",
         "trees = [linux.open_tree(args.image)] if BY_ROOT else []",
-        "test_files_of_the_image_are_roots_inside_and_on_disk",
+        "test_files_of_the_image_belong_to_root_inside_and_on_disk",
     ),
     (
         "05_user",
@@ -268,68 +279,68 @@ MUTANTS = [
         "        pass\n",
         "test_groups_of_the_caller_are_dropped",
     ),
-    ("05_user", "    os.setgid(0)\n", "", "test_root_inside_is_100000_outside"),
-    ("05_user", "    os.setuid(0)\n", "", "test_root_inside_is_100000_outside"),
+    ("05_user", "    os.setgid(0)\n", "", "test_root_inside_is_user_100000_outside"),
+    ("05_user", "    os.setuid(0)\n", "", "test_root_inside_is_user_100000_outside"),
     (
         "05_user",
         '    linux.move_mount(trees[0], "/mnt")\n',
         "",
-        "test_file_written_inside_is_rightly_owned_on_disk",
+        "test_file_written_inside_has_the_same_owner_on_disk",
     ),
     (
         "05_user",
         '    process.write(f"/proc/{pid}/setgroups", "allow" if BY_ROOT else "deny")\n',
         "",
-        "test_ordinary_user_has_loopback_only_and_no_second_id",
+        "test_container_of_an_ordinary_user_has_loopback_only_and_a_single_id",
     ),
     (
         "05_user",
         '        process.write(f"/proc/{pid}/{file}", ids)\n',
         "        pass\n",
-        "test_map_is_as_promised",
+        "test_uid_and_gid_maps_are_as_specified",
     ),
     (
         "05_user",
         '"0 100000 65536"',
         '"0 0 65536"',
-        "test_root_inside_is_100000_outside",
+        "test_root_inside_is_user_100000_outside",
     ),
     (
         "05_user",
         '"0 100000 65536"',
         '"0 0 65536"',
-        "test_resolv_conf_of_all_containers_cannot_be_written",
+        "test_resolv_conf_shared_by_all_containers_cannot_be_written",
     ),
     (
         "05_user",
         '"0 100000 65536"',
         '"0 0 65536"',
-        "test_kernel_of_the_host_cannot_be_told_anything",
+        "test_kernel_settings_cannot_be_changed",
     ),
     (
         "05_user",
         '"0 100000 65536"',
         '"0 0 65536"',
-        "test_root_inside_may_not_read_the_hosts_processes",
+        "test_root_inside_cannot_inspect_or_signal_the_hosts_processes",
     ),
     # 06_cgroup
     (
         "06_cgroup",
         "NAMESPACES |= linux.CLONE_NEWCGROUP  # its cgroup looks like the root of them all",
         "",
-        "test_inside_its_cgroup_is_the_root",
+        "test_container_sees_its_cgroup_as_the_root",
     ),
     (
         "06_cgroup",
         'MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs", "/sys/fs/cgroup": "cgroup2"}',
         'MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs"}',
-        "test_inside_its_cgroup_is_the_root",
+        "test_container_sees_its_cgroup_as_the_root",
     ),
     (
         "06_cgroup",
         ", cgroup=cgroup)",
         ")",
-        "test_process_over_the_count_is_refused",
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
     (
         "06_cgroup",
@@ -341,19 +352,19 @@ MUTANTS = [
         "06_cgroup",
         '    process.write("/sys/fs/cgroup/cgroup.subtree_control", controllers, hint)\n',
         "",
-        "test_limits_without_cgroup_v2_are_refused_in_one_line",
+        "test_limits_without_cgroup_v2_give_a_one_line_error",
     ),
     (
         "06_cgroup",
         "    cgroup = process.temporary_directory(CGROUPS, os.rmdir, mode=0o755)\n",
         '    os.makedirs(cgroup := f"{CGROUPS}/{os.getpid()}")\n',
-        "test_cgroup_goes_with_the_container",
+        "test_cgroup_is_removed_with_the_container",
     ),
     (
         "06_cgroup",
         '    process.write(f"{CGROUPS}/cgroup.subtree_control", controllers)\n',
         "",
-        "test_process_over_the_count_is_refused",
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
     (
         "06_cgroup",
@@ -365,39 +376,44 @@ MUTANTS = [
         "06_cgroup",
         '"memory.max": args.memory, ',
         "",
-        "test_memory_limit_is_not_evaded_by_a_tmpfs",
+        "test_memory_limit_includes_files_in_a_tmpfs",
     ),
     (
         "06_cgroup",
         ', "memory.swap.max": args.memory and "0"',
         "",
-        "test_inside_its_cgroup_is_the_root",
+        "test_container_sees_its_cgroup_as_the_root",
     ),
-    ("06_cgroup", '"pids.max": args.pids, ', "", "test_fork_bomb_stays_at_its_count"),
+    (
+        "06_cgroup",
+        '"pids.max": args.pids, ',
+        "",
+        "test_fork_bomb_stays_at_the_pids_limit",
+    ),
     (
         "06_cgroup",
         ', "cpu.max": args.cpus and quota',
         "",
-        "test_half_a_cpu_is_half_a_second_each_second",
+        "test_half_a_cpu_gives_half_a_second_per_second",
     ),
     (
         "06_cgroup",
         '        process.write(f"{cgroup}/{file}", value or "max")\n',
         "        pass\n",
-        "test_process_over_the_count_is_refused",
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
     # 07_overlay
     (
         "07_overlay",
         '    box = process.temporary_directory(f"{STATE}/containers", process.remove_tree)\n',
         '    os.makedirs(box := f"{STATE}/containers/{os.getpid()}")\n',
-        "test_thin_layer_goes_with_the_container",
+        "test_thin_layer_is_removed_with_the_container",
     ),
     (
         "07_overlay",
         '    box = process.temporary_directory(f"{STATE}/containers", process.remove_tree)\n',
         '    box = process.temporary_directory(f"{STATE}/containers", os.rmdir)\n',
-        "test_thin_layer_goes_with_the_container",
+        "test_thin_layer_is_removed_with_the_container",
     ),
     (
         "07_overlay",
@@ -409,32 +425,32 @@ MUTANTS = [
         "07_overlay",
         'layers = process.read(f"{STATE}/images/{args.image}").splitlines()',
         'layers = process.read(f"{STATE}/images/{args.image}").splitlines()[::-1]',
-        "test_top_layer_wins_and_each_layer_is_seen",
+        "test_every_layer_is_visible_and_the_top_one_wins",
     ),
     (
         "07_overlay",
         "    trees = [linux.idmapped(p, container.pid) for p in args.paths if BY_ROOT]\n",
         "    trees = [linux.open_tree(p) for p in args.paths if BY_ROOT]\n",
-        "test_owners_are_those_on_disk_in_every_layer",
+        "test_files_of_every_layer_keep_their_owners",
     ),
     (
         "07_overlay",
         "    trees = [linux.idmapped(p, container.pid) for p in args.paths if BY_ROOT]\n",
         "    trees = [linux.idmapped(p, container.pid) for p in args.paths[:1] if BY_ROOT]\n"
         "    trees += [linux.open_tree(p) for p in args.paths[1:] if BY_ROOT]\n",
-        "test_owners_are_those_on_disk_in_every_layer",
+        "test_files_of_every_layer_keep_their_owners",
     ),
     (
         "07_overlay",
         "or [linux.open_tree(p) for p in args.paths]",
         "or [linux.open_tree(p) for p in args.paths[:2]]",
-        "test_ordinary_user_has_layers_too",
+        "test_ordinary_user_can_use_layers",
     ),
     (
         "07_overlay",
         'else os.path.expanduser("~/.workshop")',
         'else "/var/lib/workshop"',
-        "test_ordinary_user_has_layers_too",
+        "test_ordinary_user_can_use_layers",
     ),
     ("07_overlay", "    stack(trees)\n", "", "test_root_is_an_overlay"),
     (
@@ -465,12 +481,12 @@ MUTANTS = [
         "07_overlay",
         '"overlay", 0, f"{options},userxattr")',
         '"overlay", 0, options)',
-        "test_whiteouts_and_opaque_directories_of_a_layer_count",
+        "test_whiteouts_and_opaque_directories_in_a_layer_take_effect",
     ),
 ]
 
-# Of step 07 the lines that steps before it have brought, so that there is one for every line:
-# for `./lab proof`, as most of them run nothing at all.
+# The lines of step 07 that come from earlier steps, so that every line has a mutant. Only
+# `./lab proof` runs these, because most of them start no container at all.
 EVERY_LINE = [
     (
         "07_overlay",
@@ -491,7 +507,7 @@ EVERY_LINE = [
         "07_overlay",
         'USAGE = "run [--hostname NAME] [--net bridge|none]"',
         'USAGE = "run [--net bridge|none]"',
-        "test_host_name_is_the_one_asked_for",
+        "test_option_hostname_sets_the_host_name",
     ),
     (
         "07_overlay",
@@ -503,19 +519,19 @@ EVERY_LINE = [
         "07_overlay",
         'USAGE += " [--memory SIZE] [--pids COUNT] [--cpus CPUS] IMAGE COMMAND..."',
         'USAGE += " [--memory N] [--pids N] [--cpus N] IMAGE COMMAND..."',
-        "test_bad_limit_is_refused_and_nothing_is_made",
+        "test_bad_limit_is_refused_before_anything_is_created",
     ),
     (
         "07_overlay",
         "BY_ROOT = os.geteuid() == 0",
         "BY_ROOT = True",
-        "test_ordinary_user_is_root_inside_and_themself_outside",
+        "test_ordinary_user_is_root_inside_and_keeps_their_id_outside",
     ),
     (
         "07_overlay",
         "BY_ROOT = os.geteuid() == 0",
         "BY_ROOT = False",
-        "test_map_is_as_promised",
+        "test_uid_and_gid_maps_are_as_specified",
     ),
     (
         "07_overlay",
@@ -533,13 +549,13 @@ EVERY_LINE = [
         "07_overlay",
         "    layers = [args.image]\n",
         "    layers = []\n",
-        "test_image_may_be_a_path",
+        "test_image_can_be_given_as_a_path",
     ),
     (
         "07_overlay",
         '    if "/" not in args.image:\n',
         "    if True:\n",
-        "test_image_may_be_a_path",
+        "test_image_can_be_given_as_a_path",
     ),
     ("07_overlay", '    os.mkdir(f"{box}/upper")\n', "", "test_root_is_an_overlay"),
     ("07_overlay", '    os.mkdir(f"{box}/work")\n', "", "test_root_is_an_overlay"),
@@ -553,37 +569,37 @@ EVERY_LINE = [
         "07_overlay",
         'args.net or ("bridge" if BY_ROOT else "none")',
         'args.net or "bridge"',
-        "test_ordinary_user_has_loopback_only_and_no_second_id",
+        "test_container_of_an_ordinary_user_has_loopback_only_and_a_single_id",
     ),
     (
         "07_overlay",
         'args.net or ("bridge" if BY_ROOT else "none")',
         'args.net or "none"',
-        "test_network_is_the_bridges_unless_asked_otherwise",
+        "test_default_network_is_the_bridge",
     ),
     (
         "07_overlay",
         "    cgroup = limit(args) if args.memory or args.pids or args.cpus else None\n",
         "    cgroup = limit(args)\n",
-        "test_without_a_limit_no_cgroup_is_made",
+        "test_container_without_limits_gets_no_cgroup",
     ),
     (
         "07_overlay",
         "if args.memory or args.pids or args.cpus else",
         "if args.memory else",
-        "test_process_over_the_count_is_refused",
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
     (
         "07_overlay",
         "if args.memory or args.pids or args.cpus else",
         "if args.memory or args.pids else",
-        "test_half_a_cpu_is_half_a_second_each_second",
+        "test_half_a_cpu_gives_half_a_second_per_second",
     ),
     (
         "07_overlay",
         '    if args.net != "none":\n        connect(container.pid)\n',
         "    connect(container.pid)\n",
-        "test_without_a_network_there_is_loopback_only",
+        "test_container_without_a_network_has_loopback_only",
     ),
     (
         "07_overlay",
@@ -595,7 +611,7 @@ EVERY_LINE = [
         "07_overlay",
         '    if args.memory and "oom_kill 0" not in process.read(f"{cgroup}/memory.events"):\n',
         "    if args.memory:\n",
-        "test_memory_that_fits_is_had",
+        "test_allocation_below_the_limit_succeeds",
     ),
     (
         "07_overlay",
@@ -607,19 +623,19 @@ EVERY_LINE = [
         "07_overlay",
         "    return status\n",
         "    return 0\n",
-        "test_exit_status_is_the_commands",
+        "test_runtime_exits_with_the_status_of_its_command",
     ),
     (
         "07_overlay",
         "    if BY_ROOT:\n        os.setgroups",
         "    if True:\n        os.setgroups",
-        "test_ordinary_user_is_root_inside_and_themself_outside",
+        "test_ordinary_user_is_root_inside_and_keeps_their_id_outside",
     ),
     (
         "07_overlay",
         '    if args.net != "none":\n        # network.sh',
         "    if True:\n        # network.sh",
-        "test_without_a_network_there_is_loopback_only",
+        "test_container_without_a_network_has_loopback_only",
     ),
     ("07_overlay", '    enter_root("/mnt")\n', "", "test_root_is_an_overlay"),
     (
@@ -650,67 +666,67 @@ EVERY_LINE = [
         "07_overlay",
         '    for name, target in (link.split("=") for link in LINKS.split()):\n',
         '    for name, target in (link.split("=") for link in LINKS.split()[1:]):\n',
-        "test_dev_fd_and_its_kin_lead_to_the_open_files",
+        "test_links_in_dev_lead_to_the_open_files",
     ),
     (
         "07_overlay",
         '        os.symlink(target, f"/dev/{name}")\n',
         "        pass\n",
-        "test_dev_fd_and_its_kin_lead_to_the_open_files",
+        "test_links_in_dev_lead_to_the_open_files",
     ),
     (
         "07_overlay",
         "up master workshop0 type",
         "up type",
-        "test_host_is_reached_over_the_bridge",
+        "test_container_reaches_the_host_over_the_bridge",
     ),
     (
         "07_overlay",
         'peer name eth0 netns {pid}"',
         'peer name eth1 netns {pid}"',
-        "test_host_is_reached_over_the_bridge",
+        "test_container_reaches_the_host_over_the_bridge",
     ),
     (
         "07_overlay",
         '    setup = f"link set eth0 up\\naddress',
         '    setup = f"address',
-        "test_host_is_reached_over_the_bridge",
+        "test_container_reaches_the_host_over_the_bridge",
     ),
     (
         "07_overlay",
         '("uid_map", os.getuid()), ("gid_map", os.getgid())',
         '("uid_map", os.getuid()), ("uid_map", os.getuid())',
-        "test_map_is_as_promised",
+        "test_uid_and_gid_maps_are_as_specified",
     ),
     (
         "07_overlay",
         'ids = "0 100000 65536" if BY_ROOT else f"0 {own} 1"',
         'ids = "0 100000 65536"',
-        "test_ordinary_user_is_root_inside_and_themself_outside",
+        "test_ordinary_user_is_root_inside_and_keeps_their_id_outside",
     ),
     (
         "07_overlay",
         '    controllers, hint = "+cpu +memory +pids"',
         '    controllers, hint = "+cpu +memory"',
-        "test_process_over_the_count_is_refused",
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
     (
         "07_overlay",
         '"limits need root and cgroup v2"',
         '""',
-        "test_limits_without_cgroup_v2_are_refused_in_one_line",
+        "test_limits_without_cgroup_v2_give_a_one_line_error",
     ),
     (
         "07_overlay",
         '    quota = f"{float(args.cpus or 0) * 100000:.0f} 100000"\n',
         '    quota = f"{float(args.cpus or 0) * 200000:.0f} 100000"\n',
-        "test_half_a_cpu_is_half_a_second_each_second",
+        "test_half_a_cpu_gives_half_a_second_per_second",
     ),
     (
         "07_overlay",
         '        process.write(f"{cgroup}/{file}", value or "max")\n',
         "        pass\n",
-        "test_process_over_the_count_is_refused",
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
     (
         "07_overlay",
@@ -740,6 +756,6 @@ EVERY_LINE = [
         "07_overlay",
         "    for file, value in limits.items():\n",
         "    for file, value in ():\n",
-        "test_process_over_the_count_is_refused",
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
 ]

@@ -1,4 +1,5 @@
-"""The README, the docs and the lessons as text, and the commands that they show."""
+"""Reads the README, the docs and the lessons as text, and finds the commands in
+them."""
 
 import json
 import pathlib
@@ -19,8 +20,8 @@ def prose(path: pathlib.Path, kind: str = "markdown") -> str:
 
 
 def commands(page: pathlib.Path) -> list[str]:
-    """Returns the commands that a page shows: the lines of its code blocks, and each `span`
-    that begins like a command."""
+    """Returns the commands that a page shows: the lines of its code blocks, and each
+    `span` that starts like a command."""
     text = prose(page)
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [
@@ -33,7 +34,7 @@ def commands(page: pathlib.Path) -> list[str]:
     begin = re.compile(
         r"(LAB=\w+ )?\./lab \w|(sudo )?steps/\S+|(diff|vagrant|workshop) \w"
     )
-    # A path is a command where it is a line of a block, or has words after it.
+    # A path alone is a command only as a line of a block. In a span it needs arguments.
     return [
         command
         for n, command in enumerate(found)

@@ -1,4 +1,4 @@
-"""What the suites use to start containers and to look at the host meanwhile."""
+"""Starts containers for the suites, and looks at the host meanwhile."""
 
 import contextlib
 import os
@@ -13,48 +13,57 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable, Iterator, Sequence
 from difflib import ndiff
+from typing import Any, TypeVar
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 STEPS = sorted((PROJECT / "steps").glob("[0-9][0-9]_*/container.py"))
-# Load, faults and hostile input in their full number, for `./lab proof`.
+# Whether load, faults and hostile input are tested in full, as `./lab proof` does.
 FULL = bool(os.environ.get("WORKSHOP_FULL"))
-LIMIT = 60  # seconds that any one container may take, under emulation as well
+LIMIT = 60  # seconds that one container may take, also under emulation
+
+Word = str | os.PathLike[str]
+T = TypeVar("T")
 
 
 class Result:
-    """How a command ended. Its text is what a failing assertion shows."""
+    """How a command ended. A failing assertion shows its text."""
 
-    last = None  # the latest one: workshop/pytest_failures.py reports it
+    # The latest one: workshop/pytest_failures.py shows it when an assertion fails that does
+    # not mention one.
+    last: "Result | None" = None
 
-    def __init__(self, argv, status, out, err):
+    def __init__(self, argv: Sequence[Word], status: int | None, out: str, err: str):
         Result.last = self
         self.argv, self.status, self.out, self.err = argv, status, out, err
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"\n  command: {shlex.join(map(str, self.argv))}\n  status:  {self.status}"
             f"\n  stdout:  {self.out[:3000]!r}\n  stderr:  {self.err[:3000]!r}\n"
         )
 
     @property
-    def lines(self):
+    def lines(self) -> list[str]:
         return self.out.splitlines()
 
 
-def assert_one_line_error(result, *words, status=125):
-    """Assert that a program failed with this status, with nothing on stdout and a single line
-    on stderr, which begins with the program's name and contains each of the words. 125 is
-    the status of a runtime's own errors. Returns the line without the name."""
+def assert_one_line_error(result: Result, *words: str, status: int = 125) -> str:
+    """Asserts that a program failed with this status, printed nothing on stdout, and
+    printed one line on stderr that starts with the program's name and contains each of
+    the words. 125 is the status for a runtime's own errors. Returns the line without
+    the name."""
     line = re.fullmatch(r"[\w.-]+: ([^\n]+)\n", result.err)
-    assert result.status == status and result.out == "" and line, result
+    assert result.status == status and result.out == "", result
+    assert line, result
     missing = [word for word in words if word not in line[1]]
     assert not missing, f"{missing} not in the error: {result}"
     return line[1]
 
 
-def shell(command, check=True):
-    """Run a shell command on the host. Returns its Result."""
+def shell(command: str, check: bool = True) -> Result:
+    """Runs a shell command on the host. Returns its Result."""
     argv = ["bash", "-c", command]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT)
     result = Result(argv, done.returncode, done.stdout, done.stderr)
@@ -62,36 +71,40 @@ def shell(command, check=True):
     return result
 
 
-def eventually(condition, seconds=10):
-    """Whether condition() becomes true in time: the kernel cleans up after the fact."""
+def eventually(condition: Callable[[], T], seconds: float = 10) -> T:
+    """Waits until condition() is true, because the kernel cleans up asynchronously.
+    Returns its last value, which is false if the time was up."""
     end = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < end:
         time.sleep(0.05)
     return value
 
 
-# {path of a container.py: what its --help printed}; workshop/pytest_plugin.py fills it in
+# {path of a container.py: what its --help prints}; workshop/pytest_plugin.py fills it in
 usages: dict[pathlib.Path, str] = {}
 
 
 class Runtime:
     """A container.py, and the ways to start it."""
 
-    def __init__(self, path, prefix=()):
+    def __init__(self, path: Word, prefix: Sequence[Word] = ()):
         self.path = pathlib.Path(path)
-        self.prefix = list(prefix)  # words before it, such as setpriv's
+        self.prefix = list(prefix)  # a command in front of it, such as setpriv
         if self.path not in usages:
             usages[self.path] = subprocess.run(
                 [self.path, "--help"], capture_output=True, text=True, timeout=LIMIT
             ).stdout
         self.usage = usages[self.path]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Runtime({self.path})"
 
-    def argv(self, *command, image="busybox", raw=False, **options):
-        """The command line: with the image if this step has images, and without network
-        unless a test asks for it. raw: just these words."""
+    def argv(
+        self, *command: Word, image: Word = "busybox", raw: bool = False, **options: Any
+    ) -> list[Word]:
+        """Returns the command line, with the image if this step has images, and without
+        a network unless a test asks for one. With raw it contains only these
+        arguments."""
         if raw:
             return [*self.prefix, str(self.path), *command]
         if "--net" in self.usage:
@@ -105,8 +118,16 @@ class Runtime:
         images = [str(image)] if "IMAGE" in self.usage else []
         return [*self.prefix, str(self.path), "run", *words, *images, *command]
 
-    def run(self, *command, input="", timeout=LIMIT, popen=None, **options):
-        """Run a container to its end. Returns its Result. One word is a shell's script."""
+    def run(
+        self,
+        *command: Word,
+        input: str = "",
+        timeout: float = LIMIT,
+        popen: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Result:
+        """Runs a container to its end. Returns its Result. A single argument is a
+        script for the shell."""
         if len(command) == 1 and not options.get("raw"):
             command = ("sh", "-c", *command)
         argv = self.argv(*command, **options)
@@ -121,22 +142,24 @@ class Runtime:
         )
         return Result(argv, done.returncode, done.stdout, done.stderr)
 
-    def ok(self, *command, **options):
-        """The same, for commands that have to succeed. Returns their stdout."""
+    def ok(self, *command: Word, **options: Any) -> str:
+        """Runs a container whose command must succeed. Returns its stdout."""
         result = self.run(*command, **options)
         assert result.status == 0, result
         return result.out
 
-    def sweep(self):
-        """The next run clears away what a killed runtime had to leave."""
+    def sweep(self) -> None:
+        """Runs a container, which clears away what a killed runtime left behind."""
         v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
         limits = {"memory": "64M"} if "--memory" in self.usage and v2 else {}
         self.ok("true", "argument", **limits)
 
     @contextlib.contextmanager
-    def running(self, script="", popen=None, **options):
-        """A container that is alive during the block. Its shell runs script and then what
-        box.tell(line) is told."""
+    def running(
+        self, script: str = "", popen: dict[str, Any] | None = None, **options: Any
+    ) -> Iterator["Running"]:
+        """Yields a container that is alive during the block. Its shell runs the script,
+        and then each line that box.ask(line) sends."""
         box = Running(self, script, popen or {}, options)
         try:
             box.ask("echo ready")
@@ -145,8 +168,8 @@ class Runtime:
             box.close()
 
     @contextlib.contextmanager
-    def terminal(self, *command, **options):
-        """A container started at a terminal. Yields a Terminal."""
+    def terminal(self, *command: Word, **options: Any) -> Iterator["Terminal"]:
+        """Starts a container at a terminal. Yields a Terminal."""
         terminal = Terminal(self.argv(*command, **options))
         try:
             yield terminal
@@ -155,9 +178,16 @@ class Runtime:
 
 
 class Running:
-    """A container whose shell waits for lines; .pid is its first process on the host."""
+    """A container whose shell waits for lines. .pid is the PID of its first process on
+    the host."""
 
-    def __init__(self, runtime, script, popen, options):
+    def __init__(
+        self,
+        runtime: Runtime,
+        script: str,
+        popen: dict[str, Any],
+        options: dict[str, Any],
+    ):
         words = ("sh", "-c", f"{script}\nexec sh") if script else ("sh",)
         self.argv = runtime.argv(*words, **options)
         self.process = subprocess.Popen(
@@ -169,11 +199,11 @@ class Running:
         )
         self.seen = ""
 
-    def ask(self, line):
-        """Run a line in the container. Returns what it prints, stderr too, and for a status
-        other than 0 a last line with it."""
+    def ask(self, line: str) -> str:
+        """Runs a line in the container. Returns what it prints, stderr included. If the
+        status is not 0, a last line says so."""
         mark = f"--{time.monotonic_ns()}--"
-        with contextlib.suppress(BrokenPipeError):  # it has ended, as is told below
+        with contextlib.suppress(BrokenPipeError):  # it ended, which is reported below
             self.process.stdin.write(f"{line}\necho {mark} $?\n".encode())
             self.process.stdin.flush()
         pattern = re.compile(rf"(.*?){mark} (\d+)\n", re.DOTALL)
@@ -185,24 +215,24 @@ class Running:
             if not got:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(1)
-                said = self.seen or f"no answer to {line!r}"
+                output_so_far = self.seen or f"no answer to {line!r}"
                 raise AssertionError(
-                    Result(self.argv, self.process.returncode, said, "")
+                    Result(self.argv, self.process.returncode, output_so_far, "")
                 )
             self.seen += got.decode(errors="replace")
         self.seen = self.seen[match.end() :]
         return match[1] + ("" if match[2] == "0" else f"status {match[2]}\n")
 
     @property
-    def pid(self):
-        """The pid, on the host, of the container's first process."""
+    def pid(self) -> int:
+        """The PID, on the host, of the container's first process."""
         return children(self.process.pid)[0]
 
-    def kill(self, number=signal.SIGKILL):
+    def kill(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
 
-    def close(self):
-        """End the container if it has not ended. Returns the runtime's exit status."""
+    def close(self) -> int:
+        """Ends the container, unless it has ended. Returns the runtime's exit status."""
         if self.process.poll() is None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
@@ -216,9 +246,9 @@ class Running:
 
 
 class Terminal:
-    """A command at a terminal of its own, and somebody who types."""
+    """A command at a terminal of its own, and a user who types."""
 
-    def __init__(self, argv):
+    def __init__(self, argv: list[Word]):
         self.argv, self.seen = argv, ""
         go_on, ready = os.pipe()
         self.pid, self.fd = pty.fork()
@@ -227,17 +257,18 @@ class Terminal:
                 os.read(go_on, 1)
                 os.execv(argv[0], argv)
             finally:
-                os._exit(127)  # and not a second suite
-        self.before = termios.tcgetattr(self.fd)  # the terminal that the command finds
+                os._exit(127)  # otherwise the child would go on as a second suite
+        self.before = termios.tcgetattr(self.fd)  # as the command finds it
         os.write(ready, b"!")
         os.close(go_on)
         os.close(ready)
 
-    def type(self, keys):
+    def type(self, keys: str) -> None:
         os.write(self.fd, keys.encode())
 
-    def wait_for(self, pattern, seconds=20):
-        """Read until the pattern has appeared since the last call. Returns the match."""
+    def wait_for(self, pattern: str, seconds: float = 20) -> re.Match[str]:
+        """Reads until the pattern appears in what was printed since the last call.
+        Returns the match."""
         end = time.monotonic() + seconds
         while not (match := re.search(pattern, self.seen)):
             left = end - time.monotonic()
@@ -252,10 +283,10 @@ class Terminal:
         self.seen = self.seen[match.end() :]
         return match
 
-    def status(self, seconds=20):
-        """Wait for its end. Returns the exit status."""
+    def status(self, seconds: float = 20) -> int:
+        """Waits for the command to end. Returns its exit status."""
 
-        def ended():
+        def ended() -> tuple[int] | None:
             if select.select([self.fd], [], [], 0)[0]:
                 with contextlib.suppress(OSError):
                     self.seen += os.read(self.fd, 65536).decode(errors="replace")
@@ -264,23 +295,23 @@ class Terminal:
 
         result = eventually(ended, seconds)
         assert result, f"{self.argv} has not ended: {self.seen!r}"
-        self.pid = 0  # nobody is left to end
+        self.pid = 0  # no process is left to kill
         return os.waitstatus_to_exitcode(result[0])
 
-    def close(self):
+    def close(self) -> None:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self.fd)
 
 
-def children(pid):
-    """The pids of a process's children."""
+def children(pid: int) -> list[int]:
+    """Returns the PIDs of a process's children."""
     text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
 
 
-# Runs a container.py whose parent takes its time, once the child is there.
+# Runs a container.py, but its parent pauses once the child has started.
 SLOWLY = """
 import os, sys, time
 path = sys.argv[1]
@@ -298,13 +329,15 @@ exec(compile(open(path).read(), path, "exec"))
 """
 
 
-def slowed(runtime):
-    """The same runtime, whose parent takes half a second more once its child is there."""
+def slowed(runtime: Runtime) -> Runtime:
+    """Returns the same runtime, except that its parent pauses for half a second once
+    its child has started."""
     return Runtime(runtime.path, [sys.executable, "-S", "-c", SLOWLY])
 
 
-def processes_with(word):
-    """The pids of the processes that have a word, exactly, on their command line."""
+def processes_with(word: str) -> list[int]:
+    """Returns the PIDs of the processes that have exactly this argument on their
+    command line."""
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -313,15 +346,16 @@ def processes_with(word):
     return found
 
 
-def namespace(kind, pid="self"):
-    """The inode number of a process's namespace, as text: the namespace's name."""
+def namespace(kind: str, pid: int | str = "self") -> str:
+    """Returns the inode number of a process's namespace, as text. It identifies the
+    namespace."""
     return os.readlink(f"/proc/{pid}/ns/{kind}").partition("[")[2].rstrip("]")
 
 
-def host_state():
-    """What a container must leave as it was: {what: lines of text}."""
+def host_state() -> dict[str, str]:
+    """Returns what a container must leave unchanged: {what: lines of text}."""
 
-    def names(path, pattern="*"):
+    def names(path: str, pattern: str = "*") -> str:
         return "\n".join(sorted(p.name for p in pathlib.Path(path).glob(pattern)))
 
     return {
@@ -336,9 +370,9 @@ def host_state():
     }
 
 
-def restore(before):
-    """Put back what a runtime that does not isolate has changed, so that one red fact does
-    not make the next ones red."""
+def restore(before: dict[str, str]) -> None:
+    """Undoes what a runtime that does not isolate has changed, so that one failed fact
+    does not make the next ones fail."""
     now = host_state()
     if now["host name"] != before["host name"]:
         socket.sethostname(before["host name"])
@@ -356,8 +390,8 @@ def restore(before):
 
 
 @contextlib.contextmanager
-def nothing_left_behind():
-    """Whatever happens in the block, the host is afterwards as it was before."""
+def nothing_left_behind() -> Iterator[None]:
+    """Asserts that after the block the host is as it was before."""
     before = host_state()
     try:
         yield
@@ -366,7 +400,7 @@ def nothing_left_behind():
         changed = {
             name: [
                 line
-                for line in ndiff(*(s[name].splitlines() for s in (before, after)))
+                for line in ndiff(before[name].splitlines(), after[name].splitlines())
                 if line[0] in "+-"
             ]
             for name in before

@@ -1,4 +1,4 @@
-"""What the tests count as the code of a step."""
+"""Counts a step's lines of code, as the tests understand them."""
 
 import ast
 import os
@@ -6,7 +6,8 @@ import pathlib
 
 
 def code_lines(path: str | os.PathLike[str]) -> list[str]:
-    """Returns the lines of code: without blank lines, comments and docstrings."""
+    """Returns the lines of code of a file, without blank lines, comments and
+    docstrings."""
     source = pathlib.Path(path).read_text()
     prose: set[int] = set()
     for node in ast.walk(ast.parse(source)):

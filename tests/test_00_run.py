@@ -1,6 +1,6 @@
-"""Step 00: a program is started, watched and ended as a shell or an engine would do it.
+"""Step 00: the runtime starts, watches and ends a program as a shell or an engine does.
 
-These are the promises that process.py makes for every step."""
+process.py keeps these promises for every step."""
 
 import fcntl
 import os
@@ -25,50 +25,53 @@ IGNORED = {"SIGPIPE": signal.SIGPIPE, "SIGXFSZ": signal.SIGXFSZ}
 
 
 def test_command_runs_with_its_arguments(runtime):
-    """execve(2): the command gets its words as they are; no shell looks at them."""
+    """execve(2): the command gets its arguments unchanged, because no shell interprets
+    them."""
     words = ["a b", "", "$HOME", "ä", "-x", "--"]
     out = runtime.ok("sh", "-c", 'printf "<%s>\\n" "$@"', "sh", *words)
     assert out.splitlines() == [f"<{word}>" for word in words]
 
 
 def test_stdin_reaches_the_command(runtime):
-    """fork(2): a child has its parent's open files, standard input among them."""
+    """fork(2): a child inherits its parent's open files, and standard input is one of
+    them."""
     text = f"{random.random()}\n" * 1000
     assert runtime.ok("cat", input=text) == text
 
 
 def test_stdout_and_stderr_stay_apart(runtime):
-    """fork(2): a child has its parent's open files; 1 and 2 are two of them."""
+    """fork(2): a child inherits its parent's open files; 1 and 2 are two of them."""
     result = runtime.run("echo out; echo err >&2")
     assert (result.out, result.err) == ("out\n", "err\n"), result
 
 
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
-def test_exit_status_is_the_commands(runtime, status):
-    """wait(2): a parent is told its child's exit status, and parent returns it."""
+def test_runtime_exits_with_the_status_of_its_command(runtime, status):
+    """wait(2): a parent gets its child's exit status, and the function parent returns
+    it."""
     result = runtime.run(f"exit {status}")
     assert result.status == status, result
 
 
-def test_death_by_signal_is_128_plus_its_number(runtime):
-    """wait(2): a status tells a signal from an exit; shells and engines show it as 128
-    + N."""
-    # Not by itself: as PID 1 it is immune to signals from inside.
+def test_death_by_a_signal_gives_status_128_plus_its_number(runtime):
+    """wait(2): the status tells a death by signal from an exit. Shells and engines show
+    the first as 128 + N."""
+    # The host sends the signal, because PID 1 is immune to signals from inside.
     with runtime.running() as box:
         os.kill(box.pid, signal.SIGKILL)
         box.process.wait(20)
         assert box.process.returncode == 137, box.argv
 
 
-def test_missing_command_is_127(runtime):
-    """execve(2): ENOENT, and nothing has run. 127 is how shells and engines tell it:
+def test_missing_command_gives_status_127(runtime):
+    """execve(2): ENOENT, so nothing ran. Shells and engines report this as 127:
     sh(1)."""
     name = f"missing-{random.random()}"
     assert_one_line_error(runtime.run(name, "argument"), name, status=127)
 
 
-def test_command_that_cannot_be_executed_is_126(runtime):
-    """execve(2): EACCES, for a file that is no program. 126 is how shells tell it:
+def test_command_that_cannot_be_executed_gives_status_126(runtime):
+    """execve(2): EACCES for a file that is not executable. Shells report this as 126:
     sh(1)."""
     result = runtime.run("/etc/passwd", "argument")
     assert_one_line_error(result, "Permission denied", "/etc/passwd", status=126)
@@ -77,27 +80,31 @@ def test_command_that_cannot_be_executed_is_126(runtime):
 @pytest.mark.parametrize(
     "words",
     [[], ["run"], ["rum", "true"], ["run", "--unknown", "x", "true"]],
-    ids=["nothing", "no command", "no such verb", "no such option"],
+    ids=["no arguments", "no command", "unknown subcommand", "unknown option"],
 )
-def test_bad_command_line_is_125_and_one_line(runtime, words):
-    """exit(3): 125 is the runtime's own error, which a command's status must not be
-    taken for. USAGE says what fits."""
+def test_bad_command_line_gives_status_125_and_a_one_line_error(runtime, words):
+    """exit(3): 125 means that the runtime itself failed, so it is not mistaken for the
+    command's status. The error shows USAGE."""
     result = runtime.run(*words, raw=True)
     assert_one_line_error(result)
     assert "usage: container.py run " in result.err, result
 
 
-def test_help_tells_the_usage(runtime):
-    """process.main reads the command line with the help of USAGE, and prints that when
-    asked; see getopt(1) for the custom."""
+def test_help_prints_the_usage(runtime):
+    """process.main reads the command line as USAGE describes it, and --help prints
+    USAGE, as is the custom: getopt(1)."""
     result = runtime.run("--help", raw=True)
     assert result.status == 0 and result.out.startswith("usage: "), result
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+    ids=lambda number: number.name,
+)
 def test_signal_to_the_runtime_reaches_the_command(runtime, number):
-    """signal(7): whoever ends a container signals its runtime; process.wait passes that
-    on."""
+    """signal(7): to end a container, you send a signal to its runtime. process.wait
+    passes it on."""
     script = f"trap 'echo caught; exit 3' {number.name[3:]}; echo ready; while :; do sleep 0.1; done"
     argv = runtime.argv("sh", "-c", script)
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
@@ -108,8 +115,8 @@ def test_signal_to_the_runtime_reaches_the_command(runtime, number):
 
 
 def test_command_dies_with_its_runtime(runtime):
-    """prctl(2): PR_SET_PDEATHSIG, a signal for the orphan. process.start asks for
-    it."""
+    """prctl(2): with PR_SET_PDEATHSIG the kernel sends the child a signal when its
+    parent dies. process.start asks for it."""
     with runtime.running() as box:
         pid = box.pid
         box.kill(signal.SIGKILL)
@@ -118,16 +125,16 @@ def test_command_dies_with_its_runtime(runtime):
     runtime.sweep()
 
 
-def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, seconds):
-    """prctl(2): a change of user cancels PR_SET_PDEATHSIG; so the runtime is guarded by
-    one more process."""
+def test_command_that_changed_its_user_dies_with_its_runtime(runtime, seconds):
+    """prctl(2): a change of user cancels PR_SET_PDEATHSIG, so one more process guards
+    the command."""
     command = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", seconds]
     argv = runtime.argv(*command, image="debian")
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     try:
         sleeps = f"pgrep -fx 'sleep {seconds}'"
         assert eventually(lambda: shell(sleeps, check=False).out), argv
-        time.sleep(0.3)  # it is the death of one that has run for a while that matters
+        time.sleep(0.3)  # the runtime must die after it has run for a while
     finally:
         process.kill()
         process.wait(10)
@@ -135,9 +142,9 @@ def test_change_of_user_does_not_save_it_from_its_runtimes_death(runtime, second
     runtime.sweep()
 
 
-def test_no_descriptor_but_stdio_is_inherited(runtime):
-    """close_range(2): an open file is a way out of every container. process.execute
-    closes all but three."""
+def test_command_inherits_only_stdin_stdout_and_stderr(runtime):
+    """close_range(2): an open file is a way out of every container, so process.execute
+    closes all descriptors except 0, 1 and 2."""
     with open("/etc/passwd") as file:
         os.set_inheritable(file.fileno(), True)
         out = runtime.ok("ls", "/proc/self/fd", popen={"close_fds": False})
@@ -146,23 +153,23 @@ def test_no_descriptor_but_stdio_is_inherited(runtime):
 
 @pytest.mark.parametrize("name", IGNORED)
 def test_signals_that_python_ignores_are_restored(runtime, name):
-    """signal(7): what is ignored stays ignored across execve(2); Python ignores these
-    two."""
+    """signal(7): an ignored signal stays ignored across execve(2), and Python ignores
+    these two."""
     out = runtime.ok("grep", "SigIgn", "/proc/self/status")
     mask = int(out.split()[1], 16)
     assert not mask >> (IGNORED[name] - 1) & 1, out
 
 
 def test_no_signal_is_blocked(runtime):
-    """sigprocmask(2): the mask goes through execve(2) as well; process.execute puts it
-    back."""
+    """sigprocmask(2): the signal mask survives execve(2) as well, so process.execute
+    restores it."""
     out = runtime.ok("grep", "SigBlk", "/proc/self/status")
     assert int(out.split()[1], 16) == 0, out
 
 
 def test_signal_that_the_caller_ignores_stays_ignored(runtime):
-    """nohup(1) ignores SIGHUP for its command; that is the caller's wish, and no
-    accident."""
+    """nohup(1) makes its command ignore SIGHUP. The caller wants that, so the runtime
+    must not undo it."""
     out = subprocess.run(
         ["nohup", *runtime.argv("grep", "SigIgn", "/proc/self/status")],
         capture_output=True,
@@ -172,16 +179,17 @@ def test_signal_that_the_caller_ignores_stays_ignored(runtime):
     assert int(out.split()[1], 16) >> (signal.SIGHUP - 1) & 1, out
 
 
-def test_environment_of_the_host_stays_outside(runtime):
-    """environ(7): passwords and tokens are in there. process.execute passes on PATH,
-    HOME, LANG and TERM."""
+def test_environment_of_the_host_does_not_reach_the_command(runtime):
+    """environ(7): the environment may contain passwords and tokens, so process.execute
+    passes on only PATH, HOME, LANG and TERM."""
     secret = f"secret-{random.random()}"
     out = runtime.ok("env", popen={"env": {**os.environ, "PASSWORD": secret}})
     assert secret not in out and "PATH=" in out, out
 
 
 def test_broken_pipe_ends_the_command_quietly(runtime):
-    """pipe(7): who writes to a pipe without a reader gets SIGPIPE, 141 for a shell."""
+    """pipe(7): a process that writes to a pipe without a reader gets SIGPIPE, which a
+    shell reports as 141."""
     argv = runtime.argv("sh", "-c", "yes; echo $? >&2")
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -191,18 +199,18 @@ def test_broken_pipe_ends_the_command_quietly(runtime):
         assert process.stderr.read().split()[-1] == b"141"
 
 
-def test_terminal_is_the_containers_own(runtime):
-    """pty(7): at a terminal a container gets one of its own, and only the runtime has
-    the host's."""
+def test_container_has_its_own_terminal(runtime):
+    """pty(7): a container that is started at a terminal gets a new one, and only the
+    runtime keeps the host's."""
     with runtime.terminal("sh", image="debian") as terminal:
         terminal.type("stty -echo; stat -Lc 'inside %d:%i.' /proc/self/fd/0\n")
         inside = terminal.wait_for(r"inside (\d+:\d+)\.")[1]
-        host = os.stat(f"/proc/{terminal.pid}/fd/0")  # the one that the runtime has
+        host = os.stat(f"/proc/{terminal.pid}/fd/0")  # the runtime's terminal
         assert inside != f"{host.st_dev}:{host.st_ino}"
-        # Echoed, the line would not have a 3 after the word.
+        # If the terminal only echoed the line, it would not show the 3.
         terminal.type("test -t 0 && test -t 1 && test -t 2 && echo all $((1 + 2))\n")
         terminal.wait_for("all 3")
-        # Its size follows the one that the user looks at.
+        # Its size follows the size of the user's terminal.
         fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
         terminal.type("stty size\n")
         terminal.wait_for("33 111")
@@ -210,16 +218,16 @@ def test_terminal_is_the_containers_own(runtime):
         assert terminal.status() == 5
 
 
-def test_ctrl_c_ends_the_command_in_front_only(runtime):
-    """termios(3): the terminal makes of Ctrl-C a signal to its foreground processes; it
-    takes a session of one's own, setsid(2)."""
+def test_ctrl_c_ends_only_the_foreground_command(runtime):
+    """termios(3): the terminal turns Ctrl-C into a signal for its foreground processes.
+    This needs a session for the container, setsid(2)."""
     with runtime.terminal("bash", "--norc", image="debian") as terminal:
         terminal.wait_for("# ")
         terminal.type("stty -echo\n")
         terminal.wait_for("# ")
         seconds = f"1000.{random.randint(10**6, 10**7)}"
         terminal.type(f"sleep {seconds}\n")
-        assert eventually(lambda: processes_with(seconds))  # once it is executed
+        assert eventually(lambda: processes_with(seconds))  # the sleep runs
         terminal.type("\x03")
         terminal.type("echo status $?\n")
         terminal.wait_for("status 130")
@@ -231,9 +239,11 @@ def test_ctrl_c_ends_the_command_in_front_only(runtime):
         assert terminal.status() == 0
 
 
-def test_terminal_ends_with_the_command_whoever_else_has_it(runtime, seconds):
-    """pty(7): a background process keeps the terminal open; the command's end is what
-    counts."""
+def test_runtime_ends_with_its_command_even_if_another_process_holds_the_terminal(
+    runtime, seconds
+):
+    """pty(7): a background process can keep the terminal open, so the runtime has to
+    watch for the end of the command instead."""
     script = f"trap '' HUP; sleep {seconds} & read go; exit 3"
     with runtime.terminal("sh", "-c", script, image="debian") as terminal:
         assert eventually(lambda: processes_with(seconds))
@@ -241,12 +251,13 @@ def test_terminal_ends_with_the_command_whoever_else_has_it(runtime, seconds):
         assert terminal.status(10) == 3
 
 
-def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
-    """pty(7): both directions have a buffer; a full one must not stop the other."""
+def test_terminal_shows_output_even_if_the_command_reads_no_input(runtime):
+    """pty(7): each direction has a buffer, and a full one must not stop the other
+    direction."""
     script = "stty raw; while :; do echo tick; sleep 0.05; done"
     with runtime.terminal("sh", "-c", script, image="debian") as terminal:
         terminal.wait_for("tick")
-        for _ in range(20):  # pasted by mistake, more than a terminal has room for
+        for _ in range(20):  # pasted by mistake, and more than a terminal can buffer
             terminal.type("x" * 1000)
         terminal.seen = ""
         for _ in range(3):
@@ -256,18 +267,18 @@ def test_terminal_shows_output_while_nobody_reads_what_is_typed(runtime):
     runtime.sweep()
 
 
-def test_terminal_is_left_as_it_was(runtime):
-    """termios(3): settings belong to the terminal, and outlive the program that has
-    made them."""
+def test_terminal_settings_are_restored(runtime):
+    """termios(3): settings belong to the terminal, so they outlive the program that
+    changed them."""
     with runtime.terminal("stty", "raw", "-echo", image="debian") as terminal:
-        assert terminal.status() == 0  # it has found a terminal, and changed it
+        assert terminal.status() == 0  # it found a terminal and changed it
         assert termios.tcgetattr(terminal.fd) == terminal.before
 
 
 @pytest.mark.parametrize("words", ["echo up", "while echo up; do :; done"])
-def test_terminal_that_is_closed_ends_it(runtime, words, seconds):
-    """pty(7): a terminal that is closed sends SIGHUP, which a command may ignore; then
-    its runtime ends it."""
+def test_closing_the_terminal_ends_the_container(runtime, words, seconds):
+    """pty(7): closing a terminal sends SIGHUP. A command may ignore it, so its runtime
+    ends it."""
     script = f"trap '' HUP; {words}; exec sleep {seconds}"
     with runtime.terminal("sh", "-c", script) as terminal:
         terminal.wait_for("up")
@@ -277,47 +288,51 @@ def test_terminal_that_is_closed_ends_it(runtime, words, seconds):
     assert eventually(lambda: not os.path.exists(f"/proc/{command}"))
 
 
-def test_signal_as_the_command_ends_loses_no_status(runtime):
-    """signal(7): a signal may come at any time, also between the end of the child and
+def test_exit_status_survives_signals_at_the_end_of_the_command(runtime):
+    """signal(7): a signal can arrive at any time, even between the end of the child and
     wait(2)."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     for _ in range(3):
         argv = runtime.argv("sh", "-c", "trap : TERM; echo set; sleep 0.1; exit 3")
         with subprocess.Popen(argv, **pipes) as process:
-            # Before the trap is set, a signal may end the command: that is another matter.
+            # Before the trap is set, a signal may end the command, which is not tested here.
             assert process.stdout.readline() == "set\n"
             end, sent = time.monotonic() + LIMIT, 0
             while process.poll() is None and time.monotonic() < end:
                 process.send_signal(signal.SIGTERM)
                 sent += 1
                 time.sleep(0.002)
-            said = process.stderr.read()
-        assert (process.returncode, said) == (3, "") and sent, (said, sent)
+            errors = process.stderr.read()
+        assert (process.returncode, errors) == (3, "") and sent, (errors, sent)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
-def test_closed_descriptors_do_not_matter(runtime, closed):
-    """open(2) takes the lowest number that is free: with 0 closed that would be 0."""
+@pytest.mark.parametrize(
+    "closed",
+    ["<&-", ">&-", "<&- >&-"],
+    ids=["stdin", "stdout", "stdin and stdout"],
+)
+def test_command_runs_even_if_stdin_or_stdout_is_closed(runtime, closed):
+    """open(2) returns the lowest free number. If 0 is closed, that is 0."""
     argv = " ".join(runtime.argv("sh", "-c", "'exit 7'"))
     result = shell(f"{argv} {closed}", check=False)
     assert result.status == 7 and result.err == "", result
 
 
-def test_umask_of_the_caller_stays_outside(runtime):
-    """umask(2): it takes permissions from all files that are made, those of a
-    container's root as well."""
+def test_umask_of_the_caller_does_not_reach_the_container(runtime):
+    """umask(2): the mask removes permissions from every new file, and so from the
+    container's root directory as well."""
     argv = " ".join(runtime.argv("sh", "-c", "'umask; stat -c %a / /dev/null'"))
     assert shell(f"umask 077; {argv}").out.split() == ["0022", "755", "666"]
 
 
-def test_no_process_is_left(runtime):
-    """wait(2): a runtime ends after its command, and not before; what it has started
-    besides, to guard the command, ends as well."""
+def test_no_process_is_left_behind(runtime):
+    """wait(2): a runtime ends after its command, never before it. The process that
+    guards the command ends as well."""
     number = f"0.5{random.randint(10**6, 10**7)}"
     words = runtime.argv("sh", "-c", f"sleep {number}; exit 3")
     with subprocess.Popen(words) as process:
         assert eventually(lambda: processes_with(number))
         process.wait(LIMIT)
         assert process.returncode == 3 and processes_with(number) == []
-    # The last of its words, which the runtime, its guard and the shell have in common.
+    # The runtime, its guard and the shell share the last argument.
     assert eventually(lambda: processes_with(words[-1]) == [], 2)

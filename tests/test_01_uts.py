@@ -1,5 +1,5 @@
-"""Step 01: a host name, and message queues, of its own. uts_namespaces(7),
-ipc_namespaces(7)."""
+"""Step 01: the container has its own host name and its own message queues.
+uts_namespaces(7), ipc_namespaces(7)."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from runtime import Runtime, assert_one_line_error, eventually, namespace, shell
 
 @pytest.fixture
 def queue():
-    """A System V message queue of the host's: its id."""
+    """A System V message queue on the host. Yields its id."""
     made = shell("ipcmk -Q").out
     number = re.search(r"id: (\d+)", made)[1]
     yield number
@@ -19,7 +19,7 @@ def queue():
 
 
 def queues_of_the_host():
-    """The lines of the host's list of message queues, without its heading."""
+    """Returns the lines of the host's list of message queues, without the heading."""
     return open("/proc/sysvipc/msg").read().splitlines()[1:]
 
 
@@ -28,15 +28,15 @@ def random_name():
 
 
 def test_container_has_a_host_name_of_its_own(runtime):
-    """uts_namespaces(7): host name and domain name are the namespace's. A new one
-    starts as a copy, until sethostname(2)."""
+    """uts_namespaces(7): the host name and the domain name belong to the namespace. A
+    new namespace starts with copies, until sethostname(2) changes them."""
     host = os.uname().nodename
     assert runtime.ok("hostname").strip() == "container" != host
     assert os.uname().nodename == host
 
 
-def test_host_name_is_the_one_asked_for(runtime):
-    """sethostname(2) sets the name of the caller's UTS namespace: call it in child,
+def test_option_hostname_sets_the_host_name(runtime):
+    """sethostname(2) sets the name of the caller's UTS namespace, so call it in child,
     before execute."""
     name = random_name()
     assert runtime.ok("hostname", hostname=name).strip() == name
@@ -44,8 +44,8 @@ def test_host_name_is_the_one_asked_for(runtime):
 
 
 def test_host_name_changed_inside_stays_inside(runtime):
-    """uts_namespaces(7): a changed name is seen by the processes of that namespace, and
-    by no other."""
+    """uts_namespaces(7): only the processes in the same namespace see a changed
+    name."""
     host, name = os.uname().nodename, random_name()
     with runtime.running() as box:
         assert box.ask(f"hostname {name}; hostname") == f"{name}\n"
@@ -53,11 +53,12 @@ def test_host_name_changed_inside_stays_inside(runtime):
 
 
 def test_domain_name_changed_inside_stays_inside(runtime):
-    """uts_namespaces(7): it isolates two names, the host's and the NIS domain's."""
+    """uts_namespaces(7): the namespace isolates two names, the host name and the NIS
+    domain name."""
     domain = "/proc/sys/kernel/domainname"
     before, name = shell(f"cat {domain}").out, random_name()
     with runtime.running() as box:
-        # Not by writing the file: from step 05 it belongs to the host's root.
+        # The host changes the name: from step 05 on, root inside may not write this file.
         assert box.ask(f"cat {domain}") == before
         assert namespace("uts", box.pid) != namespace("uts")
         assert shell(
@@ -69,7 +70,7 @@ def test_domain_name_changed_inside_stays_inside(runtime):
 @pytest.mark.parametrize("kind", ["uts", "ipc"])
 def test_namespace_is_new(runtime, kind):
     """namespaces(7): two processes with the same number in /proc/PID/ns are in the same
-    namespace. CLONE_NEWUTS and CLONE_NEWIPC make new ones."""
+    namespace. CLONE_NEWUTS and CLONE_NEWIPC create new ones."""
     with runtime.running() as box:
         inside = namespace(kind, box.pid)
         assert inside != namespace(kind)
@@ -79,7 +80,8 @@ def test_namespace_is_new(runtime, kind):
 
 
 def test_two_containers_have_two_host_names(runtime):
-    """uts_namespaces(7): every clone(2) with CLONE_NEWUTS makes one more namespace."""
+    """uts_namespaces(7): every clone(2) with CLONE_NEWUTS creates one more
+    namespace."""
     names = [random_name(), random_name()]
     with (
         runtime.running(hostname=names[0]) as one,
@@ -89,16 +91,16 @@ def test_two_containers_have_two_host_names(runtime):
 
 
 def test_message_queue_of_the_host_is_invisible(runtime, queue):
-    """ipc_namespaces(7): System V queues, semaphores and memory are seen in the
-    namespace that they were made in, and nowhere else."""
+    """ipc_namespaces(7): System V queues, semaphores and shared memory are visible only
+    in the namespace in which they were created."""
     assert queue in [line.split()[1] for line in queues_of_the_host()]
     out = runtime.ok("cat", "/proc/sysvipc/msg")
     assert len(out.splitlines()) == 1, out  # the heading
 
 
 def test_message_queue_of_the_host_cannot_be_removed(runtime, queue):
-    """ipc_namespaces(7): the number of a queue means something in its own namespace
-    only."""
+    """ipc_namespaces(7): the id of a queue is valid only in the queue's own
+    namespace."""
     result = runtime.run("ipcrm", "-q", queue, image="debian")
     assert result.status != 0, result
     assert re.search(
@@ -107,9 +109,9 @@ def test_message_queue_of_the_host_cannot_be_removed(runtime, queue):
     assert queue in [line.split()[1] for line in queues_of_the_host()]
 
 
-def test_message_queue_made_inside_stays_inside_and_ends_with_it(runtime):
-    """ipc_namespaces(7): with the last process of a namespace all its queues are
-    destroyed."""
+def test_message_queue_made_inside_stays_inside_and_ends_with_the_container(runtime):
+    """ipc_namespaces(7): the kernel destroys all queues of a namespace when its last
+    process ends."""
     before = queues_of_the_host()
     with runtime.running(image="debian") as box:
         made = box.ask("ipcmk -Q")
@@ -122,29 +124,29 @@ def test_message_queue_made_inside_stays_inside_and_ends_with_it(runtime):
     assert queues_of_the_host() == before
 
 
-def test_longest_host_name_has_64_bytes(runtime):
+def test_host_name_of_64_bytes_is_accepted(runtime):
     """sethostname(2): a host name has at most 64 bytes."""
     name = "h" * 64
     assert runtime.ok("hostname", hostname=name).strip() == name
 
 
 def test_host_name_of_65_bytes_is_refused(runtime):
-    """sethostname(2): EINVAL. The child's error is told by its parent, in one line."""
+    """sethostname(2): EINVAL. The parent reports the child's error, in one line."""
     result = runtime.run("hostname", hostname="h" * 65)
     assert_one_line_error(result, "at most 64 bytes")
 
 
 def test_option_without_its_value_is_refused(runtime):
-    """USAGE is what process.main reads the command line by: "[--hostname NAME]", as in
-    getopt(1)."""
+    """process.main reads the command line as USAGE describes it: "[--hostname NAME]"
+    takes a value, as in getopt(1)."""
     result = runtime.run("run", "--hostname", raw=True)
     assert_one_line_error(result, "--hostname needs a value: NAME")
 
 
-def test_ordinary_user_is_told_what_to_do(runtime, tmp_path):
-    """clone(2): EPERM, for a user who may not make the namespaces: up to step 04 that
-    needs root, capabilities(7). From step 05 on it does not, but it cannot be done in a
-    chroot, which this user is in."""
+def test_ordinary_user_gets_an_error_that_says_what_to_do(runtime, tmp_path):
+    """clone(2): EPERM for a user who may not create the namespaces. Up to step 04 that
+    needs root, capabilities(7). From step 05 on it does not, but the kernel refuses it
+    in a chroot, which is where this test puts the user."""
     image = tmp_path / "root"
     shell(f"cp -a /var/lib/workshop/rootfs/busybox {image}; chown -R nobody {tmp_path}")
     shell(f"chmod 755 {tmp_path} {tmp_path.parent} {tmp_path.parent.parent}")
@@ -156,9 +158,9 @@ def test_ordinary_user_is_told_what_to_do(runtime, tmp_path):
     assert_one_line_error(result, "Operation not permitted", "sudo")
 
 
-def test_kernel_without_room_for_the_namespace_is_told_in_one_line(runtime):
-    """namespaces(7): ENOSPC, a limit in /proc/sys/user."""
-    # Of a user namespace of its own, and so of nobody else.
+def test_kernel_limit_on_namespaces_gives_a_one_line_error(runtime):
+    """namespaces(7): ENOSPC, because of a limit in /proc/sys/user."""
+    # A new user namespace has its own limit, so nothing else is affected.
     script = 'echo 0 >/proc/sys/user/max_uts_namespaces; exec "$@"'
     prefix = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]
     result = Runtime(runtime.path, prefix).run("hostname")

@@ -1,5 +1,5 @@
-"""Step 03: a filesystem of its own: mount table, root, /proc, /sys, /dev.
-mount_namespaces(7), pivot_root(2)."""
+"""Step 03: the container has its own filesystem: a mount table, a root, /proc, /sys and
+/dev. mount_namespaces(7), pivot_root(2)."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from runtime import assert_one_line_error, eventually, namespace, shell
 
 ROOTFS = pathlib.Path("/var/lib/workshop/rootfs")
 
-# The classic way out of a chroot: keep a directory above the new root, and climb.
+# The classic way out of a chroot: keep a directory above the new root, then climb.
 CHROOT_ESCAPE = """
 mkdir "/tmp/x"; chroot "/tmp/x" or die "chroot: $!";
 for (1..64) { chdir ".." }
@@ -20,7 +20,7 @@ chroot "." or die "chroot: $!"; exec "cat", $ARGV[0];
 
 @pytest.fixture
 def host_file(tmp_path_factory):
-    """A file of the host's, with a secret in it."""
+    """A file on the host that contains a secret."""
     path = pathlib.Path(f"/var/tmp/secret-{random.randint(10**6, 10**7)}")
     path.write_text(f"{random.random()}\n")
     yield path
@@ -29,7 +29,7 @@ def host_file(tmp_path_factory):
 
 @pytest.fixture
 def trap():
-    """An empty directory of the host's, for a link to lead to."""
+    """An empty directory on the host, for a link to point to."""
     path = pathlib.Path(f"/var/tmp/trap-{random.randint(10**6, 10**7)}")
     path.mkdir()
     yield path
@@ -37,28 +37,29 @@ def trap():
 
 
 def tree(path):
-    """Every name below path, with type, mode, owner and size."""
+    """Returns every name below a path, with its type, mode, owner and size."""
     return shell(f"find {path} -printf '%P %y %m %U %G %s\\n' | sort").out
 
 
 @pytest.mark.parametrize("name", ["busybox", "debian"])
 def test_root_is_the_image(runtime, name):
     """pivot_root(2): the new root becomes / for all processes of the mount namespace.
-    It has to be a mount point, so the image is bound somewhere first."""
+    It must be a mount point, so the image is bind-mounted first."""
     inside = runtime.ok("ls", "-A", "/", image=name).split()
     assert sorted(inside) == sorted(os.listdir(ROOTFS / name))
 
 
 def test_swapping_the_image_swaps_the_system(runtime):
-    """pivot_root(2): "another Linux" is other files below /. The kernel stays."""
+    """pivot_root(2): "another Linux" means other files below /. The kernel stays the
+    same."""
     assert "Debian" in runtime.ok("cat /etc/os-release", image="debian")
     result = runtime.run("cat", "/etc/os-release", image="busybox")
     assert result.status != 0 and "No such file" in result.err, result
 
 
-def test_image_may_be_a_path(runtime, image):
-    """mount(2): MS_BIND shows a directory at a second place, whichever directory it
-    is."""
+def test_image_can_be_given_as_a_path(runtime, image):
+    """mount(2): MS_BIND shows a directory in a second place, and it can be any
+    directory."""
     mark = f"mark-{random.random()}"
     (image / mark).touch()
     assert mark in runtime.ok("ls", "/", image=image)
@@ -72,31 +73,31 @@ def test_file_of_the_host_is_out_of_reach(runtime, host_file):
     result = runtime.run("cat", str(host_file))
     assert result.status != 0 and "No such file" in result.err, result
     assert host_file.read_text() not in result.out
-    # Not by way of the host's processes either.
+    # The root of a host process does not lead there either.
     result = runtime.run(f"cat /proc/{os.getpid()}/root{host_file}")
     assert result.status != 0 and "No such file" in result.err, result
 
 
 def test_chroot_escape_finds_no_way_out(runtime, host_file):
-    """chroot(2): "does not change the current working directory", and root climbs out.
+    """chroot(2) "does not change the current working directory", so root can climb out.
     pivot_root(2) leaves nothing above to climb to."""
     result = runtime.run("perl", "-e", CHROOT_ESCAPE, str(host_file), image="debian")
-    # It climbed as far as it goes, and there cat found no such file.
-    said = f"cat: {host_file}: No such file or directory\n"
-    assert (result.status, result.err) == (1, said), result
+    # It climbed as far as it could, and cat found no such file there.
+    error = f"cat: {host_file}: No such file or directory\n"
+    assert (result.status, result.err) == (1, error), result
 
 
 def test_working_directory_is_the_new_root(runtime):
-    """chdir(2): a working directory in the old root is a way back to it."""
+    """chdir(2): a working directory in the old root would be a way back to it."""
     assert (
         runtime.ok("pwd; ls -di . / | sed 's/ *\\([0-9]*\\).*/\\1/' | uniq | wc -l")
         == "/\n1\n"
     )
 
 
-def test_mount_table_has_what_a_container_needs_and_no_more(runtime):
-    """proc_pid_mountinfo(5): one line for each mount. umount(2) with MNT_DETACH takes
-    the old root and all below it."""
+def test_mount_table_has_the_specified_mounts_and_no_others(runtime):
+    """proc_pid_mountinfo(5) has one line for each mount. umount(2) with MNT_DETACH
+    removes the old root and everything below it."""
     out = runtime.ok("cat", "/proc/self/mountinfo")
     targets = sorted(line.split()[4] for line in out.splitlines())
     devices = [
@@ -113,12 +114,13 @@ def test_mount_table_has_what_a_container_needs_and_no_more(runtime):
         "/tmp",
     }
     assert set(targets) - {"/sys/fs/cgroup"} == expected | set(devices), out
-    assert len(targets) == len(set(targets)), out  # nothing hides below anything
+    assert len(targets) == len(set(targets)), out  # no mount hides another
 
 
 def test_mount_inside_stays_inside(runtime):
-    """mount_namespaces(7): CLONE_NEWNS copies the table, but mounts are passed on where
-    / is shared, until MS_REC|MS_PRIVATE."""
+    """mount_namespaces(7): CLONE_NEWNS copies the mount table. But if / is shared, a
+    new mount still propagates to the other table, until MS_REC|MS_PRIVATE stops
+    that."""
     with runtime.running() as box:
         before = pathlib.Path("/proc/self/mounts").read_text()
         box.ask(
@@ -126,13 +128,13 @@ def test_mount_inside_stays_inside(runtime):
         )
         assert box.ask("ls /tmp/here") == "file\n"
         assert pathlib.Path("/proc/self/mounts").read_text() == before
-        # findmnt agrees, looking into the container's own table.
+        # findmnt, which reads the container's own table, agrees.
         assert shell(f"findmnt -N {box.pid} -n -o SOURCE /tmp/here").out == "inside\n"
 
 
-def test_mount_of_the_host_stays_outside(runtime, image):
-    """mount_namespaces(7): what is private gets nothing from others, either. Not even in
-    the image, on a mount that the host shares."""
+def test_mount_made_on_the_host_does_not_appear_inside(runtime, image):
+    """mount_namespaces(7): a private mount does not receive the mounts of others
+    either. This holds even in the image, on a mount that the host shares."""
     shell(f"mount --bind {image} {image} && mount --make-shared {image}")
     try:
         with runtime.running(image=image) as box:
@@ -140,7 +142,7 @@ def test_mount_of_the_host_stays_outside(runtime, image):
             shell(f"mount -t tmpfs outside {image}/home && touch {image}/home/outside")
             assert os.listdir(image / "home") == ["outside"]
             assert box.ask("cat /proc/self/mounts; ls /home") == before
-            # The other way as well.
+            # Nothing propagates in the other direction either.
             assert box.ask("mkdir /srv; mount -t tmpfs inside /srv; touch /srv/x") == ""
             assert box.ask("ls /srv") == "x\n"
             assert not (image / "srv" / "x").exists()
@@ -148,8 +150,8 @@ def test_mount_of_the_host_stays_outside(runtime, image):
         shell(f"umount -R {image}")
 
 
-def test_namespace_is_new(runtime):
-    """mount_namespaces(7): CLONE_NEWNS makes the child a table of its own, a copy of
+def test_mount_namespace_is_new(runtime):
+    """mount_namespaces(7): CLONE_NEWNS gives the child its own mount table, a copy of
     the parent's."""
     with runtime.running() as box:
         inside = namespace("mnt", box.pid)
@@ -157,9 +159,9 @@ def test_namespace_is_new(runtime):
         assert shell(f"lsns -n -t mnt -o NS -p {box.pid}").out.split() == [inside]
 
 
-def test_proc_tells_of_the_containers_processes_only(runtime):
-    """proc(5): it tells of the PID namespace of the process that has mounted it. Mount
-    a new one."""
+def test_proc_shows_only_the_containers_processes(runtime):
+    """proc(5) shows the PID namespace of the process that mounted it, so mount a new
+    one."""
     out = runtime.ok("cd /proc; echo [0-9]*; cat /proc/1/cmdline")
     assert out.split("\n")[0].split() == ["1"], out
     with runtime.running() as box:
@@ -169,8 +171,9 @@ def test_proc_tells_of_the_containers_processes_only(runtime):
 
 
 def test_sys_is_read_only(runtime):
-    """mount(2): MS_RDONLY. In /sys are the host's devices, and writing changes them."""
-    # Harmless where it can be written: the value that it has.
+    """mount(2): MS_RDONLY. /sys shows the host's devices, and writing there would
+    change them."""
+    # If it is writable, this does no harm: the value stays the same.
     result = runtime.run(
         "read mtu <$1; echo $mtu >$1".replace("$1", "/sys/class/net/lo/mtu")
     )
@@ -179,7 +182,7 @@ def test_sys_is_read_only(runtime):
 
 
 def test_dev_has_the_usual_devices_and_no_disk(runtime):
-    """tmpfs(5): an empty /dev, and on it just what programs expect."""
+    """tmpfs(5): /dev starts empty and gets only what programs expect."""
     out = runtime.ok("cd /dev; for n in *; do echo $n; done").split()
     expected = (
         "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
@@ -189,8 +192,8 @@ def test_dev_has_the_usual_devices_and_no_disk(runtime):
 
 @pytest.mark.also_before
 def test_devices_work(runtime):
-    """mount(2): MS_BIND goes for files as well: the host's device is shown on an empty
-    file."""
+    """mount(2): MS_BIND works for files as well, so each of the host's devices is
+    mounted on an empty file."""
     script = """
     test "$(head -c 8 /dev/zero | tr '\\0' 0)" = 00000000 && echo zero
     echo gone >/dev/null && test -z "$(cat /dev/null)" && echo null
@@ -204,14 +207,14 @@ def test_devices_work(runtime):
         result
     )
     assert "No space left" in result.err, result
-    assert "No such device or address" in result.err, result  # there is no terminal
+    assert "No such device or address" in result.err, result  # no terminal here
 
 
 @pytest.mark.also_before
-def test_dev_fd_and_its_kin_lead_to_the_open_files(runtime):
-    """symlink(7): /dev/fd is a link to /proc/self/fd, which is always the reader's own:
-    proc_pid_fd(5)."""
-    # Through pipes made inside: one of the host's root is not for everybody to reopen.
+def test_links_in_dev_lead_to_the_open_files(runtime):
+    """symlink(7): /dev/fd is a link to /proc/self/fd, which always belongs to the
+    process that reads it: proc_pid_fd(5)."""
+    # The pipes are made inside, because not every user may reopen one of the host's root.
     script = """
     cat <(echo fd)
     echo stdin | cat /dev/stdin
@@ -222,8 +225,8 @@ def test_dev_fd_and_its_kin_lead_to_the_open_files(runtime):
     assert out.split() == ["fd", "stdin", "stdout", "stderr"]
 
 
-def test_pseudo_terminals_are_the_containers_own(runtime):
-    """pts(4): each mount of devpts has its own terminals, counted from 0; /dev/ptmx is
+def test_container_has_its_own_pseudo_terminals(runtime):
+    """pts(4): each mount of devpts has its own terminals, counted from 0. /dev/ptmx is
     a link into it."""
     with runtime.terminal("sh") as terminal:
         terminal.type("tty; ls /dev/pts; stty -echo\n")
@@ -233,8 +236,8 @@ def test_pseudo_terminals_are_the_containers_own(runtime):
         assert terminal.status() == 3
 
 
-def test_tmp_shm_and_mqueue_are_the_containers_own(runtime):
-    """tmpfs(5), mq_overview(7): each mount is a place of its own, in memory."""
+def test_container_has_its_own_tmp_shm_and_mqueue(runtime):
+    """tmpfs(5), mq_overview(7): each new mount is a separate place, in memory."""
     name = f"file-{random.randint(10**6, 10**7)}"
     with runtime.running() as box:
         for place in ("/tmp", "/dev/shm", "/dev/mqueue"):
@@ -244,8 +247,8 @@ def test_tmp_shm_and_mqueue_are_the_containers_own(runtime):
 
 
 @pytest.mark.also_before
-def test_ordinary_user_inside_cannot_write_to_dev(runtime):
-    """tmpfs(5): mode=755; without it everybody may make files there."""
+def test_ordinary_user_inside_cannot_create_files_in_dev(runtime):
+    """tmpfs(5): mode=755. Without it, every user may create files there."""
     script = (
         "touch /dev/mine 2>/dev/null || echo refused; echo x >/dev/null && echo null"
     )
@@ -254,15 +257,14 @@ def test_ordinary_user_inside_cannot_write_to_dev(runtime):
 
 
 @pytest.mark.also_before
-def test_ordinary_user_inside_has_terminals(runtime):
-    """pts(4): the option ptmxmode=666, since in a new mount nobody may open ptmx."""
+def test_ordinary_user_inside_can_open_a_terminal(runtime):
+    """pts(4): the option ptmxmode=666, because in a new mount no user may open ptmx."""
     script = ": <>/dev/ptmx && echo terminal"
     assert runtime.ok("su", "-s", "/bin/sh", "nobody", "-c", script) == "terminal\n"
 
 
-def test_what_is_mounted_gives_nobody_rights(runtime):
-    """mount(2): MS_NOSUID. A set-user-ID program counts for nothing in what is not the
-    image."""
+def test_mounts_ignore_set_user_id_bits(runtime):
+    """mount(2): MS_NOSUID, so a set-user-ID program has no effect outside the image."""
     out = runtime.ok("cat", "/proc/self/mountinfo")
     fields = [line.split() for line in out.splitlines()]
     options = {f[4]: f[5].split(",") for f in fields}
@@ -271,30 +273,29 @@ def test_what_is_mounted_gives_nobody_rights(runtime):
 
 
 @pytest.mark.parametrize("name", ["/var/tmp/missing-image", "missing-image"])
-def test_missing_image_is_125_and_one_line(runtime, name):
-    """mount(2): ENOENT, told by the runtime with its own status, and before any
+def test_missing_image_gives_status_125_and_a_one_line_error(runtime, name):
+    """mount(2): ENOENT. The runtime reports it with its own status, and starts no
     command."""
     result = runtime.run("true", "argument", image=name)
     assert_one_line_error(result, "No such file or directory", "missing-image")
 
 
-def test_file_for_an_image_is_125_and_one_line(runtime):
-    """mount(2): ENOTDIR, since a directory goes on a directory."""
+def test_image_that_is_a_file_gives_status_125_and_a_one_line_error(runtime):
+    """mount(2): ENOTDIR, because a directory can only be mounted on a directory."""
     result = runtime.run("true", "argument", image="/etc/passwd")
     assert_one_line_error(result, "a directory goes on a directory")
 
 
-def test_empty_image_is_125_and_stays_empty(runtime, tmp_path):
-    """pivot_root(2) works on an empty directory as well; then /sys is missing, and
-    nothing must have been made."""
+def test_empty_image_gives_status_125_and_stays_empty(runtime, tmp_path):
+    """pivot_root(2) works on an empty directory as well. But then /sys is missing, and
+    nothing may have been created."""
     result = runtime.run("true", "argument", image=tmp_path)
     assert_one_line_error(result, "No such file or directory")
     assert os.listdir(tmp_path) == []
 
 
-def test_image_is_as_before(runtime, image):
-    """tmpfs(5): what is written to /dev and /tmp belongs in memory, and not in the
-    image."""
+def test_files_in_dev_and_tmp_do_not_reach_the_image(runtime, image):
+    """tmpfs(5): files in /dev and /tmp are written to memory, not to the image."""
     mark = f"mark-{random.random()}"
     (image / mark).touch()
     before = tree(image)
@@ -303,11 +304,12 @@ def test_image_is_as_before(runtime, image):
 
 
 @pytest.mark.parametrize("name", ["dev", "tmp"])
-def test_links_in_a_hostile_image_lead_nowhere_outside(runtime, image, trap, name):
-    """symlink(7): a link is followed in the root of who follows it: first pivot_root,
-    then mount. And linux.mount follows none: ELOOP."""
+def test_links_in_a_hostile_image_are_not_followed(runtime, image, trap, name):
+    """symlink(7): a link is resolved in the root of the process that follows it, so
+    call pivot_root first, then mount. In addition linux.mount follows no link:
+    ELOOP."""
     before = tree(trap)
-    # The image has the same path, so that the link leads somewhere on either side.
+    # The image has the same path, so the link has a target inside and outside.
     shell(f"rm -rf {image}/{name}; mkdir -p {image}{trap}; ln -s {trap} {image}/{name}")
     result = runtime.run("echo started", image=image)
     assert_one_line_error(result, f"/{name}", "Too many levels of symbolic links")
@@ -315,16 +317,17 @@ def test_links_in_a_hostile_image_lead_nowhere_outside(runtime, image, trap, nam
 
 
 def test_containers_of_one_image_share_no_mounts(runtime):
-    """mount_namespaces(7): each container's table is its own, on whatever files."""
+    """mount_namespaces(7): each container has its own mount table, even if the files
+    are the same."""
     with runtime.running() as one, runtime.running() as two:
         assert one.ask("mkdir /tmp/mine; mount -t tmpfs mine /tmp/mine") == ""
         assert "mine /tmp/mine tmpfs" in one.ask("cat /proc/self/mounts")
         assert "mine" not in two.ask("cat /proc/self/mounts; ls /tmp")
 
 
-def test_mounts_end_with_a_killed_runtime(runtime):
-    """mount_namespaces(7): with its last process a namespace ends, and so do its
-    mounts."""
+def test_mounts_disappear_when_the_runtime_is_killed(runtime):
+    """mount_namespaces(7): a namespace ends with its last process, and its mounts end
+    with it."""
     before = pathlib.Path("/proc/self/mounts").read_text()
     with runtime.running() as box:
         pid, inside = box.pid, namespace("mnt", box.pid)

@@ -1,6 +1,8 @@
-"""Step 04: a network of its own; a bridge, an address, NAT and names.
-network_namespaces(7), veth(4). All of it without the internet: that is a network namespace
-of the tests' own, with addresses kept for documentation (RFC 5737)."""
+"""Step 04: the container has its own network, with a bridge, an address, NAT and DNS.
+network_namespaces(7), veth(4).
+
+The tests need no internet: they use a network namespace instead, with addresses that
+are reserved for documentation (RFC 5737)."""
 
 import contextlib
 import os
@@ -26,17 +28,17 @@ from runtime import (
 NETWORK = PROJECT / "steps" / "network.sh"
 INTERNET, UPLINK = "192.0.2.2", "192.0.2.1"
 
-# On the internet: a server that tells its clients who they seem to be, and a DNS server
-# that knows one name.
+# The servers on the internet: one tells its clients which address they come from, and a
+# DNS server knows one name.
 SERVERS = r"""
 import socket, sys, threading
-def who():
+def tell_address():
     server = socket.create_server(("0.0.0.0", 80))
     while True:
         client, peer = server.accept()
         client.sendall(f"you are {peer[0]}\n".encode())
         client.close()
-threading.Thread(target=who, daemon=True).start()
+threading.Thread(target=tell_address, daemon=True).start()
 dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 dns.bind(("0.0.0.0", 53))
 print("ready", flush=True)
@@ -53,7 +55,7 @@ while True:
 
 @pytest.fixture
 def network():
-    """The host's side of step 04, switched on for a test and off afterwards."""
+    """Switches the host's side of step 04 on for a test, and off afterwards."""
     before = firewall()
     shell(f"{NETWORK} on")
     yield
@@ -68,7 +70,8 @@ def firewall():
 
 @pytest.fixture(scope="module")
 def internet():
-    """A machine beyond the host, which has no route to the containers."""
+    """A machine beyond the host, without a route to the containers. Yields its
+    address."""
     name = f"internet{os.getpid()}"
     shell(
         f"ip netns add {name}; ip link add uplink0 type veth peer name eth0 netns {name};"
@@ -86,7 +89,7 @@ def internet():
 
 @contextlib.contextmanager
 def server_on(family, address):
-    """A server of the host's that greets every client. Yields its address."""
+    """A server on the host that greets every client. Yields its address."""
     with socket.socket(family) as server:
         server.bind(address)
         server.listen()
@@ -104,18 +107,19 @@ def server_on(family, address):
 
 
 def connect_to(address, port):
-    """A command that prints what a TCP server says."""
+    """Returns a command that prints what a TCP server sends."""
     return ("bash", "-c", f"timeout 10 cat </dev/tcp/{address}/{port}")
 
 
 def address_of(pid):
-    """100.64.0.0 plus pid."""
+    """Returns 100.64.0.0 plus pid, as text."""
     return f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
 
 
-def test_without_a_network_there_is_loopback_only(runtime):
-    """network_namespaces(7): a new one has just lo, and that is down: ip-link(8)."""
-    shell("ip link add other0 type bridge")  # so that the host has more than that
+def test_container_without_a_network_has_loopback_only(runtime):
+    """network_namespaces(7): a new namespace has only lo, and lo is down until
+    ip-link(8) sets it up."""
+    shell("ip link add other0 type bridge")  # so the host has more than lo
     try:
         out = runtime.ok("ip -o link", net="none")
     finally:
@@ -125,9 +129,9 @@ def test_without_a_network_there_is_loopback_only(runtime):
     runtime.ok("ping", "-c", "1", "127.0.0.1", net="none")
 
 
-def test_namespace_is_new(runtime):
-    """network_namespaces(7): CLONE_NEWNET: devices, addresses, routes, ports and
-    firewall rules of its own."""
+def test_network_namespace_is_new(runtime):
+    """network_namespaces(7): CLONE_NEWNET gives the container its own devices,
+    addresses, routes, ports and firewall rules."""
     with runtime.running() as box:
         inside = namespace("net", box.pid)
         assert inside != namespace("net")
@@ -136,8 +140,8 @@ def test_namespace_is_new(runtime):
 
 @pytest.mark.parametrize("net", ["none", "bridge"])
 def test_service_on_the_hosts_loopback_is_out_of_reach(runtime, network, net):
-    """network_namespaces(7): 127.0.0.1 is the loopback of who asks; each namespace has
-    its own."""
+    """network_namespaces(7): 127.0.0.1 is the loopback of the calling process, and each
+    namespace has its own."""
     with server_on(socket.AF_INET, ("127.0.0.1", 0)) as (address, port):
         assert "hello" in shell(f"cat </dev/tcp/{address}/{port}").out
         result = runtime.run(*connect_to(address, port), image="debian", net=net)
@@ -145,7 +149,7 @@ def test_service_on_the_hosts_loopback_is_out_of_reach(runtime, network, net):
 
 
 def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
-    """unix(7): an abstract socket has a name, but no file; names belong to the network
+    """unix(7): an abstract socket has a name but no file. Names belong to the network
     namespace: network_namespaces(7)."""
     name = f"private-{random.random()}"
     script = (
@@ -161,17 +165,18 @@ def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
 def test_network_device_changed_inside_changes_nothing_outside(runtime):
     """network_namespaces(7): a device is in exactly one namespace."""
     runtime.ok("ip link set lo down; ip link set lo mtu 1000", net="none")
-    assert "state UNKNOWN" in shell("ip link show lo").out  # up, as a loopback says it
+    # lo reports the state UNKNOWN when it is up.
+    assert "state UNKNOWN" in shell("ip link show lo").out
     assert "mtu 65536" in shell("ip link show lo").out
 
 
-def test_address_is_100_64_plus_the_pid(runtime, network):
-    """veth(4): a cable with two ends, each in a namespace. ip-address(8) inside, by way
-    of nsenter(1)."""
+def test_ip_address_is_derived_from_the_pid(runtime, network):
+    """veth(4): a cable has two ends, each in its own namespace. The parent sets the
+    address inside with nsenter(1) and ip-address(8)."""
     with runtime.running(net="bridge") as box:
         expected = address_of(box.pid)
         assert f" {expected}/10 " in box.ask("ip -o -4 address show eth0")
-        # ip of the host's agrees.
+        # The host's ip agrees.
         shell(f"ip netns attach box{box.pid} {box.pid}")
         try:
             out = shell(f"ip -n box{box.pid} -o -4 address show eth0").out
@@ -181,23 +186,24 @@ def test_address_is_100_64_plus_the_pid(runtime, network):
         assert f"veth{box.pid}" in os.listdir("/sys/class/net/workshop0/brif")
 
 
-def test_network_is_the_bridges_unless_asked_otherwise(runtime, network):
-    """ip-route(8): by default, what is for nobody near goes to the gateway, the bridge."""
+def test_default_network_is_the_bridge(runtime, network):
+    """ip-route(8): packets to an address that no other route covers go to the gateway,
+    which is the bridge."""
     assert "default via 100.64.0.1 " in runtime.ok("ip route", net=None)
     assert "100.64.0.1" not in runtime.ok("ip route", net="none")
     assert "default via 100.64.0.1 " not in shell("ip route").out
 
 
-def test_host_is_reached_over_the_bridge(runtime, network):
-    """veth(4): the host's end is a port of the bridge workshop0, which has 100.64.0.1:
-    bridge(8)."""
+def test_container_reaches_the_host_over_the_bridge(runtime, network):
+    """veth(4): the host's end is a port of the bridge workshop0, whose address is
+    100.64.0.1: bridge(8)."""
     with server_on(socket.AF_INET, ("100.64.0.1", 0)) as (address, port):
         out = runtime.ok(*connect_to(address, port), image="debian", net="bridge")
         assert out == "hello\n"
 
 
 def test_containers_reach_each_other(runtime, network):
-    """bridge(8): it passes packets between its ports, as a switch does."""
+    """bridge(8): a bridge passes packets between its ports, as a switch does."""
     script = "while :; do echo hello | nc -l -p 7777; done"
     with (
         runtime.running(f"({script}) >/dev/null 2>&1 &", net="bridge") as server,
@@ -210,8 +216,8 @@ def test_containers_reach_each_other(runtime, network):
         assert out == "hello\n"
 
 
-def test_one_port_can_be_taken_in_every_container(runtime):
-    """network_namespaces(7): each has its own 65535 ports."""
+def test_every_container_can_use_the_same_port(runtime):
+    """network_namespaces(7): each namespace has its own 65535 ports."""
     with runtime.running(net="none") as one, runtime.running(net="none") as two:
         for box in (one, two):
             box.ask("nc -l -p 80 >/dev/null 2>&1 &")
@@ -219,25 +225,24 @@ def test_one_port_can_be_taken_in_every_container(runtime):
     assert shell("ss -Hltn 'sport = 80'").out == ""
 
 
-def test_command_waits_for_its_card_however_long_that_takes(runtime, network):
-    """execve(2): a program looks at its network when it starts, and not again. So child
-    waits for parent: process.await_parent()."""
+def test_command_waits_until_its_network_is_ready(runtime, network):
+    """execve(2): a program may look at its network only once, when it starts. So child
+    waits for parent first: process.await_parent()."""
     out = slowed(runtime).ok("ip -o -4 address show eth0", net="bridge")
     assert " 100." in out, out
 
 
-def test_internet_is_reached_through_nat(runtime, network, internet):
-    """nft(8): masquerade puts the host's address in the place of the container's.
-    ip-route(8): default via 100.64.0.1."""
+def test_container_reaches_the_internet_through_nat(runtime, network, internet):
+    """nft(8): masquerade replaces the container's address with the host's. ip-route(8):
+    default via 100.64.0.1."""
     out = runtime.ok(*connect_to(internet, 80), image="debian", net="bridge")
-    assert (
-        out == f"you are {UPLINK}\n"
-    )  # not 100.64...: the internet has no way to that
+    # Not 100.64...: the internet has no route to that address.
+    assert out == f"you are {UPLINK}\n"
 
 
-def test_name_is_resolved(runtime, network, internet, tmp_path):
-    """resolv.conf(5): names are asked of the servers in there; the test's stands in the
-    place of the host's."""
+def test_dns_name_is_resolved(runtime, network, internet, tmp_path):
+    """resolv.conf(5) lists the name servers to ask. The test puts its own server
+    there."""
     (tmp_path / "dns").write_text(f"nameserver {internet}\n")
     mount = f'mount --bind {tmp_path}/dns /run/workshop/dns; exec "$@"'
     argv = runtime.argv(
@@ -248,10 +253,12 @@ def test_name_is_resolved(runtime, network, internet, tmp_path):
     assert f"nameserver {internet}" not in pathlib.Path("/etc/resolv.conf").read_text()
 
 
-def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network, tmp_path):
-    """mount(2): MS_BIND of network.sh's file on the image's /etc/resolv.conf, and not
-    of the host's own."""
-    # A file of the test's stands in the place of the host's: a broken runtime writes to it.
+def test_writing_to_resolv_conf_inside_does_not_change_the_hosts(
+    runtime, network, tmp_path
+):
+    """mount(2): MS_BIND shows network.sh's file, not the host's own, on the image's
+    /etc/resolv.conf."""
+    # The test mounts a file of its own over the host's, because a broken runtime writes to it.
     (tmp_path / "resolv.conf").write_text("# the host's\n")
     script = 'mount --bind $0 /etc/resolv.conf; exec "$@"'
     prefix = ["unshare", "--mount", "sh", "-ec", script, tmp_path / "resolv.conf"]
@@ -263,8 +270,8 @@ def test_resolv_conf_written_inside_is_not_the_hosts(runtime, network, tmp_path)
 
 
 @pytest.mark.alone
-def test_many_containers_at_once_have_as_many_addresses(runtime, network, under_load):
-    """pid_namespaces(7): on the host no two live processes have one pid."""
+def test_many_containers_at_once_have_different_addresses(runtime, network, under_load):
+    """pid_namespaces(7): on the host, no two live processes have the same PID."""
     count = 50 if under_load else 5
     with contextlib.ExitStack() as stack:
         boxes = [
@@ -276,9 +283,9 @@ def test_many_containers_at_once_have_as_many_addresses(runtime, network, under_
     assert eventually(lambda: os.listdir("/sys/class/net/workshop0/brif") == [])
 
 
-def test_cable_ends_with_a_killed_runtime(runtime, network):
-    """veth(4): with a namespace its devices are destroyed, and with one end of a cable
-    the other."""
+def test_veth_pair_disappears_when_the_runtime_is_killed(runtime, network):
+    """veth(4): when a namespace ends, its devices are destroyed, and destroying one end
+    of a cable destroys the other."""
     with runtime.running(net="bridge") as box:
         veth = f"/sys/class/net/veth{box.pid}"
         assert os.path.exists(veth)
@@ -287,21 +294,22 @@ def test_cable_ends_with_a_killed_runtime(runtime, network):
     runtime.sweep()
 
 
-def test_missing_bridge_is_told_with_what_to_type(runtime):
-    """ip-link(8) says what is missing; process.run adds its hint."""
+def test_error_for_a_missing_bridge_says_what_to_type(runtime):
+    """ip-link(8) says what is missing, and process.run adds the hint."""
     result = runtime.run("true", "argument", net="bridge")
     assert_one_line_error(result, "sudo steps/network.sh on")
 
 
 def test_unknown_kind_of_network_is_refused(runtime):
-    """USAGE says "--net bridge|none": one of these, as in getopt(1)'s synopsis."""
+    """USAGE says "--net bridge|none", which allows one of these two, as in the synopsis
+    of getopt(1)."""
     result = runtime.run("true", "argument", net="token-ring")
     assert_one_line_error(result, "--net is one of bridge|none, not 'token-ring'")
 
 
 @pytest.mark.also_before
 def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
-    """nft(8): a table of our own, next to those of others."""
+    """nft(8): the workshop has its own table, next to those of others."""
     shell("nft add table ip mine; nft add chain ip mine c; nft add rule ip mine c drop")
     try:
         before = firewall()
@@ -317,8 +325,8 @@ def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
 
 
 @pytest.mark.also_before
-def test_network_sh_puts_forwarding_back(runtime):
-    """ip(7): ip_forward is the host's setting; what was changed is put back."""
+def test_network_sh_restores_ip_forwarding(runtime):
+    """ip(7): ip_forward belongs to the host, so `off` restores the old value."""
     switch = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
     before = switch.read_text()
     try:
@@ -333,8 +341,9 @@ def test_network_sh_puts_forwarding_back(runtime):
 
 
 @pytest.mark.also_before
-def test_bridge_of_somebody_elses_is_left_alone(runtime):
-    """ip-link(8): a device has just a name, and somebody else may have taken it."""
+def test_network_sh_refuses_a_bridge_that_is_not_its_own(runtime):
+    """ip-link(8): a device is known only by its name, and another program may have used
+    that name already."""
     shell("ip link add workshop0 type veth peer name workshop1")
     try:
         result = shell(f"{NETWORK} on", check=False)

@@ -1,4 +1,5 @@
-"""Step 05: root inside is nobody outside. user_namespaces(7), mount_setattr(2)."""
+"""Step 05: root inside is an ordinary user outside. user_namespaces(7),
+mount_setattr(2)."""
 
 import os
 import pathlib
@@ -20,8 +21,8 @@ ROOTFS = pathlib.Path("/var/lib/workshop/rootfs")
 
 @pytest.fixture
 def user(tmp_path):
-    """A function that makes of a runtime one that an ordinary user starts, who owns the
-    image at user.image."""
+    """A function that turns a runtime into one that an ordinary user starts. The user
+    owns the image at user.image."""
     home = tmp_path / "home"
     home.mkdir()
     shell(f"cp -a {ROOTFS}/busybox {home}/root; chown -R nobody:nogroup {home}")
@@ -37,15 +38,15 @@ def user(tmp_path):
 
 
 def on_disk(path, image, box):
-    """Where a file that a running container wrote to /path is: in the image, or from step
-    07 in the thin layer on top."""
+    """Returns where a file is that a running container wrote to /path: in the image, or
+    from step 07 on in the thin layer on top."""
     thin = pathlib.Path("/var/lib/workshop/containers", str(box.process.pid), "upper")
     [found] = [root / path for root in (thin, image) if (root / path).exists()]
     return found
 
 
-def test_root_inside_is_100000_outside(runtime):
-    """user_namespaces(7): user 0 inside is the user outside that uid_map says.
+def test_root_inside_is_user_100000_outside(runtime):
+    """user_namespaces(7): uid_map says which user outside is user 0 inside. Call
     setuid(2) after the map is written."""
     with runtime.running() as box:
         assert box.ask("id -u; id -g").split() == ["0", "0"]
@@ -56,9 +57,9 @@ def test_root_inside_is_100000_outside(runtime):
         assert shell(f"stat -c %u /proc/{box.pid}").out == "100000\n"
 
 
-def test_map_is_as_promised(runtime):
-    """user_namespaces(7): a line of uid_map is first id inside, first id outside, how
-    many. The parent writes it."""
+def test_uid_and_gid_maps_are_as_specified(runtime):
+    """user_namespaces(7): a line of uid_map has the first id inside, the first id
+    outside, and the number of ids. The parent writes it."""
     with runtime.running() as box:
         for name in ("uid_map", "gid_map"):
             lines = [
@@ -68,40 +69,41 @@ def test_map_is_as_promised(runtime):
             assert lines == [["0", "100000", "65536"]] * 2
 
 
-def test_child_waits_for_its_map_however_long_that_takes(runtime):
-    """user_namespaces(7): before the map is written, setuid(2) says EINVAL, and no program
-    keeps a capability. So child waits for parent: process.await_parent()."""
+def test_command_waits_until_its_ids_are_mapped(runtime):
+    """user_namespaces(7): before the map is written, setuid(2) fails with EINVAL, and a
+    program that starts loses all capabilities. So child waits for parent:
+    process.await_parent()."""
     found = slowed(runtime).ok("id -u; cat /proc/self/uid_map").split()
     assert found == ["0", "0", "100000", "65536"]
 
 
-def test_namespace_is_new_and_owns_the_others(runtime):
-    """user_namespaces(7): made by one clone(2) with others, it owns them; so root
-    inside rules them."""
+def test_user_namespace_is_new_and_owns_the_others(runtime):
+    """user_namespaces(7): if one clone(2) creates a user namespace and others, it owns
+    the others. So root inside has power over them."""
     with runtime.running() as box:
         inside = namespace("user", box.pid)
         assert inside != namespace("user")
         assert shell(f"lsns -n -t user -o NS -p {box.pid}").out.split() == [inside]
-        # nsenter of the host's: root there, in all of its namespaces.
+        # The host's nsenter becomes root in there, in all of its namespaces.
         out = shell(
             f"nsenter -t {box.pid} -a id -u; nsenter -t {box.pid} -a hostname"
         ).out
         assert out.split() == ["0", "container"]
 
 
-def test_files_of_the_image_are_roots_inside_and_on_disk(runtime):
-    """mount_setattr(2): an idmapped mount shows owners through the map; nothing on disk
-    is changed."""
+def test_files_of_the_image_belong_to_root_inside_and_on_disk(runtime):
+    """mount_setattr(2): an idmapped mount shows the owners through the map. Nothing
+    changes on disk."""
     assert runtime.ok("stat -c %u:%g /bin /etc/passwd").split() == ["0:0", "0:0"]
     assert os.stat(ROOTFS / "busybox" / "bin").st_uid == 0
-    # It is the map, not a chown: the host's own files are nobody's inside.
+    # The map does this, not a chown: inside, the host's own files belong to user nobody.
     assert runtime.ok("stat -c %u /proc/sys /sys").split() == ["65534", "65534"]
 
 
 @pytest.mark.also_before
-def test_file_written_inside_is_rightly_owned_on_disk(runtime, image):
-    """mount_setattr(2): the map goes both ways: what root inside writes, is root's on
-    disk."""
+def test_file_written_inside_has_the_same_owner_on_disk(runtime, image):
+    """mount_setattr(2): the map works in both directions, so what root inside writes
+    belongs to root on disk."""
     with runtime.running(image=image) as box:
         assert box.ask("touch /roots /users; chown 1000:1001 /users") == ""
         assert box.ask("stat -c %u:%g /roots /users").split() == ["0:0", "1000:1001"]
@@ -111,9 +113,9 @@ def test_file_written_inside_is_rightly_owned_on_disk(runtime, image):
 
 
 @pytest.mark.also_before
-def test_users_inside_are_kept_apart(runtime):
-    """user_namespaces(7): 65536 ids are enough for all users of an image. As apt needs
-    it, which works as user _apt, 42."""
+def test_users_inside_are_protected_from_each_other(runtime):
+    """user_namespaces(7): 65536 ids are enough for all users of an image. For example,
+    apt needs the user _apt, 42."""
     script = """
     echo secret >/root/file; chmod 600 /root/file; chmod 755 /root
     install -d -o _apt /var/tmp/apt
@@ -126,17 +128,17 @@ def test_users_inside_are_kept_apart(runtime):
     assert "cat: /root/file: Permission denied" in result.err, result
 
 
-def test_id_beyond_the_map_does_not_exist(runtime):
-    """user_namespaces(7): an id without a place in the map cannot be used: chown(2)
-    says EINVAL."""
+def test_id_beyond_the_map_cannot_be_used(runtime):
+    """user_namespaces(7): an id that is not in the map cannot be used, so chown(2)
+    fails with EINVAL."""
     result = runtime.run("touch /tmp/x; chown 65536 /tmp/x")
     assert result.status != 0 and "Invalid argument" in result.err, result
     runtime.ok("touch /tmp/x; chown 65535 /tmp/x")
 
 
 def test_groups_of_the_caller_are_dropped(runtime):
-    """setgroups(2): the caller's groups, such as disk, would count for the container's
-    processes."""
+    """setgroups(2): otherwise the container's processes would keep the caller's groups,
+    such as disk."""
     caller = Runtime(runtime.path, ["setpriv", "--groups", "0,6,24"])
     with caller.running() as box:
         assert box.ask("id -G") == "0\n"
@@ -145,60 +147,60 @@ def test_groups_of_the_caller_are_dropped(runtime):
 
 
 def test_device_file_cannot_be_made(runtime):
-    """mknod(2): needs CAP_MKNOD in the first user namespace, and not just in one's own:
-    capabilities(7)."""
+    """mknod(2) needs CAP_MKNOD in the first user namespace. The container has it only
+    in its own: capabilities(7)."""
     result = runtime.run("mknod /tmp/disk b 254 0; ls /tmp")
-    said = "mknod: /tmp/disk: Operation not permitted\n"
-    assert (result.status, result.out, result.err) == (0, "", said), result
+    error = "mknod: /tmp/disk: Operation not permitted\n"
+    assert (result.status, result.out, result.err) == (0, "", error), result
 
 
 def test_disk_cannot_be_mounted(runtime):
-    """user_namespaces(7): in a user namespace only harmless filesystems can be mounted,
-    such as tmpfs and proc."""
+    """user_namespaces(7): inside a user namespace, only harmless filesystems such as
+    tmpfs and proc can be mounted."""
     result = runtime.run("mkdir /tmp/x; mount -t ext4 /dev/zero /tmp/x; echo inside")
     assert result.out == "inside\n", result
     assert re.search("permission denied|Operation not permitted", result.err), result
-    runtime.ok("mkdir /tmp/x; mount -t tmpfs x /tmp/x")  # what is harmless is allowed
+    runtime.ok("mkdir /tmp/x; mount -t tmpfs x /tmp/x")  # a harmless one is allowed
 
 
 def test_clock_of_the_host_cannot_be_set(runtime):
-    """capabilities(7): CAP_SYS_TIME counts in the first user namespace: the clock is
-    not in any other."""
+    """capabilities(7): setting the clock needs CAP_SYS_TIME in the first user
+    namespace, because there is no other clock."""
     result = runtime.run('echo inside; date -s "$(date "+%Y-%m-%d %H:%M:%S")"')
     assert result.out.startswith("inside\n"), result
     assert "Operation not permitted" in result.err, result
 
 
 @pytest.mark.parametrize("name", ["kernel/core_pattern", "vm/overcommit_memory"])
-def test_kernel_of_the_host_cannot_be_told_anything(runtime, name):
-    """capabilities(7): to the kernel's files in /proc, root inside is the user
-    100000."""
+def test_kernel_settings_cannot_be_changed(runtime, name):
+    """capabilities(7): for the kernel's files in /proc, root inside is user 100000."""
     path = pathlib.Path("/proc/sys", name)
     before = path.read_text()
-    # Harmless where it can be written: the value that it has.
+    # If it is writable, this does no harm: the value stays the same.
     result = runtime.run(f"read value <{path}; echo $value; echo $value >{path}")
     assert result.status != 0 and result.out == before, result
     assert "Permission denied" in result.err, result
 
 
-def test_root_inside_may_not_read_the_hosts_processes(runtime):
-    """ptrace(2): access needs the same user or a capability over the target. Even where
-    it sees them: root of the container's user namespace, in the host's mount and PID
-    namespaces."""
+def test_root_inside_cannot_inspect_or_signal_the_hosts_processes(runtime):
+    """ptrace(2): access needs the same user, or a capability over the target. This
+    holds even if root inside can see the processes: here it has the container's user
+    namespace, but the host's mount and PID namespaces."""
     with runtime.running() as box:
         enter = f"nsenter -t {box.pid} -U -S 0 -G 0"
         assert shell(f"{enter} id -u; {enter} cat /proc/1/comm").lines[0] == "0"
         result = shell(f"{enter} cat /proc/1/environ", check=False)
-        said = "cat: /proc/1/environ: Permission denied\n"
-        assert (result.status, result.err) == (1, said), result
+        error = "cat: /proc/1/environ: Permission denied\n"
+        assert (result.status, result.err) == (1, error), result
         result = shell(f"{enter} kill -0 1", check=False)
         assert result.status != 0 and "kill" in result.err, result
         assert "Operation not permitted" in result.err, result
 
 
-def test_resolv_conf_of_all_containers_cannot_be_written(runtime, network):
-    """mount(2): MS_BIND shows a file of the host's; its owner, root outside, is not in the
-    map, user_namespaces(7). Until step 04 root inside writes to what all containers share."""
+def test_resolv_conf_shared_by_all_containers_cannot_be_written(runtime, network):
+    """mount(2): MS_BIND shows a file of the host. Its owner, root outside, is not in
+    the map, user_namespaces(7). Until step 04, root inside can write to this file,
+    which all containers share."""
     dns = pathlib.Path("/run/workshop/dns")
     before = dns.read_text()
     result = runtime.run("echo inside; echo x >/etc/resolv.conf", net="bridge")
@@ -206,14 +208,14 @@ def test_resolv_conf_of_all_containers_cannot_be_written(runtime, network):
     assert "Permission denied" in result.err and dns.read_text() == before, result
 
 
-def test_root_inside_may_not_join_the_hosts_namespaces(runtime):
-    """setns(2): needs CAP_SYS_ADMIN over the namespace, which its owner has:
-    user_namespaces(7)."""
+def test_root_inside_cannot_join_the_hosts_namespaces(runtime):
+    """setns(2) needs CAP_SYS_ADMIN in the user namespace that owns the namespace to
+    join. The host's namespaces belong to the host's: user_namespaces(7)."""
     with runtime.running() as box:
         enter = f"nsenter -t {box.pid} -U -S 0 -G 0"
         for kind in ("uts", "mnt", "net", "ipc"):
             flag = {"mnt": "mount"}.get(kind, kind)
-            # Its own it may join.
+            # It may join its own namespaces.
             shell(f"{enter} nsenter -t {box.pid} --{flag} true")
             result = shell(f"{enter} nsenter -t 1 --{flag} true", check=False)
             # Up to Debian 12 nsenter opens a file for setns(2), then a pidfd.
@@ -224,9 +226,9 @@ def test_root_inside_may_not_join_the_hosts_namespaces(runtime):
             assert result.status == 1 and result.err in refused, result
 
 
-def test_ordinary_user_is_root_inside_and_themself_outside(runtime, user):
-    """user_namespaces(7): who is not root may map one id, their own, and be root of
-    that."""
+def test_ordinary_user_is_root_inside_and_keeps_their_id_outside(runtime, user):
+    """user_namespaces(7): a user who is not root may map one id, their own, and can be
+    root inside with it."""
     with user(runtime).running(image=user.image, hostname="mine") as box:
         assert box.ask("id -u; hostname; echo $$").split() == ["0", "mine", "1"]
         pid = children(box.process.pid)[0]
@@ -238,8 +240,9 @@ def test_ordinary_user_is_root_inside_and_themself_outside(runtime, user):
         assert [os.stat(path).st_uid for path in found] == [65534]
 
 
-def test_ordinary_user_has_loopback_only_and_no_second_id(runtime, user):
-    """user_namespaces(7): a map of one id, after "deny" in setgroups."""
+def test_container_of_an_ordinary_user_has_loopback_only_and_a_single_id(runtime, user):
+    """user_namespaces(7): the map has one id, and "deny" must be written to setgroups
+    first."""
     runner = user(runtime)
     out = runner.ok(
         "ip -o link | wc -l; cat /proc/self/setgroups", image=user.image, net=None
@@ -249,16 +252,17 @@ def test_ordinary_user_has_loopback_only_and_no_second_id(runtime, user):
     assert result.status != 0 and "Invalid argument" in result.err, result
 
 
-def test_ordinary_user_is_refused_the_bridge_in_one_line(runtime, user, network):
-    """capabilities(7): a cable has an end on the host, where a user has no
+def test_ordinary_user_gets_a_one_line_error_for_the_bridge(runtime, user, network):
+    """capabilities(7): one end of the cable is on the host, where a user has no
     CAP_NET_ADMIN."""
     user(runtime).ok("true", "argument", image=user.image, net="none")
     result = user(runtime).run("true", "argument", image=user.image, net="bridge")
     assert_one_line_error(result, "Operation not permitted")
 
 
-def test_ordinary_user_leaves_nothing_behind(runtime, user):
-    """user_namespaces(7): all of it was theirs, and ends with its last process."""
+def test_container_of_an_ordinary_user_leaves_nothing_behind(runtime, user):
+    """user_namespaces(7): everything in the container belonged to the user, and ends
+    with its last process."""
     with user(runtime).running(image=user.image) as box:
         assert box.ask("touch /x /tmp/x") == ""
         inside = namespace("user", children(box.process.pid)[0])
@@ -268,17 +272,17 @@ def test_ordinary_user_leaves_nothing_behind(runtime, user):
     assert list(user.image.parent.glob(".workshop/containers/*")) == []
 
 
-def test_image_on_another_filesystem_is_told_in_one_line(runtime):
-    """mount_setattr(2): EINVAL, if the kernel cannot map the owners of a filesystem:
-    proc will do for a root filesystem here."""
+def test_filesystem_without_idmapped_mounts_gives_a_one_line_error(runtime):
+    """mount_setattr(2): EINVAL if the kernel cannot map the owners on a filesystem.
+    Here proc serves as such a root filesystem."""
     runtime.ok("true", "argument")
     result = runtime.run("true", "argument", image="/proc/self")
     assert_one_line_error(result, "no idmapped mounts")
 
 
 @pytest.mark.also_before
-def test_descriptors_handed_over_do_not_reach_the_command(runtime):
-    """unix(7): SCM_RIGHTS hands over open files; close_range(2) closes them before the
-    command."""
+def test_descriptors_sent_between_parent_and_child_do_not_reach_the_command(runtime):
+    """unix(7): SCM_RIGHTS sends open files to another process. close_range(2) closes
+    them before the command starts."""
     out = runtime.ok("ls", "/proc/self/fd")
-    assert out.split() == ["0", "1", "2", "3"], out  # 3 is the directory itself
+    assert out.split() == ["0", "1", "2", "3"], out  # 3 is ls reading the directory

@@ -1,5 +1,7 @@
-"""Step 06: its share of the machine, and no more. cgroups(7), the kernel's
-admin-guide/cgroup-v2. Limits are shown by what happens at them."""
+"""Step 06: the container gets its share of the machine, and no more. cgroups(7), the
+kernel's admin-guide/cgroup-v2.
+
+Each test of a limit shows what happens when a container reaches it."""
 
 import contextlib
 import os
@@ -20,7 +22,7 @@ from runtime import (
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup/workshop")
 
-# Takes memory a megabyte at a time, and says how much it has.
+# Allocates memory a megabyte at a time, and prints how much it has.
 HOG = (
     '$| = 1; my @all; for my $n (1..400) { push @all, "x" x (1 << 20); print "$n\\n"; }'
 )
@@ -28,7 +30,7 @@ BOMB = "bomb() { bomb | bomb & }; bomb; sleep 5"
 
 
 def group_of(box):
-    """The cgroup that a running container has been given."""
+    """Returns the cgroup of a running container."""
     return CGROUPS / str(box.process.pid)
 
 
@@ -37,7 +39,8 @@ def number(path):
 
 
 def counts(path):
-    """The numbers of a file such as memory.events, a name and a number a line: {name: n}."""
+    """Returns the numbers in a file such as memory.events, which has a name and a
+    number on each line: {name: number}."""
     lines = [line.split() for line in path.read_text().splitlines()]
     return {name: int(value) for name, value in lines}
 
@@ -48,7 +51,8 @@ def cpu_seconds(group):
 
 @pytest.fixture
 def stress(tmp_path):
-    """An image with stress-ng, another's client, and the libraries that it needs."""
+    """An image with stress-ng, a program that is not ours, and the libraries that it
+    needs."""
     image = tmp_path / "stress"
     shell(
         f"cp -a /var/lib/workshop/rootfs/busybox {image}; cp /usr/bin/stress-ng {image}/bin;"
@@ -59,20 +63,20 @@ def stress(tmp_path):
 
 @pytest.mark.needs("cgroup2")
 def test_memory_hog_is_killed_at_its_limit(runtime):
-    """cgroups(7): at memory.max the kernel ends a process of the cgroup; memory.events
-    counts it as oom_kill."""
+    """cgroups(7): at memory.max the kernel kills a process of the cgroup, and counts it
+    as oom_kill in memory.events."""
     result = runtime.run("perl", "-e", HOG, image="debian", memory="64M")
     assert result.status == 137, result
-    # The interpreter itself takes a few of the 64.
+    # The interpreter itself takes a few of the 64 megabytes.
     assert 0.9 * 64 - 4 <= int(result.lines[-1]) <= 64, result.lines[-1]
-    result.out = ""  # looked at above
-    said = "killed by the kernel: out of memory, limit 64M"
-    assert assert_one_line_error(result, status=137) == said, result
+    result.out = ""  # checked above
+    error = "killed by the kernel: out of memory, limit 64M"
+    assert assert_one_line_error(result, status=137) == error, result
 
 
 @pytest.mark.needs("cgroup2")
-def test_memory_hog_is_killed_alone(runtime):
-    """cgroups(7): a limit is for one cgroup, and so is what happens at it."""
+def test_memory_hog_does_not_affect_another_container(runtime):
+    """cgroups(7): a limit applies to one cgroup, and so do its consequences."""
     with runtime.running(memory="32M") as neighbour:
         result = runtime.run("perl", "-e", HOG, image="debian", memory="64M")
         assert result.status == 137, result
@@ -82,8 +86,8 @@ def test_memory_hog_is_killed_alone(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_memory_that_fits_is_had(runtime):
-    """cgroups(7): below memory.max nothing happens, and nothing is said."""
+def test_allocation_below_the_limit_succeeds(runtime):
+    """cgroups(7): below memory.max nothing is killed, and nothing is reported."""
     script = HOG.replace("400", "40")
     result = runtime.run("perl", "-e", script, image="debian", memory="64M")
     assert result.out.split()[-1:] == ["40"], result
@@ -91,15 +95,15 @@ def test_memory_that_fits_is_had(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
-    """tmpfs(5): files in memory are charged to the cgroup of the process that writes them,
-    cgroups(7). At memory.max the kernel ends the writer: proc_pid_oom_score_adj(5)."""
+def test_memory_limit_includes_files_in_a_tmpfs(runtime):
+    """tmpfs(5): files in memory count for the cgroup of the process that writes them,
+    cgroups(7). At memory.max the kernel kills the writer: proc_pid_oom_score_adj(5)."""
     write = "echo 1000 >/proc/self/oom_score_adj; exec head -c 200m /dev/zero >/tmp/big"
     with runtime.running(memory="64M") as box:
-        said = box.ask(f"({write})")
-        assert said.endswith("status 137\n"), said
+        output = box.ask(f"({write})")
+        assert output.endswith("status 137\n"), output
         group, written = group_of(box), f"/proc/{box.pid}/root/tmp/big"
-        # Of the 200 MB the file has what fits, and the shell has stayed alive.
+        # The file has as much of the 200 MB as fits, and the shell is still alive.
         assert 32 << 20 <= os.stat(written).st_size <= 64 << 20
         assert counts(group / "memory.events")["oom_kill"] == 1
         assert number(group / "memory.peak") <= 64 << 20
@@ -107,8 +111,8 @@ def test_memory_limit_is_not_evaded_by_a_tmpfs(runtime):
 
 @pytest.mark.alone
 @pytest.mark.needs("cgroup2")
-def test_fork_bomb_stays_at_its_count(runtime):
-    """cgroups(7): at pids.max fork(2) says EAGAIN."""
+def test_fork_bomb_stays_at_the_pids_limit(runtime):
+    """cgroups(7): at pids.max, fork(2) fails with EAGAIN."""
     argv = runtime.argv("bash", "-c", BOMB, image="debian", pids=32)
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -118,7 +122,7 @@ def test_fork_bomb_stays_at_its_count(runtime):
             lambda: (group / "pids.peak").exists() and number(group / "pids.peak") >= 32
         )
         start = time.monotonic()
-        assert shell("echo usable").out == "usable\n"  # the host
+        assert shell("echo usable").out == "usable\n"  # the host still responds
         assert time.monotonic() - start < 5
         assert number(group / "pids.current") <= 32
         assert number(group / "pids.peak") == 32
@@ -129,10 +133,10 @@ def test_fork_bomb_stays_at_its_count(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_process_over_the_count_is_refused(runtime):
+def test_process_beyond_the_pids_limit_is_refused(runtime):
     """fork(2): EAGAIN, "Resource temporarily unavailable", at pids.max: cgroups(7)."""
-    with contextlib.suppress(OSError):  # others may run in it
-        CGROUPS.rmdir()  # or controllers would be those that an earlier run has switched on
+    with contextlib.suppress(OSError):  # another container may run in it
+        CGROUPS.rmdir()  # otherwise an earlier run may have switched on the controllers
     script = "for i in $(seq 40); do sleep 2 & done"
     result = runtime.run("bash", "-c", script, image="debian", pids=16)
     assert "Resource temporarily unavailable" in result.err, result
@@ -140,9 +144,9 @@ def test_process_over_the_count_is_refused(runtime):
 
 @pytest.mark.alone
 @pytest.mark.needs("cgroup2")
-def test_half_a_cpu_is_half_a_second_each_second(runtime):
-    """cgroups(7): cpu.max is quota and period, in microseconds; whoever has used it up
-    waits."""
+def test_half_a_cpu_gives_half_a_second_per_second(runtime):
+    """cgroups(7): cpu.max has a quota and a period, in microseconds. Processes that
+    have used up the quota wait."""
     spin = "while :; do :; done"
     with runtime.running(f"({spin}) & ({spin}) &", cpus="0.5") as box:
         group = group_of(box)
@@ -160,8 +164,8 @@ def test_half_a_cpu_is_half_a_second_each_second(runtime):
 
 @pytest.mark.alone
 @pytest.mark.needs("cgroup2")
-def test_stress_ng_is_held_to_the_limits(runtime, stress):
-    """cgroups(7): the limits are those of all processes of the cgroup together."""
+def test_stress_ng_stays_within_the_limits(runtime, stress):
+    """cgroups(7): the limits apply to all processes of the cgroup together."""
     words = "--vm 1 --vm-bytes 200M --vm-keep --cpu 2 --timeout 6 --oomable"
     argv = runtime.argv(
         "stress-ng", *words.split(), image=stress, memory="64M", cpus="0.5"
@@ -173,7 +177,7 @@ def test_stress_ng_is_held_to_the_limits(runtime, stress):
         group, seen = CGROUPS / str(process.pid), []
 
         def look():
-            # Not there yet, or not any more: the runtime removes it at the end.
+            # It may not exist yet, or no longer: the runtime removes it at the end.
             with contextlib.suppress(OSError):
                 peak = number(group / "memory.peak")
                 seen.append((peak, cpu_seconds(group), time.monotonic()))
@@ -187,7 +191,7 @@ def test_stress_ng_is_held_to_the_limits(runtime, stress):
 
 @pytest.mark.needs("cgroup2")
 def test_container_is_born_in_its_cgroup(runtime):
-    """clone(2): CLONE_INTO_CGROUP, so that there is no moment without limits."""
+    """clone(2): with CLONE_INTO_CGROUP there is no moment without limits."""
     with runtime.running(pids=50) as box:
         line = pathlib.Path(f"/proc/{box.pid}/cgroup").read_text()
         assert line == f"0::/workshop/{box.process.pid}\n"
@@ -195,20 +199,20 @@ def test_container_is_born_in_its_cgroup(runtime):
         # systemd-cgls agrees.
         tree = shell("systemd-cgls --no-pager /workshop").out
         assert re.search(rf"\b{box.pid} sh$", tree, re.MULTILINE), tree
-        # The runtime is not.
+        # The runtime is not in the cgroup.
         outside = pathlib.Path(f"/proc/{box.process.pid}/cgroup").read_text()
         assert "/workshop/" not in outside
 
 
 @pytest.mark.needs("cgroup2")
-def test_inside_its_cgroup_is_the_root(runtime):
-    """cgroup_namespaces(7): CLONE_NEWCGROUP makes the cgroup of the child look like the
-    root of them all."""
+def test_container_sees_its_cgroup_as_the_root(runtime):
+    """cgroup_namespaces(7): CLONE_NEWCGROUP makes the child's cgroup look like the root
+    cgroup."""
     with runtime.running(memory="64M", pids=50) as box:
         assert box.ask("cat /proc/self/cgroup") == "0::/\n"
         assert box.ask("cat /sys/fs/cgroup/memory.max") == f"{64 << 20}\n"
         assert box.ask("cat /sys/fs/cgroup/memory.swap.max") == "0\n"
-        # Its own processes, and no other: those would be shown as 0.
+        # Only its own processes: those from outside would be shown as 0.
         inside = [int(n) for n in box.ask("cat /sys/fs/cgroup/cgroup.procs").split()]
         assert 1 in inside and 0 not in inside and len(inside) == 2, inside
         gone = "ls: /sys/fs/cgroup/workshop: No such file or directory\nstatus 1\n"
@@ -219,8 +223,8 @@ def test_inside_its_cgroup_is_the_root(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_limit_cannot_be_lifted_from_inside(runtime):
-    """cgroups(7): the files belong to root of the host; root inside is 100000:
+def test_limit_cannot_be_raised_from_inside(runtime):
+    """cgroups(7): the files belong to root on the host, and root inside is user 100000:
     user_namespaces(7)."""
     with runtime.running(memory="64M", pids=50) as box:
         out = box.ask("echo max >/sys/fs/cgroup/memory.max")
@@ -229,8 +233,8 @@ def test_limit_cannot_be_lifted_from_inside(runtime):
 
 
 @pytest.mark.also_before
-def test_without_a_limit_no_cgroup_is_made(runtime):
-    """cgroups(7): without one of its own a child is in the cgroup of its parent."""
+def test_container_without_limits_gets_no_cgroup(runtime):
+    """cgroups(7): a child that gets no cgroup of its own is in its parent's."""
     with runtime.running() as box:
         assert not group_of(box).exists()
         same = [
@@ -240,8 +244,8 @@ def test_without_a_limit_no_cgroup_is_made(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_cgroup_goes_with_the_container(runtime):
-    """cgroups(7): a cgroup is removed with rmdir(2) once it has no process."""
+def test_cgroup_is_removed_with_the_container(runtime):
+    """cgroups(7): rmdir(2) removes a cgroup once it has no processes."""
     with runtime.running(memory="64M") as box:
         group = group_of(box)
         assert group.exists()
@@ -249,8 +253,9 @@ def test_cgroup_goes_with_the_container(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
-    """cgroups(7): cgroups do not end with their processes; somebody has to sweep."""
+def test_next_run_removes_the_cgroup_of_a_killed_runtime(runtime):
+    """cgroups(7): a cgroup does not disappear with its processes, so the next run
+    sweeps."""
     with runtime.running(memory="64M") as box:
         group = group_of(box)
         box.kill()
@@ -263,26 +268,30 @@ def test_cgroup_of_a_killed_runtime_goes_with_the_next_run(runtime):
         assert group_of(alive).exists()
 
 
+BAD_LIMITS = [
+    *(("memory", v) for v in ("0", "-1", "much", "1.5G", "M", "", "99999G")),
+    *(("pids", v) for v in ("0", "-1", "many", "1.5", "99999999")),
+    *(("cpus", v) for v in ("0", "-1", "all", "nan", "inf", "9999")),
+]
+
+
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        *(("memory", v) for v in ("0", "-1", "much", "1.5G", "M", "", "99999G")),
-        *(("pids", v) for v in ("0", "-1", "many", "1.5", "99999999")),
-        *(("cpus", v) for v in ("0", "-1", "all", "nan", "inf", "9999")),
-    ],
+    ("option", "value"), BAD_LIMITS, ids=["=".join(limit) for limit in BAD_LIMITS]
 )
-def test_bad_limit_is_refused_and_nothing_is_made(runtime, option, value):
-    """cgroups(7): the kernel would take some of these as something else; USAGE says
-    what kind each is."""
+def test_bad_limit_is_refused_before_anything_is_created(runtime, option, value):
+    """cgroups(7): the kernel would interpret some of these in another way. USAGE says
+    which kind of number each option takes."""
     result = runtime.run("echo started", **{option: value})
     line = assert_one_line_error(result)
-    assert line.startswith(f"--{option} "), line  # not: unknown option
+    assert line.startswith(f"--{option} "), (
+        line
+    )  # it does not say that the option is unknown
     assert list(CGROUPS.glob("[0-9]*")) == []
 
 
-def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
-    """cgroups(7): version 1 has other files; a limit that cannot be set must not be
-    passed over."""
+def test_limits_without_cgroup_v2_give_a_one_line_error(runtime):
+    """cgroups(7): version 1 has other files. A limit that cannot be set must not be
+    ignored."""
     argv = runtime.argv("true", memory="64M")
     hide = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
     result = shell(f"unshare -m sh -c '{hide}' sh {' '.join(argv)}", check=False)
@@ -290,9 +299,9 @@ def test_limits_without_cgroup_v2_are_refused_in_one_line(runtime):
 
 
 @pytest.mark.needs("cgroup2")
-def test_stopped_processes_die_with_the_container_too(runtime, seconds):
-    """pid_namespaces(7): SIGKILL ends stopped processes, too, and rmdir(2) works only
-    after."""
+def test_stopped_processes_die_with_the_container(runtime, seconds):
+    """pid_namespaces(7): SIGKILL ends even stopped processes, and rmdir(2) works only
+    after that."""
     with runtime.running(f"sleep {seconds} &", pids=20) as box:
         group = group_of(box)
         [pid] = eventually(lambda: processes_with(seconds))

@@ -1,7 +1,8 @@
-"""Step 07: an image is a stack of layers, a container one more on top.
-The kernel's filesystems/overlayfs.
+"""Step 07: an image is a stack of layers, and a container is one more layer on top. The
+kernel's filesystems/overlayfs.
 
-overlayfs is asked on both sides: what the container sees, and what lies on the host's disk."""
+The tests look at overlayfs from both sides: what the container sees, and what is on the
+host's disk."""
 
 import concurrent.futures
 import hashlib
@@ -26,7 +27,8 @@ from runtime import (
 STATE = pathlib.Path("/var/lib/workshop")
 LAYERS, IMAGES, CONTAINERS = STATE / "layers", STATE / "images", STATE / "containers"
 
-Image = namedtuple("Image", "name layers")  # layers: the test's own, the top one first
+# The layers are only the test's own, the top one first.
+Image = namedtuple("Image", "name layers")
 
 
 def unique(word):
@@ -34,13 +36,13 @@ def unique(word):
 
 
 def layers_of(name):
-    """The directories that an image's file lists."""
+    """Returns the directories that an image's file lists."""
     return [pathlib.Path(word) for word in (IMAGES / name).read_text().split()]
 
 
 def digest(directory):
-    """A number for all that makes up a directory's files: names, modes, owners, sizes,
-    times, contents, extended attributes."""
+    """Returns a checksum of everything that makes up the files of a directory: names,
+    modes, owners, sizes, times, contents and extended attributes."""
     found = hashlib.blake2b()
     for place, directories, files in os.walk(directory):
         directories.sort()
@@ -61,12 +63,12 @@ def digest(directory):
 
 
 def own(box):
-    """The directory of a running container's own: upper and work are in it."""
+    """Returns the running container's own directory, which contains upper and work."""
     return CONTAINERS / str(box.process.pid)
 
 
 def used(directory):
-    """The kilobytes that a directory takes on disk."""
+    """Returns how many kilobytes a directory takes on disk."""
     return int(shell(f"du -sk {directory}").out.split()[0])
 
 
@@ -76,8 +78,8 @@ def is_whiteout(path):
 
 
 def remove(*directories):
-    """Remove what a test has made. A broken runtime may have left mounts there, perhaps of
-    other layers, which must not be removed with it."""
+    """Removes what a test created. A broken runtime may have left mounts there, perhaps
+    of other layers, and these must not be removed as well."""
     for directory in directories:
         for line in reversed(
             pathlib.Path("/proc/self/mounts").read_text().splitlines()
@@ -90,7 +92,8 @@ def remove(*directories):
 
 @pytest.fixture
 def image():
-    """An image of one layer, given by its path: a copy of busybox's with files to change."""
+    """An image of one layer, given by its path: a copy of busybox's layer, plus files
+    to change."""
     path = LAYERS / unique("test")
     shell(f"mkdir -p {LAYERS}; cp -a {layers_of('busybox')[0]} {path}")
     shell(
@@ -102,8 +105,9 @@ def image():
 
 @pytest.fixture
 def build():
-    """A function that makes an image of layers on top of busybox: build(script...) runs each
-    script in an empty directory, the top layer's first. Returns the Image."""
+    """A function that makes an image of layers on top of busybox. build(script...) runs
+    each script in an empty directory, the top layer's script first. Returns the
+    Image."""
     made = []
 
     def build(*scripts):
@@ -126,7 +130,8 @@ def build():
 
 @pytest.fixture
 def small_disk():
-    """A function that mounts a filesystem with these limits where thin layers are kept."""
+    """A function that mounts a small filesystem, with the given limits, where the thin
+    layers are kept."""
     CONTAINERS.mkdir(parents=True, exist_ok=True)
     mounted = []
 
@@ -144,15 +149,15 @@ def small_disk():
     umount()
 
 
-# ---- what is written
+# ---- writes
 
 
 def test_root_is_an_overlay(runtime):
-    """The kernel's filesystems/overlayfs, mount(8): lowerdir, upperdir, workdir; the
-    result is one tree."""
+    """The kernel's filesystems/overlayfs, mount(8): lowerdir, upperdir and workdir are
+    merged into one tree."""
     with runtime.running() as box:
         assert "overlay / overlay rw" in box.ask("cat /proc/self/mounts")
-        # findmnt agrees, looking into the container's own table.
+        # findmnt, which reads the container's own table, agrees.
         seen = shell(f"findmnt -N {box.pid} -n -o FSTYPE,OPTIONS /").out
         assert seen.split()[0] == "overlay" and "upperdir=" in seen
         assert box.ask("touch /new && ls /new") == "/new\n"
@@ -160,8 +165,8 @@ def test_root_is_an_overlay(runtime):
 
 
 def test_writes_vanish_with_the_container(runtime, image):
-    """mount(8), overlayfs: what is written goes to upperdir, which is the container's
-    and goes with it."""
+    """mount(8), overlayfs: writes go to upperdir, which belongs to the container and is
+    removed with it."""
     script = """
     echo new >/new; echo more >>/file; rm /d/one; chmod 600 /d/e/two
     chown 1:1 /etc/passwd; rm -rf /home; ln -s nowhere /link; mkdir /d/f
@@ -178,8 +183,8 @@ def test_writes_vanish_with_the_container(runtime, image):
     assert seen == "old\nold\n644:0\n/home\n"
 
 
-def test_layers_of_a_named_image_stay_as_they_are(runtime):
-    """mount(8), overlayfs: lower layers are never written to."""
+def test_layers_of_a_named_image_stay_unchanged(runtime):
+    """mount(8), overlayfs: nothing is ever written to the lower layers."""
     layers = layers_of("app")[:2]
     before = [digest(layer) for layer in layers]
     script = "echo x >>/usr/local/bin/run.sh; rm -r /usr/lib/python3* /usr/bin/python3*"
@@ -189,7 +194,7 @@ def test_layers_of_a_named_image_stay_as_they_are(runtime):
     assert "run.sh" in runtime.ok("run.sh", image="app")
 
 
-def test_neighbour_sees_no_write(runtime, image):
+def test_writes_are_invisible_to_other_containers(runtime, image):
     """mount(8), overlayfs: each container has its own upperdir on the same lower
     layers."""
     with runtime.running(image=image) as one, runtime.running(image=image) as two:
@@ -199,8 +204,9 @@ def test_neighbour_sees_no_write(runtime, image):
         assert one.ask("cat /file /mine; ls /d") == "one\none\ne\n"
 
 
-def test_nothing_is_on_disk_before_the_first_write(runtime, build):
-    """mount(8), overlayfs: only what changes is copied; a start copies nothing."""
+def test_container_takes_no_disk_space_before_its_first_write(runtime, build):
+    """mount(8), overlayfs: only a changed file is copied, so the start copies
+    nothing."""
     image = build("fallocate -l 100M large")
     with runtime.running(image=image.name) as box:
         assert box.ask("stat -c %s /large") == f"{100 << 20}\n"
@@ -210,9 +216,9 @@ def test_nothing_is_on_disk_before_the_first_write(runtime, build):
         assert 900 < used(own(box)) < 1200
 
 
-def test_thin_layer_goes_with_the_container(runtime, image):
-    """process.temporary_directory removes at the end what it has made: rmdir(2) for a
-    tree."""
+def test_thin_layer_is_removed_with_the_container(runtime, image):
+    """process.temporary_directory removes at the end what it created, as rmdir(2) does,
+    but with the whole tree."""
     with runtime.running(image=image) as box:
         box.ask("mkdir -m 0 /x; touch /x/y; rm /file")
         place = own(box)
@@ -220,8 +226,8 @@ def test_thin_layer_goes_with_the_container(runtime, image):
     assert not place.exists()
 
 
-def test_thin_layer_of_a_killed_runtime_goes_with_the_next_run(runtime, image):
-    """signal(7): nobody cleans up after SIGKILL; the next run sweeps."""
+def test_next_run_removes_the_thin_layer_of_a_killed_runtime(runtime, image):
+    """signal(7): a runtime cannot clean up after SIGKILL, so the next run sweeps."""
     with runtime.running(image=image) as box:
         box.ask("echo x >/x")
         place, pid = own(box), box.pid
@@ -234,12 +240,12 @@ def test_thin_layer_of_a_killed_runtime_goes_with_the_next_run(runtime, image):
     assert runtime.run("cat /x", image=image).status == 1
 
 
-# ---- what overlayfs does
+# ---- overlayfs itself
 
 
 def test_deleted_file_leaves_a_whiteout(runtime, image):
     """The kernel's filesystems/overlayfs: a device file 0, 0 in upperdir, mknod(2),
-    hides what a layer has."""
+    hides the file of the layer below."""
     with runtime.running(image=image) as box:
         assert "No such file" in box.ask("rm /file; cat /file")
         assert is_whiteout(own(box) / "upper" / "file")
@@ -248,9 +254,9 @@ def test_deleted_file_leaves_a_whiteout(runtime, image):
         assert (own(box) / "upper" / "file").read_text() == "new\n"
 
 
-def test_directory_made_anew_is_opaque(runtime, image):
+def test_recreated_directory_is_opaque(runtime, image):
     """The kernel's filesystems/overlayfs: the attribute overlay.opaque, xattr(7), hides
-    what is below."""
+    the contents of the layers below."""
     with runtime.running(image=image) as box:
         assert box.ask("rm -r /d; mkdir /d; touch /d/new; ls /d") == "new\n"
         upper = own(box) / "upper" / "d"
@@ -259,7 +265,7 @@ def test_directory_made_anew_is_opaque(runtime, image):
 
 
 def test_directory_of_a_layer_can_be_renamed(runtime, image):
-    """rename(2) says EXDEV for it, and mv(1) copies. The kernel's
+    """rename(2) fails with EXDEV here, so mv(1) copies the directory. The kernel's
     filesystems/overlayfs."""
     before = digest(image)
     with runtime.running(image=image) as box:
@@ -268,7 +274,7 @@ def test_directory_of_a_layer_can_be_renamed(runtime, image):
         )
         gone = "ls: /d: No such file or directory\nstatus 1\n"
         assert box.ask("ls -d /d") == gone
-        # Back, and one that no layer has.
+        # Rename it back, then rename a directory that no layer has.
         assert box.ask("mv /moved /d; cat /d/one; mkdir /f; mv /f /g; ls -d /g") == (
             "old\n/g\n"
         )
@@ -276,7 +282,7 @@ def test_directory_of_a_layer_can_be_renamed(runtime, image):
 
 
 def test_hard_links_made_inside_are_one_file(runtime, image):
-    """link(2): copied to upperdir first, then linked there."""
+    """link(2): the file is copied to upperdir first, and linked there."""
     before = digest(image)
     with runtime.running(image=image) as box:
         box.ask("ln /file /d/link; echo more >>/d/link")
@@ -287,8 +293,9 @@ def test_hard_links_made_inside_are_one_file(runtime, image):
         assert digest(image) == before
 
 
-def test_large_file_is_copied_up_once_and_whole(runtime, build):
-    """The kernel's filesystems/overlayfs: copy_up, at the first open(2) for writing."""
+def test_large_file_is_copied_up_once_and_completely(runtime, build):
+    """The kernel's filesystems/overlayfs: copy_up happens at the first open(2) for
+    writing."""
     image = build(
         "dd if=/dev/zero of=large bs=1M count=40 status=none; "
         "for n in 0 12345678 41943035; do "
@@ -310,8 +317,8 @@ def test_large_file_is_copied_up_once_and_whole(runtime, build):
 # ---- a stack of layers
 
 
-def test_top_layer_wins_and_each_layer_is_seen(runtime, build):
-    """mount(8), overlayfs: lowerdir=top:…:bottom, the first one is on top."""
+def test_every_layer_is_visible_and_the_top_one_wins(runtime, build):
+    """mount(8), overlayfs: in lowerdir=top:…:bottom the first layer is the top one."""
     image = build(
         "echo top >all; echo top >top; mkdir d; echo top >d/top",
         "echo middle >all; echo middle >two; mkdir d; echo middle >d/middle",
@@ -323,9 +330,9 @@ def test_top_layer_wins_and_each_layer_is_seen(runtime, build):
     )
 
 
-def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
-    """mount(8), overlayfs: userxattr; otherwise the attributes are trusted.*, xattr(7),
-    for the host's root only."""
+def test_whiteouts_and_opaque_directories_in_a_layer_take_effect(runtime, build):
+    """mount(8), overlayfs: this needs userxattr. Otherwise the attributes are called
+    trusted.*, xattr(7), and only root on the host may use them."""
     image = build(
         "mknod gone c 0 0; mkdir opaque merged; touch opaque/new merged/new",
         "echo x >gone; mkdir opaque merged; touch opaque/old merged/old",
@@ -336,9 +343,9 @@ def test_whiteouts_and_opaque_directories_of_a_layer_count(runtime, build):
     assert result.out == "merged:\nnew\nold\n\nopaque:\nnew\n", result
 
 
-def test_owners_are_those_on_disk_in_every_layer(runtime, build):
-    """mount_setattr(2): each layer needs the map, and the container's own directory as
-    well."""
+def test_files_of_every_layer_keep_their_owners(runtime, build):
+    """mount_setattr(2): each layer needs the map, and so does the container's own
+    directory."""
     image = build("touch a; chown 7:8 a", "touch b; chown 65534:1000 b", "touch c")
     with runtime.running(image=image.name) as box:
         assert box.ask("stat -c %u:%g /a /b /c /bin/sh").split() == (
@@ -351,19 +358,19 @@ def test_owners_are_those_on_disk_in_every_layer(runtime, build):
 
 
 def test_app_finds_its_interpreter_in_the_layer_below(runtime):
-    """mount(8), overlayfs: an image is a list of layers; app's has three."""
+    """mount(8), overlayfs: an image is a list of layers, and app has three."""
     app, python, debian = layers_of("app")
     assert [debian] == layers_of("debian")
     out = runtime.ok("run.sh", "argument", image="app")
     assert "/usr/bin/python3" in out and "Debian" in out and "overlay" in out, out
-    # Each of the three is needed: what one has, the others have not.
+    # All three are needed: each has a file that the others lack.
     names = ["usr/local/bin/run.sh", "usr/bin/python3", "etc/os-release"]
     have = [[os.path.lexists(x / n) for n in names] for x in (app, python, debian)]
     assert have == [[True, False, False], [False, True, False], [False, False, True]]
 
 
 def test_shared_layer_is_stored_once(runtime, build):
-    """mount(8), overlayfs: two images may list the same directory."""
+    """mount(8), overlayfs: two images can list the same directory."""
     shared = build("echo shared >shared")
     other = build("touch other")
     list_of_other = IMAGES / other.name
@@ -381,9 +388,9 @@ def test_shared_layer_is_stored_once(runtime, build):
         assert two.ask("cat /shared") == "shared\n"
 
 
-def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
-    """The kernel's filesystems/overlayfs: upperdir is the difference, whiteouts and
-    all, mknod(2); it can be shipped."""
+def test_upper_directory_can_become_a_layer_unchanged(runtime, build, image):
+    """The kernel's filesystems/overlayfs: upperdir is the difference, including
+    whiteouts, mknod(2), so it can be shipped as a layer."""
     kept = build("touch placeholder")
     stack = [kept.layers[0], image]
     (IMAGES / kept.name).write_text("".join(f"{path}\n" for path in stack))
@@ -398,13 +405,13 @@ def test_upper_layer_can_become_a_layer_as_it_is(runtime, build, image):
     assert (image / "file").read_text() == "old\n"
 
 
-# ---- what it costs
+# ---- cost
 
 
 @pytest.mark.alone
-@pytest.mark.also_before  # a bind mount costs as little: what is ruled out is a copy
-def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
-    """mount(2) takes as long for any size: nothing is copied."""
+@pytest.mark.also_before  # a bind mount is as cheap: the test rules out a copy
+def test_large_image_starts_as_fast_as_a_small_one(runtime, image):
+    """mount(2) takes the same time for any size, because nothing is copied."""
     large = LAYERS / unique("test")
     try:
         shell(f"cp -a {image} {large}")
@@ -416,9 +423,9 @@ def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
         assert used(large) > 1000 << 10
         shell("sync")
         times = {image: [], large: []}
-        # A machine that is busy at times needs more rounds; a copy would fail in all.
+        # On a busy machine this may take more rounds, but with a copy every round would fail.
         for number in range(40):
-            # In no fixed order: what else the machine does may have a rhythm.
+            # The order is random, because the machine's other work may be periodic.
             for root in random.sample(list(times), 2):
                 begin = time.monotonic()
                 runtime.ok("true", "argument", image=root)
@@ -433,10 +440,10 @@ def test_start_from_a_gigabyte_takes_what_ten_megabytes_take(runtime, image):
 
 
 @pytest.mark.alone
-def test_many_containers_of_one_image_see_no_write_of_another(
+def test_many_containers_of_one_image_do_not_see_each_others_writes(
     runtime, image, under_load
 ):
-    """mount(8), overlayfs: one upperdir each."""
+    """mount(8), overlayfs: each container has its own upperdir."""
     count = 100 if under_load else 10
     before = digest(image)
     boxes = []
@@ -452,7 +459,7 @@ def test_many_containers_of_one_image_see_no_write_of_another(
         return number, box.ask("cat /file; cd /; echo mine-*")
 
     try:
-        # Eight at a time, so that no start waits for long; all of them live on.
+        # Eight start at a time, so that no start takes long. All of them stay alive.
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             pairs = list(pool.map(start, range(count)))
             assert len({box.pid for box in boxes}) == count
@@ -471,9 +478,9 @@ def test_many_containers_of_one_image_see_no_write_of_another(
 # ---- an ordinary user
 
 
-def test_ordinary_user_has_layers_too(runtime, tmp_path):
-    """user_namespaces(7): overlayfs may be mounted in one, with layers that are the
-    user's."""
+def test_ordinary_user_can_use_layers(runtime, tmp_path):
+    """user_namespaces(7): overlayfs can be mounted in a user namespace, with layers
+    that belong to the user."""
     home = tmp_path / "home"
     images = home / ".workshop" / "images"
     images.mkdir(parents=True)
@@ -495,15 +502,15 @@ def test_ordinary_user_has_layers_too(runtime, tmp_path):
 # ---- bad input
 
 
-def test_unknown_image_is_125_and_one_line(runtime):
-    """open(2): ENOENT, of the file that lists the layers."""
+def test_unknown_image_gives_status_125_and_a_one_line_error(runtime):
+    """open(2): ENOENT for the file that lists the layers."""
     name = unique("missing")
     result = runtime.run("true", "argument", image=name)
     assert_one_line_error(result, "No such file or directory", f"images/{name}")
 
 
-def test_missing_layer_is_125_and_one_line(runtime, build):
-    """open_tree(2): ENOENT, told with the layer's path."""
+def test_missing_layer_gives_status_125_and_a_one_line_error(runtime, build):
+    """open_tree(2): ENOENT. The error names the layer's path."""
     image = build("touch top", "touch bottom")
     image.layers[1].joinpath("bottom").unlink()
     image.layers[1].rmdir()
@@ -511,8 +518,9 @@ def test_missing_layer_is_125_and_one_line(runtime, build):
     assert_one_line_error(result, "No such file or directory", str(image.layers[1]))
 
 
-def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
-    """move_mount(2): ENOTDIR, since a directory goes on a directory."""
+def test_layer_that_is_a_file_gives_status_125_and_a_one_line_error(runtime, build):
+    """move_mount(2): ENOTDIR, because a directory can only be mounted on a
+    directory."""
     image = build("touch top", "touch bottom")
     image.layers[1].joinpath("bottom").unlink()
     image.layers[1].rmdir()
@@ -522,12 +530,12 @@ def test_layer_that_is_a_file_is_125_and_one_line(runtime, build):
     assert image.layers[1].read_text() == "a file\n"
 
 
-def test_image_without_layers_is_125_and_one_line(runtime, build):
-    """open_tree(2): ENOENT, for no path at all."""
+def test_image_without_layers_gives_status_125_and_a_one_line_error(runtime, build):
+    """open_tree(2): ENOENT for an empty path."""
     image = build("touch top")
     (IMAGES / image.name).write_text("\n")
     result = runtime.run("true", "argument", image=image.name)
-    # The empty line names no layer, and the complaint shows just that.
+    # The empty line names no layer, so the error shows an empty name.
     assert_one_line_error(result, "No such file or directory: ''")
 
 
@@ -536,24 +544,27 @@ LINUX = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
 
 @pytest.mark.skipif(
     LINUX < (6, 3),
-    reason="the small disk is a tmpfs: idmapped mounts of those, Linux 6.3",
+    reason="the small disk is a tmpfs, and idmapped mounts of tmpfs need Linux 6.3",
 )
-def test_full_disk_is_told_inside_and_harms_nothing(runtime, image, small_disk):
-    """write(2): ENOSPC, of the filesystem that upperdir is on."""
+def test_write_to_a_full_disk_fails_and_does_no_harm(runtime, image, small_disk):
+    """write(2): ENOSPC from the filesystem that upperdir is on."""
     small_disk("size=2m")
     before = digest(image)
     with runtime.running(image=image) as box:
-        said = box.ask("dd if=/dev/zero of=/big bs=64k count=64")
-        assert "No space left on device" in said and said.endswith("status 1\n"), said
+        output = box.ask("dd if=/dev/zero of=/big bs=64k count=64")
+        assert "No space left on device" in output, output
+        assert output.endswith("status 1\n"), output
         assert box.ask("cat /file; rm /big; echo new >/file; cat /file") == "old\nnew\n"
     assert os.listdir(CONTAINERS) == []
     small_disk.undo()
     assert digest(image) == before
 
 
-def test_disk_full_at_the_start_is_125_and_one_line(runtime, image, small_disk):
-    """mkdir(2): ENOSPC, told by the runtime, and what it had made is removed."""
-    small_disk("nr_inodes=3")  # for itself, the container's directory, and one in it
+def test_full_disk_at_the_start_gives_status_125_and_a_one_line_error(
+    runtime, image, small_disk
+):
+    """mkdir(2): ENOSPC. The runtime reports it, and removes what it has created."""
+    small_disk("nr_inodes=3")  # the root, the container's directory, and one in it
     result = runtime.run("true", "argument", image=image)
     assert_one_line_error(result, "No space left on device")
     assert os.listdir(CONTAINERS) == []

@@ -1,5 +1,7 @@
-"""README, docs and lessons: the man pages that they name exist in this machine's version, and
-the commands for the VM work. What a plain checkout can tell of them is in tests/unit."""
+"""README, docs and lessons: the man pages that they name exist in this machine's
+version, and the commands for the VM work.
+
+tests/unit checks what needs no VM."""
 
 import os
 import re
@@ -16,12 +18,12 @@ MAN7 = re.compile(
 STATUS = {
     "diff steps/02_pid/container.py steps/03_mnt/container.py": 1,  # they differ
     "steps/05_user/breakout.py": 1,  # it asks for a RUNTIME
-    "sudo steps/05_user/breakout.py steps/05_user/container.py": 1,  # is stopped
+    "sudo steps/05_user/breakout.py steps/05_user/container.py": 1,  # the attack is stopped
 }
 
 
 @pytest.mark.needs("debian13")
-def test_addresses_of_man_pages_are_of_pages_that_exist():
+def test_addresses_of_man_pages_lead_to_existing_pages():
     found = [MAN7.fullmatch(x) for x in listed() if "man7.org" in x]
     assert found and all(found), [x for x in listed() if "man7.org" in x]
     for match in found:
@@ -32,7 +34,7 @@ def test_addresses_of_man_pages_are_of_pages_that_exist():
 
 @pytest.mark.needs("debian13")
 @pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
-def test_man_pages_that_are_named_exist(page):
+def test_named_man_pages_exist(page):
     for section, name in re.findall(r"`man (?:(\d) )?([\w.-]+)`", prose(page)):
         words = ["man", "-w", *filter(None, [section, name])]
         assert subprocess.run(words).returncode == 0, words
@@ -47,7 +49,8 @@ def network_as_before():
 
 
 def pages_with_commands():
-    """Returns the pages as parameters of a test: those that set limits need cgroup v2."""
+    """Returns the pages as parameters of a test. Those whose commands set limits need
+    cgroup v2."""
     found = []
     for page in PAGES + LESSONS:
         limits = any(re.search("steps/.*--memory", line) for line in commands(page))
@@ -59,7 +62,8 @@ def pages_with_commands():
 @pytest.mark.usefixtures("network_as_before")
 @pytest.mark.parametrize("page", pages_with_commands(), ids=lambda path: path.stem)
 def test_commands_for_the_vm_work(page):
-    """In their order, in the project folder, with nobody at the keyboard."""
+    """Runs the commands of a page in order, in the project directory, without a
+    keyboard."""
     for command in commands(page):
         if command.startswith(("steps/", "sudo steps/", "diff steps/")):
             done = subprocess.run(

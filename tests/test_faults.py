@@ -1,5 +1,7 @@
-"""What goes wrong around a runtime, and at every one of its lines: the host is as before, or
-the next run or `workshop clean` makes it so, and whoever waits is told in one line."""
+"""Faults around a runtime, and at every one of its lines.
+
+Afterwards the host is as it was before, or the next run or `workshop clean` makes it
+so. The error is one line."""
 
 import os
 import pathlib
@@ -28,9 +30,9 @@ from runtime import (
 LAST = STEPS[-1]
 NETWORK = PROJECT / "steps/network.sh"
 
-# Runs a container.py under a debugger's eyes: sys.settrace(). Each line of container.py and
-# process.py that is about to run is written to a file; at the one that is asked for, the
-# process is killed, parent or child.
+# Traces a container.py with sys.settrace(), as a debugger does. It writes each line of
+# container.py and process.py to a file before that line runs. At the target line, it kills
+# the process, parent or child.
 STEPPER = """
 import ctypes, os, signal, sys
 path, log, target = sys.argv[1:4]
@@ -42,15 +44,15 @@ def trace(frame, event, argument):
     if file not in ("container.py", "process.py"):
         return None
     if event == "line":
-        who = {first: "parent", 1: "child"}.get(os.getpid(), "guard")
-        place = f"{who} {file} {frame.f_lineno}"
+        process = {first: "parent", 1: "child"}.get(os.getpid(), "guard")
+        place = f"{process} {file} {frame.f_lineno}"
         if place == target:
             os.kill(os.getpid(), signal.SIGKILL)
             ctypes.string_at(0)  # PID 1 is immune, but not to a fault: pid_namespaces(7)
         try:
             os.write(log, f"{place}\\n".encode())
         except OSError:
-            pass  # closed, just before the command
+            pass  # the log is closed just before the command starts
     return trace
 code = compile(open(path).read(), path, "exec")
 sys.settrace(trace)
@@ -59,14 +61,15 @@ exec(code)
 
 
 def stepped(target, log, *words):
-    """Run the last step with these words, and kill it where it comes to target. Returns the
-    exit status."""
+    """Runs the last step with these arguments, and kills it when it reaches target.
+    Returns the exit status."""
     command = [sys.executable, "-S", "-c", STEPPER, LAST, log, target, *words]
     done = subprocess.run(command, capture_output=True, timeout=LIMIT)
     return done.returncode
 
 
-# The parent was killed; the child was, and the parent tells; or it stumbled over that.
+# The status if the parent was killed, if the child was killed and the parent reports it, or
+# if the parent failed because the child was dead.
 DEAD = (-signal.SIGKILL, 128 + signal.SIGSEGV, 125)
 
 
@@ -76,21 +79,24 @@ DEAD = (-signal.SIGKILL, 128 + signal.SIGSEGV, 125)
     [
         pytest.param("", id="without limits"),
         pytest.param(
-            "--memory 64M --pids 32", id="limits", marks=pytest.mark.needs("cgroup2")
+            "--memory 64M --pids 32",
+            id="with limits",
+            marks=pytest.mark.needs("cgroup2"),
         ),
     ],
 )
-def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
+def test_leftovers_of_a_runtime_killed_at_any_line_are_swept(
     network, tmp_path, cleaner, limits, record_property
 ):
-    """kill(2): SIGKILL cannot be handled. What the kernel does not take away with the last
-    process, whoever comes next does: directories and cgroups named after dead pids."""
-    # Long enough for a guard, and a number that no other process sleeps.
+    """kill(2): SIGKILL cannot be handled. The next run or `workshop clean` removes what
+    the kernel does not remove with the last process: directories and cgroups named
+    after dead PIDs."""
+    # This is long enough for a guard to start, and no other process sleeps for this time.
     log, mark = tmp_path / "log", f"0.1{random.randint(10**6, 10**7)}"
     words = ["run", "--net", "bridge", *limits.split()]
     words += ["busybox", "sleep", mark]
     assert stepped("", log, *words) == 0
-    # Each line once, where it is first come to; half of them for each who cleans.
+    # Each line counts once, when it is first reached. Each cleaner gets half of them.
     places = list(dict.fromkeys(log.read_text().splitlines()))
     assert sum("parent container.py" in place for place in places) > 40, places
     assert sum("child container.py" in place for place in places) > 25, places
@@ -100,10 +106,12 @@ def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
     record_property("killed at lines", len(places))
     for place in places:
         status = stepped(place, log, *words)
-        # The guard is for the parent's death alone: its own changes nothing.
+        # The guard only watches for the parent's death, so its own death changes nothing.
         assert status in ((0,) if place.startswith("guard") else DEAD), (place, status)
         assert eventually(lambda: not processes_with(mark)), place
-        left = eventually(lambda: kept_apart(host_state()) == kept_apart(before))
+        left = eventually(
+            lambda: without_leftovers(host_state()) == without_leftovers(before)
+        )
         assert left, (place, host_state(), before)
         log.unlink()
     if cleaner == "the next run":
@@ -117,14 +125,15 @@ def test_killed_at_any_of_its_lines_it_leaves_nothing_that_is_not_swept(
     assert eventually(lambda: host_state() == before), (host_state(), before)
 
 
-def kept_apart(state):
-    """A host's state, without what the kernel does not take away by itself."""
+def without_leftovers(state):
+    """Returns a host's state without the entries that the kernel does not clean up by
+    itself."""
     return {k: v for k, v in state.items() if k not in ("cgroups", "containers")}
 
 
-def told(result):
-    """Whether a run has ended well and silently, or has said why not: in a line, and in one
-    more if it could not clean up either."""
+def succeeds_or_explains(result):
+    """Returns whether a run ended well and printed no error, or failed with an error of
+    one line, plus one more line if it could not clean up either."""
     lines = len(re.findall("^container.py: .+$", result.err, re.MULTILINE))
     if result.status == 0:
         return result.err == ""
@@ -133,47 +142,47 @@ def told(result):
 
 
 def sweep():
-    """What a starved run could not clean up, the next one does."""
+    """Runs a container, which clears away what a starved run could not."""
     Runtime(LAST).sweep()
 
 
-# The container's own three directories; and when nothing is missing any more.
+# With 1 to 3 inodes the container's own directories do not fit; with 16 everything does.
 CERTAIN = {1: 125, 2: 125, 3: 125, 16: 0}
 
 
 @pytest.mark.parametrize("inodes", [*range(1, 9), 16])
-def test_full_disk_is_told_in_one_line(inodes):
-    """mkdir(2), open(2): ENOSPC, at one place after the other. tmpfs(5): nr_inodes."""
+def test_full_disk_gives_a_one_line_error(inodes):
+    """mkdir(2), open(2): ENOSPC, in one place after the other. tmpfs(5): nr_inodes."""
     mount = f"mount -t tmpfs -o nr_inodes={inodes} full /var/lib/workshop/containers"
     full = ["unshare", "--mount", "sh", "-ec", f'{mount}; exec "$@"', "sh"]
     with nothing_left_behind():
         result = Runtime(LAST, full).run("touch /x && rm /x")
-    # Where overlayfs cannot make what it needs in work, it can be read, and not written to.
+    # If overlayfs cannot create what it needs in work, the root becomes read-only.
     refusal = r"touch: /x: (No space left on device|Read-only file system)\n"
     refused = result.status == 1 and re.fullmatch(refusal, result.err)
-    assert told(result) or refused, result
+    assert succeeds_or_explains(result) or refused, result
     assert result.status != 125 or "No space left on device" in result.err, result
     assert result.status == CERTAIN.get(inodes, result.status), result
 
 
 @pytest.mark.parametrize("descriptors", range(4, 20))
-def test_lack_of_descriptors_is_told_in_one_line(descriptors):
-    """getrlimit(2): RLIMIT_NOFILE, the highest descriptor and one more; EMFILE."""
+def test_lack_of_descriptors_gives_a_one_line_error(descriptors):
+    """getrlimit(2): RLIMIT_NOFILE is the highest descriptor plus one; EMFILE."""
     few = ["prlimit", f"--nofile={descriptors}"]
     with nothing_left_behind():
         result = Runtime(LAST, few).run("true", "argument")
         if result.status:
             sweep()
-    # With less than that there may be no interpreter yet to tell anything.
+    # With fewer than that, Python may not even start.
     no_interpreter = descriptors < 6 and result.status in (1, 127) and result.err
-    assert told(result) or no_interpreter, result
+    assert succeeds_or_explains(result) or no_interpreter, result
     assert result.status == 0 or descriptors < 16, result
 
 
 @pytest.mark.needs("cgroup2")
 @pytest.mark.parametrize("pids", range(1, 9))
-def test_lack_of_processes_is_told_in_one_line(pids):
-    """cgroups(7): at pids.max of a cgroup, fork(2) says EAGAIN."""
+def test_lack_of_processes_gives_a_one_line_error(pids):
+    """cgroups(7): at a cgroup's pids.max, fork(2) fails with EAGAIN."""
     group = pathlib.Path(f"/sys/fs/cgroup/few-{os.getpid()}")
     shell(f"echo +pids >/sys/fs/cgroup/cgroup.subtree_control; mkdir {group}")
     (group / "pids.max").write_text(str(pids))
@@ -186,14 +195,14 @@ def test_lack_of_processes_is_told_in_one_line(pids):
     finally:
         assert eventually(lambda: not (group / "cgroup.procs").read_text())
         group.rmdir()
-    assert told(result), result
+    assert succeeds_or_explains(result), result
     assert result.status == {1: 125, 8: 0}.get(pids, result.status), result
 
 
 @pytest.mark.needs("machine")
-def test_lack_of_terminals_is_told_in_one_line():
-    """pty(7): /proc/sys/kernel/pty/max is for all terminals of the machine: openpty(3) says
-    ENOSPC."""
+def test_lack_of_terminals_gives_a_one_line_error():
+    """pty(7): /proc/sys/kernel/pty/max limits all terminals of the machine, so
+    openpty(3) fails with ENOSPC."""
     most = pathlib.Path("/proc/sys/kernel/pty/max")
     before = most.read_text()
     run = " ".join(Runtime(LAST).argv("true", "argument"))
@@ -210,7 +219,7 @@ def test_lack_of_terminals_is_told_in_one_line():
 
 
 @pytest.mark.needs("machine")
-def test_a_clock_that_jumps_disturbs_nobody():
+def test_clock_that_jumps_does_not_disturb_a_container():
     """clock_settime(2): CLOCK_REALTIME can be set, CLOCK_MONOTONIC cannot."""
     with nothing_left_behind(), Runtime(LAST).running() as box:
         begin, monotonic = time.time(), time.monotonic()
@@ -227,9 +236,10 @@ def test_a_clock_that_jumps_disturbs_nobody():
 
 
 @pytest.mark.needs("machine")
-def test_watch_needs_no_inotify(tmp_path):
-    """inotify(7): sees nothing of what happens in a shared folder on the other machine. So
-    watch looks at the file itself, and works where there is no inotify at all."""
+def test_watch_works_without_inotify(tmp_path):
+    """inotify(7) does not see changes that the other machine makes in a shared
+    directory. So watch looks at the file itself, and works even where there is no
+    inotify at all."""
     most = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
     before = most.read_text()
     (tmp_path / "container.py").write_text("(\n")
@@ -250,8 +260,9 @@ def test_watch_needs_no_inotify(tmp_path):
         most.write_text(before)
 
 
-def test_what_ended_the_child_is_told_and_not_what_came_of_it(tmp_path):
-    """The parent finds a dead child where it wants to lay a cable, or write a map."""
+def test_error_of_a_dead_child_is_reported_and_not_its_consequence(tmp_path):
+    """When the parent wants to lay a cable, or write a map, it may find the child
+    dead."""
     script = tmp_path / "container.py"
     script.write_text(
         "#!/usr/bin/python3 -S\n"
@@ -269,8 +280,8 @@ def test_what_ended_the_child_is_told_and_not_what_came_of_it(tmp_path):
     assert (result.status, result.err) == (125, "container.py: the cause\n"), result
 
 
-def test_help_that_cannot_be_written_is_told():
-    """write(2), ENOSPC: what is printed is written before the runtime has gone."""
+def test_help_that_cannot_be_written_gives_an_error():
+    """write(2), ENOSPC: the runtime writes everything that it prints before it ends."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [STEPS[-1], "run", "--help"],
@@ -281,8 +292,8 @@ def test_help_that_cannot_be_written_is_told():
     assert done.returncode == 125 and "No space left on device\n" in done.stderr, done
 
 
-def test_half_a_line_of_the_parent_is_written():
-    """A learner's print(), to see where it goes wrong."""
+def test_unfinished_line_of_the_parent_is_printed():
+    """A learner may print something without a line end, to find a mistake."""
     script = "import sys; sys.path[:0] = sys.argv.pop(1).split(); import process;"
     script += "process.main(lambda args: print(1, end='') or 0, 'run COMMAND...')"
     words = ["/usr/bin/python3", "-c", script, PROJECT / "steps", "run", "true"]

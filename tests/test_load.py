@@ -1,5 +1,5 @@
-"""Many containers, one after the other and at once: none fails, and the host has afterwards what
-it had before."""
+"""Many containers, one after the other and at the same time. None fails, and afterwards
+the host has what it had before."""
 
 import concurrent.futures
 import pathlib
@@ -23,8 +23,9 @@ MB = 1 << 20
 RUNS, AT_ONCE = (2000, 200) if FULL else (60, 40)
 
 
-def exact():
-    """What the host has, of which nothing may be left: {what: how many}."""
+def exact_counts():
+    """Returns how many things the host has of the kinds of which none may be left:
+    {what: how many}."""
     groups = pathlib.Path("/sys/fs/cgroup/cgroup.stat")
     states = shell("ps -e -o stat=").out
     return {
@@ -37,8 +38,9 @@ def exact():
     }
 
 
-def about():
-    """What others use as well: (bytes of memory that can be had, open files)."""
+def memory_and_files():
+    """Returns what other programs change as well: (bytes of available memory, open
+    files)."""
     memory = pathlib.Path("/proc/meminfo").read_text()
     files = pathlib.Path("/proc/sys/fs/file-nr").read_text()
     available = int(re.search(r"MemAvailable:\s+(\d+)", memory)[1]) << 10
@@ -47,20 +49,26 @@ def about():
 
 @pytest.fixture
 def unchanged(network, record_property):
-    """The host's resources are after the test what they were before."""
-    Runtime(STEPS[-1]).ok("true", "argument", net="bridge", **LIMITS)  # a first one
-    before, (memory, files) = exact(), about()
+    """Checks that after the test the host's resources are what they were before."""
+    Runtime(STEPS[-1]).ok("true", "argument", net="bridge", **LIMITS)  # warms up
+    before, (memory, files) = exact_counts(), memory_and_files()
     yield
-    assert eventually(lambda: exact() == before, 30), (exact(), before)
-    # 64 MB and 300 files: others of the machine's come and go.
-    assert eventually(lambda: about()[0] > memory - 64 * MB, 30), (about(), memory)
-    assert eventually(lambda: about()[1] < files + 300, 30), (about(), files)
+    assert eventually(lambda: exact_counts() == before, 30), (exact_counts(), before)
+    # Other programs on the machine come and go, so allow for 64 MB and 300 files.
+    assert eventually(lambda: memory_and_files()[0] > memory - 64 * MB, 30), (
+        memory_and_files(),
+        memory,
+    )
+    assert eventually(lambda: memory_and_files()[1] < files + 300, 30), (
+        memory_and_files(),
+        files,
+    )
     for name, count in before.items():
         record_property(name, count)
 
 
 @pytest.mark.needs("cgroup2", "machine")
-def test_many_runs_one_after_another(unchanged, record_property):
+def test_many_runs_in_a_row_succeed(unchanged, record_property):
     runtime = Runtime(STEPS[-1])
     for number in range(RUNS):
         done = runtime.run("true", "argument", net="bridge", **LIMITS)
@@ -69,8 +77,9 @@ def test_many_runs_one_after_another(unchanged, record_property):
 
 
 @pytest.mark.needs("cgroup2", "machine")
-def test_many_at_once(unchanged, record_property):
-    """All of them are alive before the first one ends: they wait for a line."""
+def test_many_containers_at_once_succeed(unchanged, record_property):
+    """All of them are alive before the first one ends, because each waits for a
+    line."""
     argv = Runtime(STEPS[-1]).argv(
         *("sh", "-c", "echo alive; read go; exit 7"), net="bridge", **LIMITS
     )
@@ -91,7 +100,8 @@ def test_many_at_once(unchanged, record_property):
 
 
 def test_runtimes_of_several_learners_do_not_disturb_each_other(tmp_path):
-    """Two learners', one of them at step 05, and the reference, all at the same time."""
+    """The runtimes of two learners, one of them at step 05, and the reference run at
+    the same time."""
     runtimes = {"reference": Runtime(STEPS[-1])}
     for name, step in ("one", STEPS[-1]), ("other", STEPS[5]):
         (tmp_path / name).mkdir()

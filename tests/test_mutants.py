@@ -1,5 +1,7 @@
-"""Each line that isolates is missed by a named fact: a copy of the steps without it, a mutant,
-fails there. tests/unit/test_steps.py holds that no such line is without a mutant."""
+"""Runs the mutants: copies of the steps with one thing broken. In each of them, the
+fact that the mutant names must fail.
+
+tests/unit/test_steps.py checks that each line that isolates has a mutant."""
 
 import pathlib
 import re
@@ -14,8 +16,8 @@ CHECKED = MUTANTS + (EVERY_LINE if FULL else [])
 
 
 def needs_of(fact):
-    """Returns the markers of a fact that say what it needs: its mutants need that, too, or
-    they would seem to be caught."""
+    """Returns the markers of a fact that say what it needs. Its mutants need the same,
+    or they would seem to be caught."""
     marker = rf'^@pytest\.mark\.needs\("(\w+)"\)\n(?:[@ )].*\n)*def {fact}'
     suites = [path.read_text() for path in (PROJECT / "tests").glob("test_0*.py")]
     found = [re.search(marker, suite, re.MULTILINE) for suite in suites]

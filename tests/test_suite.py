@@ -1,5 +1,7 @@
-"""Tests of the tests: each suite fails on the step before, and each break-out works on it.
-tests/test_mutants.py goes on from there."""
+"""Tests of the tests: each suite fails on the step before its own, and each attack
+works there.
+
+tests/test_mutants.py continues from there."""
 
 import ast
 import concurrent.futures
@@ -17,9 +19,9 @@ PAIR_IDS = [step.parent.name for _, step in PAIRS]
 
 @pytest.fixture(scope="module")
 def negatives(request):
-    """What the suites that were chosen say of the step before: {step: (pytest's
-    CompletedProcess, {fact: whether it held})}. Most facts that fail do so after some seconds
-    of waiting, so the suites run side by side."""
+    """The results of the chosen suites on the step before: {step: (pytest's
+    CompletedProcess, {fact: whether it passed})}. Most facts that fail wait for some
+    seconds first, so the suites run side by side."""
 
     def run(before, step):
         suite = f"tests/test_{step.parent.name}.py"
@@ -39,7 +41,8 @@ def negatives(request):
 
 
 def pairs(needs):
-    """Returns the pairs of steps as parameters of a test, each with its need if any."""
+    """Returns the pairs of steps as parameters of a test, each with its need as a
+    marker, if it has one."""
     found = []
     for (before, step), name in zip(PAIRS, PAIR_IDS, strict=True):
         marks = [pytest.mark.needs(needs[name])] if name in needs else []
@@ -57,7 +60,7 @@ def test_suite_fails_on_the_step_before(before, step, negatives):
 
 
 def has_marked_facts(step):
-    """Whether a fact of a step's suite has the mark `also_before`."""
+    """Returns whether a suite has facts with the mark `also_before`."""
     tree = ast.parse((PROJECT / f"tests/test_{step.parent.name}.py").read_text())
     names = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     return "also_before" in names
@@ -89,7 +92,7 @@ KERNEL_SAYS = {
 }
 
 
-# Before step 05 the attack reads the disk, which root itself has to be able to.
+# Before step 05 the attack reads the disk, so the machine's own root must be able to.
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("before", "step"), pairs({"05_user": "debian13", "06_cgroup": "cgroup2"})

@@ -1,10 +1,11 @@
-"""What the tests ask of each page that the guide writes."""
+"""Checks the HTML pages that the guide writes."""
 
 import html.parser
 
 
 def whole_by_itself(page: str) -> bool:
-    """Returns whether a page loads nothing, looks good in the dark, and can be printed."""
+    """Returns whether a page loads nothing else, supports dark mode, and can be
+    printed."""
     loads: list[str | None] = []
 
     class Reader(html.parser.HTMLParser):

@@ -1,8 +1,9 @@
-"""The image that the attacks are run in."""
+"""The image in which the attacks run."""
 
 import os
 import pathlib
 import random
+from collections.abc import Iterator
 
 import pytest
 from runtime import STEPS, Runtime, shell
@@ -11,10 +12,11 @@ HERE = pathlib.Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def image():
-    """busybox, the host's Python with what it needs, the attacks, a device file of the disk
-    that everybody may open, and a directory that everybody may write to."""
-    Runtime(STEPS[-1]).sweep()  # what earlier tests may have had to leave
+def image() -> Iterator[pathlib.Path]:
+    """An image with busybox, the host's Python with all that it needs, and the attacks.
+    It also has a device file of the disk that every user may open, and a directory that
+    every user may write to."""
+    Runtime(STEPS[-1]).sweep()  # removes what earlier tests may have left
     root = pathlib.Path(f"/var/tmp/attacks-{random.randint(10**6, 10**7)}")
     disk = os.stat("/var/lib/workshop").st_dev
     shell(f"""

@@ -1,9 +1,9 @@
-"""What attacks aim at: harmless things of the host's, made for one attack and removed; and
-what the two modules of tests share.
+"""Makes what attacks aim at: harmless things on the host, each made for one attack and
+removed afterwards. It also has what the two modules of tests share.
 
-Each target is a context manager with the name of a parameter in catalogue.py. It yields the
-argument for the attack and harmed(output), which tells whether the attack has reached it;
-output is what the attack has found out."""
+Each target is a context manager with the name of a parameter in catalogue.py. It yields
+the argument for the attack, and harmed(output), which returns whether the attack
+reached the target. output is what the attack printed."""
 
 import contextlib
 import ctypes
@@ -17,34 +17,48 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 from catalogue import call
-from runtime import PROJECT, STEPS, Runtime, eventually, shell
+from runtime import PROJECT, STEPS, Runtime, Word, eventually, shell
+from table import Attack
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
+Harmed = Callable[[str], bool]  # of what the attack printed
+Target = tuple[str, Harmed]
 
 
 @functools.cache
-def runtime_of(step):
+def runtime_of(step: int) -> Runtime:
+    """Returns the Runtime of a finished step."""
     return Runtime(STEPS[step])
 
 
-def facts(attacks):
-    """Returns the attacks as parameters of a test, each with its needs as a marker."""
+def facts(attacks: Iterable[Attack]) -> list[Any]:
+    """Returns the attacks as parameters of a test, with their needs as markers."""
     marks = {a.name: [pytest.mark.needs(a.needs)] if a.needs else [] for a in attacks}
     return [pytest.param(attack, marks=marks[attack.name]) for attack in attacks]
 
 
-def command(attack, who, *arguments, place="", program="/usr/bin/python3"):
-    """The words that run an attack, by root or an ordinary user. place: where the image
-    is, if it is not /."""
+def command(
+    attack: Attack,
+    who: str,
+    *arguments: str,
+    place: Word = "",
+    program: str = "/usr/bin/python3",
+) -> list[str]:
+    """Returns the command that runs an attack, as root or as an ordinary user. place is
+    where the image is, if it is not /."""
     return [program, "-IS", f"{place}/catalogue.pyc", attack.name, who, *arguments]
 
 
 @contextlib.contextmanager
-def runtime_without(attack, step):
-    """The Runtime of a step with the line changed that stops an attack."""
+def runtime_without(attack: Attack, step: int) -> Iterator[Runtime]:
+    """Yields the Runtime of a step, in a copy in which the line that stops the attack
+    is changed."""
+    assert attack.without
     file, old, new = attack.without
     place = pathlib.Path("/var/tmp/attacked")
     shutil.rmtree(place, ignore_errors=True)
@@ -58,17 +72,17 @@ def runtime_without(attack, step):
         shutil.rmtree(place)
 
 
-def unique(word):
+def unique(word: str) -> str:
     return f"{word}-{random.randint(10**6, 10**7)}"
 
 
-def contains(text):
+def contains(text: str) -> Harmed:
     return lambda output: text in output
 
 
 @contextlib.contextmanager
-def secret():
-    """A file that everybody on the host may read."""
+def secret() -> Iterator[Target]:
+    """A file that every user on the host may read."""
     path, text = pathlib.Path("/var/tmp", unique("secret")), unique("text")
     path.write_text(text)
     try:
@@ -78,8 +92,8 @@ def secret():
         path.unlink()
 
 
-def device(kind, number):
-    """A device, by its numbers, which the host's own root may open."""
+def device(kind: int, number: int) -> tuple[str, Harmed]:
+    """Returns a device as a target, by its numbers. The host's own root may open it."""
     path = pathlib.Path("/var/tmp", unique("device"))
     os.mknod(path, kind | 0o600, number)
     try:
@@ -90,20 +104,21 @@ def device(kind, number):
 
 
 @contextlib.contextmanager
-def disk():
-    """The disk that the images are on."""
+def disk() -> Iterator[Target]:
+    """The disk that contains the images."""
     yield device(stat.S_IFBLK, os.stat("/var/lib/workshop").st_dev)
 
 
 @contextlib.contextmanager
-def memory():
+def memory() -> Iterator[Target]:
     """The machine's memory: mem(4)."""
     yield device(stat.S_IFCHR, os.makedev(1, 1))
 
 
 @contextlib.contextmanager
-def interpreters(tmp="/var/tmp"):
-    """The number of the host's binfmt_misc, which is the same wherever it is mounted."""
+def interpreters(tmp: str = "/var/tmp") -> Iterator[Target]:
+    """The device number of the host's binfmt_misc, which is the same wherever it is
+    mounted."""
     place = pathlib.Path(tmp, unique("binfmt"))
     place.mkdir()
     shell(f"mount -t binfmt_misc binfmt {place}")
@@ -116,13 +131,13 @@ def interpreters(tmp="/var/tmp"):
 
 
 @contextlib.contextmanager
-def cgroup():
-    """A cgroup of the host's, and options: cgroup2 has those of the latest mount(2) of
-    root's everywhere. Reached: a process says that it is in it."""
+def cgroup() -> Iterator[Target]:
+    """A cgroup on the host, and mount options: cgroup2 has the options of root's latest
+    mount(2) everywhere. It is reached if a process reports to be in it."""
     place = CGROUPS / unique("attack")
     place.mkdir()
-    options = shell(f"findmnt -n -o FS-OPTIONS {CGROUPS}").out.strip()
-    options = [word for word in options.split(",") if word not in ("rw", "ro")]
+    found = shell(f"findmnt -n -o FS-OPTIONS {CGROUPS}").out.strip()
+    options = [word for word in found.split(",") if word not in ("rw", "ro")]
     try:
         yield f"{place.name}:{','.join(options)}", contains(place.name)
     finally:
@@ -131,8 +146,9 @@ def cgroup():
 
 
 @contextlib.contextmanager
-def victim():
-    """A process with a secret in its memory: its pid and the address."""
+def victim() -> Iterator[Target]:
+    """A process with a secret in its memory. The argument is its PID and the
+    address."""
     text = unique("text")
     code = "import ctypes, sys; b = ctypes.create_string_buffer(sys.argv[1].encode())\n"
     code += "print(ctypes.addressof(b), flush=True); sys.stdin.read()"
@@ -140,10 +156,10 @@ def victim():
         [sys.executable, "-c", code, text], stdin=-1, stdout=-1, text=True
     ) as process:
         address = process.stdout.readline().strip()
-        # A tracer tells of itself: proc_pid_status(5).
+        # The victim's status shows a tracer: proc_pid_status(5).
         yield (
             f"{process.pid}:{address}",
-            lambda out: text in out or re.search("TracerPid:\t[1-9]", out),
+            lambda out: text in out or bool(re.search("TracerPid:\t[1-9]", out)),
         )
         status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
         assert "TracerPid:\t0\n" in status
@@ -151,8 +167,8 @@ def victim():
 
 
 @contextlib.contextmanager
-def user_key():
-    """A key in the keyring of root, user-keyring(7)."""
+def user_key() -> Iterator[Target]:
+    """A key in root's user keyring, user-keyring(7)."""
     name, text = unique("key"), unique("text")
     key = call("add_key", b"user", name.encode(), text.encode(), len(text), -4)
     try:
@@ -162,8 +178,8 @@ def user_key():
 
 
 @contextlib.contextmanager
-def listener():
-    """An abstract socket with a service behind it that greets whoever comes."""
+def listener() -> Iterator[Target]:
+    """An abstract socket whose server greets the first client."""
     name, text = unique("socket"), unique("text")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"\0{name}")
@@ -181,8 +197,8 @@ def listener():
 
 
 @contextlib.contextmanager
-def link():
-    """A network device. Reached: it is gone."""
+def link() -> Iterator[Target]:
+    """A network device. It is reached if it is gone."""
     name = f"at{random.randint(10**6, 10**7)}"
     place = pathlib.Path("/sys/class/net", name)
     shell(f"ip link add {name} type bridge")
@@ -193,13 +209,14 @@ def link():
 
 
 @contextlib.contextmanager
-def machine():
-    """What the kernel was started with."""
+def machine() -> Iterator[Target]:
+    """The command line that the kernel was started with."""
     yield "", contains(pathlib.Path("/proc/cmdline").read_text())
 
 
-def session_with(name, text):
-    """The words that start a command in a session with one key: session-keyring(7)."""
+def session_with(name: str, text: str) -> list[str]:
+    """Returns the words that start a command in a session with one key:
+    session-keyring(7)."""
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); from catalogue import call\n"
     )
@@ -210,7 +227,8 @@ def session_with(name, text):
     return [sys.executable, "-c", code, here, name, text]
 
 
-def rename_exchange(one, other):
-    """Let two names change places at once: renameat2(2)."""
+def rename_exchange(one: Word, other: Word) -> None:
+    """Exchanges two names atomically: renameat2(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2) == 0
+    flags = 2  # RENAME_EXCHANGE
+    assert libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), flags) == 0

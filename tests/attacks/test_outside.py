@@ -1,5 +1,7 @@
-"""The attacks of catalogue.py that begin outside: with how the container is started, with a
-hostile image, or with a neighbour. Each test has its attack's name."""
+"""The attacks of catalogue.py that begin outside: in the way the container is started,
+with a hostile image, or with a neighbour.
+
+Each test has the name of its attack."""
 
 import contextlib
 import os
@@ -9,12 +11,15 @@ import shutil
 import stat
 import subprocess
 import threading
+from collections.abc import Iterator
 
 import pytest
 from table import ATTACKS
 from runtime import (
     PROJECT,
     STEPS,
+    Result,
+    Running,
     Runtime,
     Terminal,
     assert_one_line_error,
@@ -32,7 +37,7 @@ from targets import (
     unique,
 )
 
-# setpriv(1) keeps its capabilities up to its own execve(2): hence env.
+# setpriv(1) keeps its capabilities until it calls execve(2), so it starts env.
 NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups env"
 WHO = ["root", "user"]
 
@@ -47,8 +52,8 @@ def host_as_before():
 
 @pytest.fixture
 def copy(image):
-    """An image of the test's own with the files of image: links to them, in directories of
-    its own."""
+    """An image for this test alone: new directories with hard links to the files of
+    image."""
     path = pathlib.Path("/var/tmp", unique("copy"))
     shell(f"cp -al {image} {path}")
     yield path
@@ -57,19 +62,20 @@ def copy(image):
 
 @pytest.fixture
 def busybox():
-    """An image of the test's own, a small one."""
+    """A small image for this test alone."""
     path = pathlib.Path("/var/tmp", unique("image"))
     shell(f"cp -a /var/lib/workshop/rootfs/busybox {path}")
     yield path
     shell(f"rm -rf --one-file-system {path}")
-    # What a link of it may have led the runtime to make: test_image_of_links.
+    # A link in it may have made the runtime create these: test_image_of_links.
     shell("rmdir /var/tmp/fs/cgroup /var/tmp/fs", check=False)
 
 
 @pytest.mark.parametrize("who", WHO)
 def test_leaked_descriptor(who, image):
-    """close_range(2): the caller leaves the host's root open, as runc once did itself
-    (CVE-2024-21626). Without the two lines of process.py it is there inside."""
+    """close_range(2): the caller leaves the host's root directory open, as runc itself
+    once did (CVE-2024-21626). Without the two lines of process.py, the descriptor is
+    open inside."""
     attack, root = ATTACKS["leaked_descriptor"], os.open("/", os.O_RDONLY)
     options = {"image": image, "popen": {"pass_fds": [root]}}
     with secret() as (path, reached):
@@ -84,8 +90,9 @@ def test_leaked_descriptor(who, image):
 
 @pytest.mark.parametrize("who", WHO)
 def test_session_keys(who, image):
-    """session-keyring(7): inherited over fork(2) and execve(2), whatever the user
-    namespace is. keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING leaves it."""
+    """session-keyring(7): the keyring is inherited over fork(2) and execve(2),
+    regardless of the user namespace. keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING leaves
+    it."""
     attack, name, text = ATTACKS["session_keys"], unique("key"), unique("text")
     words = command(attack, who, name)
     result = Runtime(STEPS[-1], session_with(name, text)).run(*words, image=image)
@@ -96,15 +103,15 @@ def test_session_keys(who, image):
         assert text in result.out, result
 
 
-def started_with_a_copy(step, path):
-    """The Runtime of a step, run by a Python of the test's own."""
+def started_with_a_copy(step: int, path: pathlib.Path) -> Runtime:
+    """Returns the Runtime of a step, run by a copy of Python for this test alone."""
     shutil.copy(os.path.realpath("/usr/bin/python3"), path)
     return Runtime(STEPS[step], [path, "-S"])
 
 
 def test_runtime_program(image, tmp_path):
-    """execve(2): /proc/self/exe as the command is the runtime's own interpreter, started
-    from the host's disk within the container, and there a handle to it."""
+    """execve(2): the command /proc/self/exe is the runtime's own interpreter. It starts
+    from the host's disk inside the container, and is a handle to the file there."""
     attack, program = ATTACKS["runtime_program"], tmp_path / "python3"
     by = {who: command(attack, who, program="/proc/self/exe") for who in WHO}
     last, before = (started_with_a_copy(n, program) for n in (7, 4))
@@ -117,41 +124,44 @@ def test_runtime_program(image, tmp_path):
     assert stat.S_IMODE(program.stat().st_mode) == 0o4755
 
 
-def host_reads(step, image, who, text, at_a_terminal):
-    """What the caller's shell finds typed at its terminal after a container that was
-    started there."""
+def typed_at_the_terminal(
+    step: int, image: pathlib.Path, who: str, text: str, at_a_terminal: bool
+) -> tuple[str, str]:
+    """Starts a container from a shell at a terminal. Returns what the shell then reads
+    from its terminal, and what the container printed."""
     words = runtime_of(step).argv(
         *command(ATTACKS["type_into_terminal"], who, text), image=image
     )
     pipe = "" if at_a_terminal else "| cat"
     script = f'"$@" 2>&1 {pipe}; echo over; read -r line; echo "host reads <$line>"'
     with contextlib.closing(Terminal(["/bin/sh", "-c", script, "sh", *words])) as shell:
-        said = shell.wait_for(r"(?s)(.*)over\r?\n", 60)[1]
+        output = shell.wait_for(r"(?s)(.*)over\r?\n", 60)[1]
         shell.type("\n")
-        return shell.wait_for("host reads <(.*)>")[1], said
+        return shell.wait_for("host reads <(.*)>")[1], output
 
 
 def test_type_into_terminal(image):
-    """ioctl_tty(2): TIOCSTI puts a byte where the terminal's next reader finds it; for a
-    terminal that does not control the caller it needs CAP_SYS_ADMIN."""
+    """ioctl_tty(2): TIOCSTI puts a byte where the terminal's next reader finds it. If
+    the terminal is not the caller's controlling terminal, this needs CAP_SYS_ADMIN."""
     attack, text = ATTACKS["type_into_terminal"], unique("typed")
     for who in WHO:
-        typed, said = host_reads(7, image, who, text, at_a_terminal=False)
-        assert typed == "" and any(w in said for w in attack.says.split("|")), said
-    # At a terminal it has one of its own to type into, and root in step 04 may.
-    assert host_reads(4, image, "root", text, at_a_terminal=True)[0] == ""
-    assert host_reads(4, image, "root", text, at_a_terminal=False)[0] == text
+        typed, output = typed_at_the_terminal(7, image, who, text, at_a_terminal=False)
+        assert typed == "" and any(w in output for w in attack.says.split("|")), output
+    # At a terminal, root in step 04 may type, but only into the container's own one.
+    assert typed_at_the_terminal(4, image, "root", text, at_a_terminal=True)[0] == ""
+    assert typed_at_the_terminal(4, image, "root", text, at_a_terminal=False)[0] == text
 
 
 LINKS = ["sys ..", "proc /..", "dev ../../", "tmp /sys/../.."]
-# When /proc is mounted, the second one leads elsewhere: /sys/fs is made on the host.
+# Once /proc is mounted, this leads elsewhere: /sys/fs would be created on the host.
 LINKS += ["sys /proc/self/cwd/../var/tmp", "etc/resolv.conf /dev/null"]
 
 
 @pytest.mark.parametrize("link", LINKS)
 def test_image_of_links(link, busybox):
-    """mount(2) follows links, and while the container is set up the host's tree is at
-    /..: what a link there has put on top of it is what umount2(2) takes away."""
+    """mount(2) follows links, and the host's tree is at /.. while the container is set
+    up. If a link led a mount on top of that tree, umount2(2) would remove the mount
+    instead of the tree."""
     attack, made = ATTACKS["image_of_links"], pathlib.Path("/var/tmp/fs/cgroup")
     name, target = link.split()
     shell(f"cd {busybox}; mkdir -p proc/self/cwd proc/self/var/tmp; rm -rf {name}")
@@ -166,14 +176,14 @@ def test_image_of_links(link, busybox):
             assert not made.exists(), result
         with runtime_without(attack, 7) as careless:
             result = careless.run(f"cat /..{path}", **options)
-            # A resolv.conf elsewhere does no harm: what is mounted is the runtime's.
+            # A resolv.conf elsewhere does no harm, because the runtime's file is mounted there.
             harm = reached(result.out) or made.exists()
             assert harm or resolver and result.status != 125, result
 
 
 def test_link_swapped_in(busybox):
-    """renameat2(2): a directory and a link change places all the time, as a neighbour can
-    do it who shares the image, in the steps 03 to 06."""
+    """renameat2(2): a directory and a link change places all the time. In steps 03 to
+    06, a neighbour that shares the image can do this."""
     attack = ATTACKS["link_swapped_in"]
     shell(f"ln -s .. {busybox}/link")
     over = threading.Event()
@@ -217,8 +227,9 @@ print(os.path.ismount("place"))
 """
 
 
-def test_link_swapped_in_between_the_look_and_the_mount(tmp_path):
-    """The same race, won each time: the link comes when linux.mount has looked already."""
+def test_link_swapped_in_between_the_check_and_the_mount(tmp_path):
+    """The same race, won every time: the link appears after linux.mount has checked the
+    path."""
     for name in "place", "elsewhere":
         (tmp_path / name).mkdir()
     words = [
@@ -239,8 +250,8 @@ def test_link_swapped_in_between_the_look_and_the_mount(tmp_path):
     assert not os.listdir(tmp_path / "elsewhere")
 
 
-def left(image, box):
-    """Where a file of /open is on the host's disk, while a container runs."""
+def path_on_disk(image: pathlib.Path, box: Running) -> pathlib.Path:
+    """Returns where a file in /open is on the host's disk while the container runs."""
     return next(
         pathlib.Path("/var/lib/workshop/containers").glob(f"{box.process.pid}/upper"),
         image,
@@ -262,61 +273,65 @@ os.chmod(path, 0o4755)
 CAPABILITIES = "01000002" + "80000000" + 12 * "00"  # CAP_SETUID: capabilities(7)
 
 
-def marked(path):
-    """Whether everybody on the host gets more rights by this program."""
+def marked(path: pathlib.Path) -> bool:
+    """Returns whether this program gives every user on the host more rights."""
     caps = "security.capability" in os.listxattr(path)
     return bool(os.stat(path).st_mode & stat.S_ISUID) or caps
 
 
-def leave_marked(step, name, image, who, uid):
-    """Mark a program in a container of a step, and start it as a user of the host's. Returns
-    where the program is on the disk, and what came of that."""
+def leave_marked_program(
+    step: int, name: str, image: pathlib.Path, who: str, uid: int
+) -> tuple[pathlib.Path, Result]:
+    """Marks a program in a container of a step, and starts it as a user on the host.
+    Returns where the program is on the disk, and the Result of the start."""
     command = ["python3", "-IS", "-c", MARK, who, f"/open/{name}", CAPABILITIES]
     code = "import os; print(os.geteuid())"
     with runtime_of(step).running(image=image) as box:
         words = " ".join(f"'{word}'" for word in command)
         assert box.ask(words) == ""
-        path = left(image, box) / "open" / name
+        path = path_on_disk(image, box) / "open" / name
         assert marked(path) and os.stat(path).st_uid == uid
         return path, shell(f"{NOBODY} {path} -IS -c '{code}'", check=False)
 
 
-def leaves_nothing_marked(name, image, who, uid):
-    """Assert that in the last step the program is out of reach and goes with the container,
-    and that in the step before it works and stays."""
-    before = marks_in(image)
-    path, result = leave_marked(7, name, image, who, uid)
+def assert_no_marked_program_stays(
+    name: str, image: pathlib.Path, who: str, uid: int
+) -> None:
+    """Asserts that on the last step the program is out of reach and is removed with the
+    container, and that on the step before it works and stays."""
+    before = marked_programs(image)
+    path, result = leave_marked_program(7, name, image, who, uid)
     assert result.status != 0 and "Permission denied" in result.err, result
-    assert not path.exists() and marks_in(image) == before
-    path, result = leave_marked(6, name, image, who, uid)
+    assert not path.exists() and marked_programs(image) == before
+    path, result = leave_marked_program(6, name, image, who, uid)
     assert result.out == f"{uid}\n", result
     assert path == image / "open" / name and marked(path)
 
 
-def marks_in(image):
-    """{name of a file in /open of the image: whether it is marked}"""
+def marked_programs(image: pathlib.Path) -> dict[str, bool]:
+    """Returns {name of a file in /open of the image: whether it is marked}."""
     return {path.name: marked(path) for path in (image / "open").iterdir()}
 
 
 @pytest.mark.parametrize(("who", "uid"), [("root", 0), ("user", 1000)])
 def test_program_left_behind(who, uid, copy):
-    """execve(2): a set-user-ID program runs as its owner, for whoever can reach it. On the
-    disk the owner is root if root inside has made it: mount_setattr(2)."""
-    leaves_nothing_marked("new", copy, who, uid)
+    """execve(2): a set-user-ID program runs as its owner, whoever starts it. If root
+    inside creates it, its owner on the disk is root: mount_setattr(2)."""
+    assert_no_marked_program_stays("new", copy, who, uid)
 
 
 @pytest.mark.parametrize(("who", "uid"), [("root", 0), ("user", 1000)])
 def test_copy_up(who, uid, copy):
-    """The kernel's filesystems/overlayfs, copy_up: changing the mode of a file of a lower
-    layer changes a copy, and that goes with the container. capabilities(7)."""
+    """The kernel's filesystems/overlayfs, copy_up: a new mode for a file of a lower
+    layer applies to a copy, which is removed with the container. capabilities(7)."""
     shell(f"cp {copy}/usr/bin/python3 {copy}/open/old; chown {uid} {copy}/open/old")
-    leaves_nothing_marked("old", copy, who, uid)
+    assert_no_marked_program_stays("old", copy, who, uid)
 
 
 @pytest.mark.needs("cgroup2")
 @pytest.mark.parametrize("who", WHO)
 def test_processes(who, image):
-    """cgroups(7), pids.max: fork(2) fails with EAGAIN, and the host goes on."""
+    """cgroups(7), pids.max: fork(2) fails with EAGAIN, and the host keeps working."""
     attack = ATTACKS["processes"]
     result = runtime_of(7).run(*command(attack, who), image=image, pids=32)
     assert attack.says in result.err, result
@@ -327,8 +342,8 @@ def test_processes(who, image):
 @pytest.mark.needs("machine")
 @pytest.mark.parametrize("who", WHO)
 def test_inodes(who, image):
-    """statvfs(3): an upper layer takes its inodes from the disk that all share. They come
-    back with its end."""
+    """statvfs(3): an upper layer takes its inodes from the disk that all containers
+    share. They are freed when the container ends."""
 
     def free():
         return os.statvfs("/var/lib/workshop/containers").f_ffree
@@ -341,8 +356,9 @@ def test_inodes(who, image):
 
 
 @contextlib.contextmanager
-def network_on():
-    """The host's side of the network as it was, afterwards."""
+def network_on() -> Iterator[None]:
+    """Switches the host's side of the network on, and afterwards off again if it was
+    off."""
     script = PROJECT / "steps" / "network.sh"
     was_on = shell(f"{script} status", check=False).status == 0
     shell(f"{script} on")
@@ -355,7 +371,8 @@ def network_on():
 
 @pytest.fixture(scope="module")
 def neighbours(image):
-    """Two containers on the bridge: the attacker, and the other with its address."""
+    """Two containers on the bridge. Yields the attacker, and the other one with its
+    address."""
     with (
         network_on(),
         runtime_of(7).running(image=image, net="bridge") as one,
@@ -367,19 +384,19 @@ def neighbours(image):
 
 @pytest.mark.parametrize("who", ["user", "root"])
 def test_arp_spoofing(who, neighbours):
-    """arp(7): the latest answer counts, whoever gives it. packet(7) needs CAP_NET_RAW, which
-    root inside has."""
+    """arp(7): the latest answer counts, whoever sends it. packet(7) needs CAP_NET_RAW,
+    which root inside has."""
     attacker, other, address = neighbours
     attack = ATTACKS["arp_spoofing"]
     mac = attacker.ask("cat /sys/class/net/eth0/address").strip()
     assert other.ask("ping -c 1 -W 2 100.64.0.1 >/dev/null") == ""
-    said = attacker.ask(" ".join(command(attack, who, address)))
+    output = attacker.ask(" ".join(command(attack, who, address)))
     table = other.ask("grep '^100.64.0.1 ' /proc/net/arp")
     assert re.search("([0-9a-f]{2}:){5}[0-9a-f]{2}", table), table
     if who == "user":
-        assert attack.says in said and mac not in table, (said, table)
+        assert attack.says in output and mac not in table, (output, table)
     else:
-        assert "worked" in said and mac in table, (said, table)
+        assert "worked" in output and mac in table, (output, table)
 
 
 SEEN = """
@@ -394,17 +411,18 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
 
 @pytest.mark.parametrize("who", ["user", "root"])
 def test_address_spoofing(who, neighbours):
-    """raw(7): with IPPROTO_RAW the sender writes the header, the source address too."""
+    """raw(7): with IPPROTO_RAW the sender writes the whole header, including the source
+    address."""
     attacker, other, address = neighbours
     attack = ATTACKS["address_spoofing"]
     other.ask(f"python3 -IS -c '{SEEN}' >/tmp/seen & sleep 0.1")
     assert eventually(lambda: "ready" in other.ask("cat /tmp/seen"))
-    said = attacker.ask(" ".join(command(attack, who, address)))
+    output = attacker.ask(" ".join(command(attack, who, address)))
     seen = other.ask(
         "for n in $(seq 5); do grep fake /tmp/seen && break; sleep 0.1; done"
     )
     other.ask("kill $! 2>/dev/null; wait $!")
     if who == "user":
-        assert attack.says in said and "fake" not in seen, (said, seen)
+        assert attack.says in output and "fake" not in seen, (output, seen)
     else:
-        assert "worked" in said and "('100.64.0.1', 53)" in seen, (said, seen)
+        assert "worked" in output and "('100.64.0.1', 53)" in seen, (output, seen)

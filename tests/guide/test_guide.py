@@ -119,13 +119,13 @@ def test_subcommands_work_one_after_the_other_in_processes_of_their_own(learner)
 
 # (a step, one of its facts that does not hold before, what the step before lacks).
 PATH = [
-    (1, "host name is the one asked for", "USAGE lacks --hostname NAME"),
+    (1, "option hostname sets the host name", "USAGE lacks --hostname NAME"),
     (2, "command is pid 1", "CLONE_NEWPID"),
     pytest.param(
         *(3, "swapping the image", "USAGE lacks IMAGE"), marks=pytest.mark.quick
     ),
     (4, "loopback only", "USAGE lacks --net bridge|none"),
-    (5, "map is as promised", "CLONE_NEWUSER"),
+    (5, "uid and gid maps are as specified", "CLONE_NEWUSER"),
     pytest.param(
         *(6, "born in its cgroup", "USAGE lacks --memory SIZE"), marks=NEEDS_LIMITS
     ),

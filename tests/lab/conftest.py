@@ -1,4 +1,4 @@
-"""Options and fixtures that several files share. See run.py."""
+"""The options and fixtures that several files share. See run.py."""
 
 import pathlib
 import shutil
@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """These tests are not for the VM, whose pytest has the project as its root."""
+    """Leaves these tests out in the VM, where pytest has the project as its root."""
     return True if config.rootpath != HERE else None
 
 
@@ -25,23 +25,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("lab")
     path = pathlib.Path
     group.addoption(
-        "--screenshots", type=path, metavar="DIR", help="keep pictures here"
+        "--screenshots", type=path, metavar="DIR", help="save screenshots here"
     )
     group.addoption(
         "--lessons",
         default="",
         metavar="N,N",
-        help="the lessons to take pictures of, or to make slides of",
+        help="take screenshots, or make slides, of these lessons only",
     )
-    group.addoption("--slides", type=path, metavar="DIR", help="look at these slides")
-    group.addoption("--forty", action="store_true", help="grade all, not just a dozen")
-    group.addoption("--kinds", default="", metavar="NAME,NAME", help="grade only these")
-    group.addoption("--jobs", default="1", help="VMs that grade at the same time")
-    group.addoption("--marks", type=path, metavar="DIR", help="keep the marks here")
+    group.addoption(
+        "--slides",
+        type=path,
+        metavar="DIR",
+        help="check these slides instead of new ones",
+    )
+    group.addoption(
+        "--forty", action="store_true", help="grade all submissions, not only a dozen"
+    )
+    group.addoption(
+        "--kinds",
+        default="",
+        metavar="NAME,NAME",
+        help="grade only submissions whose names begin with one of these",
+    )
+    group.addoption("--jobs", default="1", help="how many VMs grade at the same time")
+    group.addoption("--marks", type=path, metavar="DIR", help="save the grades here")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Fixtures clean up, even if a signal ends us.
+    # With this, fixtures clean up even if a signal ends pytest.
     for number in signal.SIGTERM, signal.SIGHUP:
         signal.signal(number, lambda *_: pytest.exit("stopped by a signal", 143))
 
@@ -55,7 +67,7 @@ def pytest_collection_modifyitems(
         config.hook.pytest_deselected(items=pictures)
 
 
-# The first failure among tests that depend on those before them.
+# Where tests depend on those before them, the first one that failed.
 _failed: dict[object, str] = {}
 
 
@@ -76,14 +88,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[pathlib.Path]:
-    """A directory for the module's own files, on the disk, so they may be large."""
+    """A directory on the disk for the module's own files, which may be large."""
     with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as folder:
         yield pathlib.Path(folder)
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[driver.Lab]:
-    """The lab of this project, running. Afterwards it is as it was before."""
+    """The running lab of this project. Afterwards it is as it was before."""
     lab = driver.Lab()
     there = lab.vm.exists()
     running = lab.running()

@@ -1,4 +1,4 @@
-"""Runs `./lab` as a user does, for all tests here. Standard library only."""
+"""Runs `./lab` as a user does, for all tests here. Needs only the standard library."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def run(
     cwd: Word | None = None,
     stderr: int = subprocess.STDOUT,
 ) -> Done:
-    """Run a command and return it with its output. AssertionError unless its status is ok."""
+    """Runs a command. Returns it with its output. AssertionError unless its status is in ok."""
     process = subprocess.Popen(
         command,
         env=os.environ | dict(env or {}),
@@ -54,7 +54,7 @@ def run(
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Stop a command and its children, which get a minute to clean up."""
+    """Stops a command and its children, which get a minute to clean up."""
     for number in signal.SIGTERM, signal.SIGKILL:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -66,7 +66,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def wait_until(
     holds: Callable[[], object], seconds: float, what: str, pause: float = 0.2
 ) -> None:
-    """Wait until something holds. AssertionError if it takes longer than that."""
+    """Waits until holds() is true. AssertionError if that takes too many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"{what}, after {seconds:.0f} s"
@@ -74,7 +74,7 @@ def wait_until(
 
 
 def install(*packages: str) -> None:
-    """Install the Debian packages that are missing, without starting their services."""
+    """Installs the Debian packages that are missing, without starting their services."""
     query = ["dpkg-query", "-W", "-f", "${db:Status-Status}"]
     done = {name: run(*query, name, ok=None).stdout for name in packages}
     missing = [name for name, status in done.items() if status != "installed"]
@@ -104,14 +104,14 @@ def install(*packages: str) -> None:
 
 
 def copy_project(folder: pathlib.Path) -> pathlib.Path:
-    """Return a copy of the project like a fresh checkout: no personal files change."""
+    """Returns a copy of the project like a fresh checkout, so no personal files change."""
     ignored = shutil.ignore_patterns(*NOT_IN_A_CHECKOUT)
     shutil.copytree(PROJECT, folder, ignore=ignored, symlinks=True)
     return folder
 
 
 def processes_with(text: Word) -> dict[int, str]:
-    """Return {pid: command line} of the processes with a text in their command line."""
+    """Returns {PID: command line} of the processes with a text in their command line."""
     found = {}
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -137,15 +137,15 @@ class Lab:
     def spare(
         cls, state: pathlib.Path, project: pathlib.Path = PROJECT, **environment: str
     ) -> "Lab":
-        """A second lab, which need not wait for that of this project. It reads the same
-        image, if there is one."""
+        """Returns a second lab, which need not wait for that of this project. It reads
+        the same image, if there is one."""
         lab = cls(state, project, **environment)
         lab.state.mkdir(mode=0o700, exist_ok=True)
         lab.borrow("image", "accel")
         return lab
 
     def borrow(self, *names: str) -> None:
-        """Link to files of this project's lab that take long to make and do not
+        """Links to files of this project's lab that take long to make and do not
         change."""
         for name in names:
             if (STATE / name).exists():
@@ -154,7 +154,7 @@ class Lab:
     def run(
         self, *words: Word, ok: Sequence[int] | None = (0,), timeout: float = 400
     ) -> str:
-        """Return what `./lab WORD…` prints."""
+        """Returns what `./lab WORD…` prints."""
         command = [self.project / "lab", *words]
         return run(*command, ok=ok, timeout=timeout, env=self.environment).stdout
 
@@ -169,15 +169,15 @@ class Lab:
         return (self.vm / "guest/token").read_text()
 
     def ports(self) -> list[str]:
-        """Return this machine's ports: the one that leads to ssh, then JupyterLab's."""
+        """Returns this VM's ports: the one for ssh, then the one for JupyterLab."""
         return (self.vm / "ports").read_text().split()
 
 
 class Namespaces:
-    """New namespaces to run commands in. Everything in them ends with us."""
+    """New namespaces to run commands in. Everything in them ends with this process."""
 
     def __init__(self, *kinds: str):
-        """kinds: mount, net, pid, ipc, uts. With pid they have their own /proc."""
+        """Makes them. Kinds: mount, net, pid, ipc, uts. With pid they have their own /proc."""
         kill = ["setpriv", "--pdeathsig", "KILL"]
         unshare = [
             "unshare",
@@ -208,7 +208,7 @@ class Namespaces:
     def command(
         self, *words: Word, env: Mapping[str, Word] | None = None, cwd: Word = "/"
     ) -> list[Word]:
-        """Return the command that runs another one in the namespaces."""
+        """Returns the command that runs another one in the namespaces."""
         variables = [f"{name}={value}" for name, value in (env or {}).items()]
         return [*self.enter, "env", "-C", cwd, *variables, *words]
 
@@ -223,7 +223,7 @@ class Namespaces:
         return run(*self.command(*words, env=env, cwd=cwd), ok=ok, timeout=timeout)
 
     def status(self, url: str, *options: Word) -> int:
-        """Return the HTTP status that curl gets in the namespaces, or 0 for no
+        """Returns the HTTP status that curl gets in the namespaces, or 0 for no
         answer."""
         curl = [
             "curl",

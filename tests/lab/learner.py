@@ -1,4 +1,4 @@
-"""A learner at a browser, for the tests that look at JupyterLab as its users do."""
+"""Controls a browser, for the tests that use JupyterLab as a learner does."""
 
 import json
 import pathlib
@@ -13,11 +13,11 @@ from playwright.sync_api import Locator, Page, TimeoutError
 Cell = dict[str, Any]  # of a notebook, as its file has it
 
 CELL = 400  # seconds for any one cell, even the check of all steps under emulation
-PAGE = 120  # seconds for whatever else the page has to do
+PAGE = 120  # seconds for anything else that the page does
 
 
 class Learner:
-    """A learner at a browser, on the JupyterLab of an address, whose files are in a
+    """A learner at a browser, on the JupyterLab at an address. Its files are in a
     directory of this machine. A learner who is logged in already needs no token."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Learner:
         assert answer.ok, answer.text()
 
     def open(self, path: str) -> None:
-        """Opens a file by its address, such as a lab prints."""
+        """Opens a file by its address, as a lab prints it."""
         # A workspace of its own: no other tabs, no memory of the last page.
         workspace = f"workspaces/{time.monotonic_ns()}"
         query = f"?token={self.token}" if self.token else ""
@@ -80,8 +80,8 @@ class Learner:
             if cell["cell_type"] == "code":
                 try:
                     self.wait_for_number(number)
-                except TimeoutError:  # an unexpected error ends them all
-                    pytest.fail(f"cell {number} has not run: {self.errors(cells)}")
+                except TimeoutError:  # an unexpected error ends the whole run
+                    pytest.fail(f"cell {number} did not run: {self.errors(cells)}")
         self.wait_until_idle()
 
     def wait_for_number(self, number: int) -> None:
@@ -105,8 +105,8 @@ class Learner:
         )
 
     def errors(self, cells: list[Cell]) -> list[str]:
-        """Returns the id and output of each cell that shows an error and should not, or
-        that shows none and should."""
+        """Returns the id and output of each cell that shows an error but should not, or
+        shows none but should."""
         wrong = []
         for number, cell in enumerate(cells):
             failed = self.cell(number).locator(
@@ -125,7 +125,7 @@ class Learner:
         driver.wait_until(
             lambda: '"execution_count": null' not in saved.read_text(),
             PAGE,
-            f"{name} is not saved",
+            f"{name} was not saved",
         )
 
     def type_file(self, text: str) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Test the lab itself from outside: run pytest on tests/lab, on the host.
+"""Tests the lab itself from outside: runs pytest on tests/lab, on the host.
 
     tests/lab/run.py [ARGUMENTS FOR PYTEST]
 
@@ -22,7 +22,7 @@ REQUIREMENTS = [PROJECT / "vagrant/requirements.txt", HERE / "requirements.txt"]
 
 
 def prepare() -> None:
-    """Make the virtual environment, unless it is there already."""
+    """Makes the virtual environment, unless it is there already."""
     wanted = [file.read_bytes() for file in REQUIREMENTS]
     # `./lab classroom` accepts an environment with such a first file as its own.
     done = [VENV / "requirements.txt", VENV / "requirements-tests.txt"]
@@ -40,8 +40,8 @@ def prepare() -> None:
 
 
 def arguments(words: list[str]) -> list[str]:
-    """Return pytest's arguments. A file's path may start here; without a file, add them
-    all."""
+    """Returns pytest's arguments. The path of a file may start in this directory. Without
+    a file, all of them run."""
     found, named = [], False
     for word in words:
         file, colons, test = word.partition("::")

@@ -1,10 +1,10 @@
 """A learner's browser: headless Chromium on the lab's JupyterLab.
 
-The lab starts from a copy of the project, so that your my/ and your notebooks do not
-change. A browser opens a lesson through the forwarded port, runs all its cells, edits
-my/container.py in the editor and checks it. With --screenshots it also takes pictures
-of executed lessons, light and dark, a whole page in pieces, for you to look at.
-"""
+The lab starts from a copy of the project, so your my/ and your notebooks do not change.
+The browser opens a lesson through the forwarded port, runs all its cells, edits
+my/container.py in the editor and checks it. With --screenshots it also takes
+screenshots of executed lessons, light and dark, one page in several pieces, for you to
+look at."""
 
 import json
 import pathlib
@@ -33,7 +33,7 @@ def check_passes(shown: str) -> bool:
 
 @pytest.fixture(scope="module")
 def learner(place: pathlib.Path, chromium: Browser) -> Iterator[Learner]:
-    """A learner at a browser, on a lab that is gone afterwards."""
+    """A learner at a browser, on a lab that is destroyed afterwards."""
     project = driver.copy_project(place / "project")
     lab = driver.Lab.spare(place / "lab", project)
     page = chromium.new_page(viewport=PIECE)
@@ -51,11 +51,11 @@ def test_every_cell_of_a_lesson_runs(learner: Learner) -> None:
     learner.run_all(CELLS)
 
 
-def test_no_cell_has_an_error_that_it_should_not_have(learner: Learner) -> None:
+def test_no_cell_has_an_unexpected_error(learner: Learner) -> None:
     assert not learner.errors(CELLS)
 
 
-def test_all_pictures_are_seen(learner: Learner) -> None:
+def test_all_pictures_are_shown(learner: Learner) -> None:
     sizes = {}
     for number in range(len(CELLS)):
         for picture in learner.cell(number).locator("img").all():
@@ -66,21 +66,23 @@ def test_all_pictures_are_seen(learner: Learner) -> None:
     assert sizes and all(sizes.values()), sizes
 
 
-def test_check_does_not_pass_before_anything_is_written(learner: Learner) -> None:
+def test_check_fails_before_anything_is_written(learner: Learner) -> None:
     assert not check_passes(learner.outputs(CHECK))
 
 
-def test_what_is_typed_into_my_container_py_is_saved_on_the_host(
+def test_text_typed_into_my_container_py_is_saved_on_the_host(
     learner: Learner,
 ) -> None:
     learner.open("my/container.py")
     typed = STEP.read_text()
     learner.type_file(typed)
     mine = learner.project / "my/container.py"
-    driver.wait_until(lambda: mine.read_text() == typed, 30, "it is not saved")
+    driver.wait_until(
+        lambda: mine.read_text() == typed, 30, "my/container.py was not saved"
+    )
 
 
-def test_then_the_check_passes(learner: Learner) -> None:
+def test_check_passes_with_the_step_written(learner: Learner) -> None:
     learner.open(LESSON)
     learner.run_cell(CHECK)
     shown = learner.outputs(CHECK)
@@ -93,10 +95,10 @@ def test_page_itself_has_no_error(learner: Learner) -> None:
 
 @pytest.mark.pictures
 @pytest.mark.timeout(3600)
-def test_pictures_of_the_lessons(
+def test_pictures_of_the_lessons_are_taken(
     learner: Learner, request: pytest.FixtureRequest
 ) -> None:
-    """Each lesson is executed once with its step written, and shown light and dark."""
+    """Executes each lesson once, with its step written, and shows it light and dark."""
     folder = request.config.getoption("--screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     numbers = request.config.getoption("--lessons").replace(",", " ").split()
@@ -124,7 +126,7 @@ def test_pictures_of_the_lessons(
 
 
 def scroll_through(page: Page, name: pathlib.Path) -> int:
-    """Takes pictures NAME-00.png... of the open notebook. Returns how many."""
+    """Takes screenshots NAME-00.png... of the open notebook. Returns how many."""
     page.keyboard.press("Control+B")  # hides the list of files
     pane = page.locator(".jp-WindowedPanel-outer").first
     pane.evaluate("e => e.querySelectorAll('details').forEach(d => d.open = true)")

@@ -1,10 +1,9 @@
-"""Two students of a classroom's hub, each with a browser of their own.
+"""Two students of a classroom's hub, each with their own browser.
 
-A classroom of two opens with `./lab classroom`; both log in, run a lesson's cells at the same
-time, and try to get at each other and at the hub. Then one leaves, and their VM is stopped for
-being idle; the hub is killed and opened again; and the classroom is closed. --screenshots DIR
-keeps pictures of the hub's pages.
-"""
+`./lab classroom` opens a classroom of two. Both students log in, run a lesson's cells
+at the same time, and try to reach each other and the hub. Then one leaves, and their
+idle VM is stopped. The hub is killed and opened again, and the classroom is closed.
+--screenshots DIR saves screenshots of the hub's pages."""
 
 import json
 import os
@@ -26,13 +25,13 @@ from playwright.sync_api import Browser
 pytestmark = [pytest.mark.timeout(900), pytest.mark.in_order]
 LESSON = "01_uts"
 PORT = 8420
-IDLE = 60  # seconds until a VM that nobody uses is stopped
+IDLE = 60  # seconds until an unused VM is stopped
 START = 400  # seconds for two VMs with their servers, emulated, on a busy machine
 ADDRESS = f"http://localhost:{PORT}"
 CELLS = json.loads((PROJECT / f"notebooks/{LESSON}.ipynb").read_text())["cells"]
 
 # A student, who is root in the VM, types this into a cell to find out what the VM can
-# reach. It tries everything at the same time, because each one that does not answer
+# reach. It tries all addresses at the same time, because each one that does not answer
 # takes three seconds.
 REACHED = """
 import concurrent.futures, os, socket, urllib.error, urllib.request
@@ -59,7 +58,7 @@ print("hub", [ask(path) for path in PATHS])
 
 
 class Classroom:
-    """A hub with a state of its own. close() closes and removes it."""
+    """A hub with its own state. close() closes the classroom and removes the state."""
 
     def __init__(self) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="classroom-", dir="/var/tmp"))
@@ -67,26 +66,26 @@ class Classroom:
         # The tests' environment has the hub's packages, too: see run.py.
         if (driver.STATE / "tests").exists():
             (self.state / "jupyter").symlink_to(driver.STATE / "tests")
-        told = self.run("add", "alice", "bob")
+        output = self.run("add", "alice", "bob")
         self.run("add", "--teacher", "margaret")
-        self.passwords = dict(line.split("\t") for line in told.splitlines())
+        self.passwords = dict(line.split("\t") for line in output.splitlines())
 
     def run(self, *words: driver.Word) -> str:
         return self.lab.run("classroom", *words, ok=(0, 3))  # 3: closed
 
-    def seat(self, name: str) -> Path:
+    def folder_of(self, name: str) -> Path:
         return self.state / "classroom/students" / name
 
     def vms(self) -> dict[str, int]:
-        """{name: memory of their VM, in MB} of the students whose VM runs."""
-        told = re.findall(r"^(\w+): (\d+) MB$", self.run("status"), re.M)
-        return {name: int(size) for name, size in told}
+        """Returns {name: memory of the VM, in MB} of the students whose VM runs."""
+        output = re.findall(r"^(\w+): (\d+) MB$", self.run("status"), re.M)
+        return {name: int(size) for name, size in output}
 
     def processes(self) -> dict[int, str]:
         return driver.processes_with(self.state)
 
     def port_of(self, name: str) -> int:
-        return int((self.seat(name) / "vm/ports").read_text().split()[1])
+        return int((self.folder_of(name) / "vm/ports").read_text().split()[1])
 
     def close(self) -> None:
         try:
@@ -96,15 +95,15 @@ class Classroom:
 
 
 class Student:
-    """A student of the class, with a browser of their own."""
+    """A student of the class, with a browser."""
 
-    def __init__(self, room: Classroom, browser: Browser, name: str):
-        self.name, self.room = name, room
+    def __init__(self, classroom: Classroom, browser: Browser, name: str):
+        self.name, self.classroom = name, classroom
         context = browser.new_context(viewport={"width": 1200, "height": 900})
         self.page = context.new_page()
         self.page.set_default_timeout(PAGE * 1000)
         self.home = f"http://{name}.localhost:{PORT}/user/{name}"
-        project = room.seat(name) / "project"
+        project = classroom.folder_of(name) / "project"
         self.learner = Learner(self.page, f"{self.home}/lab", project)
 
     def log_in(self, password: str) -> None:
@@ -118,8 +117,8 @@ class Student:
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=START * 1000)
 
     def run_code(self, code: str) -> str:
-        """Returns what the student's own kernel prints, by way of the page: the code is
-        in the first cell of a new notebook."""
+        """Returns what the student's kernel prints for some code, which the page runs
+        from the first cell of a new notebook."""
         path = self.learner.project / "my/try.ipynb"
         cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": code}
         cell |= {"outputs": [], "execution_count": None}
@@ -144,27 +143,27 @@ Picture = Callable[[Student, str], None]
 
 
 @pytest.fixture(scope="module")
-def room() -> Iterator[Classroom]:
-    room = Classroom()
+def classroom() -> Iterator[Classroom]:
+    classroom = Classroom()
     try:
-        yield room
+        yield classroom
     finally:
-        room.close()
+        classroom.close()
 
 
 @pytest.fixture(scope="module")
-def alice(room: Classroom, chromium: Browser) -> Student:
-    return Student(room, chromium, "alice")
+def alice(classroom: Classroom, chromium: Browser) -> Student:
+    return Student(classroom, chromium, "alice")
 
 
 @pytest.fixture(scope="module")
-def bob(room: Classroom, chromium: Browser) -> Student:
-    return Student(room, chromium, "bob")
+def bob(classroom: Classroom, chromium: Browser) -> Student:
+    return Student(classroom, chromium, "bob")
 
 
 @pytest.fixture(scope="module")
 def picture(request: pytest.FixtureRequest) -> Picture:
-    """Keeps a picture of what a student sees, if --screenshots asks for it."""
+    """Saves a screenshot of what a student sees, if --screenshots asks for it."""
     folder = request.config.getoption("--screenshots")
 
     def picture(student: Student, name: str) -> None:
@@ -175,31 +174,31 @@ def picture(request: pytest.FixtureRequest) -> Picture:
     return picture
 
 
-def test_classroom_opens(room: Classroom) -> None:
-    told = room.run("up", "--port", str(PORT))
-    assert f"the classroom is open: {ADDRESS}" in told
+def test_classroom_opens(classroom: Classroom) -> None:
+    output = classroom.run("up", "--port", str(PORT))
+    assert f"the classroom is open: {ADDRESS}" in output
 
 
 def test_wrong_password_opens_nothing(
-    room: Classroom, alice: Student, picture: Picture
+    classroom: Classroom, alice: Student, picture: Picture
 ) -> None:
     alice.log_in("something")
     alice.page.get_by_text("Invalid username or password").wait_for()
     picture(alice, "refused")
-    assert not room.vms()
+    assert not classroom.vms()
 
 
 def test_each_student_gets_a_vm(
-    room: Classroom, alice: Student, bob: Student, picture: Picture
+    classroom: Classroom, alice: Student, bob: Student, picture: Picture
 ) -> None:
     for student in alice, bob:
-        student.log_in(room.passwords[student.name])
+        student.log_in(classroom.passwords[student.name])
     alice.page.wait_for_selector("#progress-bar, .jp-Notebook")
     picture(alice, "starting")
     for student in alice, bob:
         student.wait_for_lab()
     picture(alice, "started")
-    assert set(room.vms()) == {"alice", "bob"}
+    assert set(classroom.vms()) == {"alice", "bob"}
 
 
 def test_both_run_all_cells_of_a_lesson_at_the_same_time(
@@ -214,7 +213,7 @@ def test_both_run_all_cells_of_a_lesson_at_the_same_time(
         assert not student.learner.errors(CELLS), student.name
 
 
-def test_browser_of_alice_gets_at_her_own_server_and_not_at_that_of_bob(
+def test_browser_of_alice_reaches_her_own_server_but_not_bobs(
     alice: Student, bob: Student
 ) -> None:
     assert alice.status(f"{alice.home}/api/status") == 200
@@ -223,9 +222,16 @@ def test_browser_of_alice_gets_at_her_own_server_and_not_at_that_of_bob(
 
 
 @pytest.fixture(scope="module")
-def reached(room: Classroom, alice: Student) -> str:
+def reached(classroom: Classroom, alice: Student) -> str:
     """Returns what Alice, who is root in her VM, can reach."""
-    ports = [PORT, PORT + 1, PORT + 81, room.port_of("alice"), room.port_of("bob"), 22]
+    ports = [
+        PORT,
+        PORT + 1,
+        PORT + 81,
+        classroom.port_of("alice"),
+        classroom.port_of("bob"),
+        22,
+    ]
     names = {
         "HOSTS": ["10.0.2.2", "10.0.2.3", "192.0.2.1"],
         "PORTS": ports,
@@ -239,13 +245,15 @@ def test_vm_of_alice_reaches_nothing_but_the_hub(reached: str) -> None:
     assert "tried 18 reached []" in reached
 
 
-def test_hub_tells_her_what_concerns_herself_only(reached: str) -> None:
+def test_hub_answers_alice_only_about_herself(reached: str) -> None:
     asked = json.loads(re.search(r"^hub (\[.*\])", reached, re.M)[1])
     assert asked[0] == 200
     assert len(asked) == 5 and set(asked[1:]) <= {403, 404}
 
 
-def test_folder_of_bob_has_the_files_of_bob(alice: Student, bob: Student) -> None:
+def test_bob_sees_his_own_files_and_not_those_of_alice(
+    alice: Student, bob: Student
+) -> None:
     (alice.learner.project / "my/secret").write_text("alice's\n")
     shown = bob.run_code(
         "import os; print(os.listdir('/workshop/my'), os.path.exists('/workshop/.lab'))"
@@ -269,52 +277,56 @@ def test_device_that_a_student_makes_is_a_plain_file_on_the_server(
 
 
 def test_vm_that_nobody_uses_is_stopped(
-    room: Classroom, alice: Student, bob: Student, picture: Picture
+    classroom: Classroom, alice: Student, bob: Student, picture: Picture
 ) -> None:
     bob.page.context.close()
     deadline = time.monotonic() + 4 * IDLE + PAGE
-    while "bob" in room.vms() and time.monotonic() < deadline:
+    while "bob" in classroom.vms() and time.monotonic() < deadline:
         # Alice keeps working all the while.
         assert alice.status(f"{alice.home}/api/status") == 200
         assert "still at it" in alice.run_code("print('still', 'at', 'it')")
-    assert set(room.vms()) == {"alice"}
+    assert set(classroom.vms()) == {"alice"}
     alice.page.goto(f"{ADDRESS}/hub/home")
     picture(alice, "home")
     alice.page.context.close()
 
 
-def test_all_that_a_killed_hub_had_started_ends_with_it(room: Classroom) -> None:
-    assert room.processes()
-    os.kill(int((room.state / "classroom/pid").read_text()), signal.SIGKILL)
-    wait_until(lambda: not room.processes(), 30, "something still runs")
+def test_everything_that_the_hub_started_ends_when_it_is_killed(
+    classroom: Classroom,
+) -> None:
+    assert classroom.processes()
+    os.kill(int((classroom.state / "classroom/pid").read_text()), signal.SIGKILL)
+    wait_until(lambda: not classroom.processes(), 30, "some processes still run")
 
 
-def test_it_opens_again_with_nobody_in_it(room: Classroom) -> None:
-    room.run("up", "--port", str(PORT))
-    assert room.processes()
-    assert not room.vms()
+def test_classroom_opens_again_without_any_vm(classroom: Classroom) -> None:
+    classroom.run("up", "--port", str(PORT))
+    assert classroom.processes()
+    assert not classroom.vms()
 
 
-def test_no_process_is_left_of_a_closed_one(room: Classroom) -> None:
-    room.run("down")
-    assert not room.processes()
+def test_closed_classroom_leaves_no_process(classroom: Classroom) -> None:
+    classroom.run("down")
+    assert not classroom.processes()
 
 
-def test_no_disk_and_no_key_of_a_vm_is_left(room: Classroom) -> None:
-    folders = sorted(path.name for path in room.seat("alice").iterdir())
+def test_closed_classroom_leaves_no_disk_and_no_key(classroom: Classroom) -> None:
+    folders = sorted(path.name for path in classroom.folder_of("alice").iterdir())
     assert folders == ["log", "project"]
 
 
-def test_what_alice_wrote_is_kept(room: Classroom) -> None:
-    assert (room.seat("alice") / "project/my/secret").read_text() == "alice's\n"
+def test_file_of_alice_is_kept(classroom: Classroom) -> None:
+    assert (
+        classroom.folder_of("alice") / "project/my/secret"
+    ).read_text() == "alice's\n"
 
 
-def test_what_bob_has_begun_can_be_collected(room: Classroom) -> None:
-    room.run("collect", room.state / "collected")
+def test_work_of_bob_can_be_collected(classroom: Classroom) -> None:
+    classroom.run("collect", classroom.state / "collected")
     begun = (PROJECT / "steps/00_run/container.py").read_text()
-    assert (room.state / "collected/bob/container.py").read_text() == begun
+    assert (classroom.state / "collected/bob/container.py").read_text() == begun
 
 
-def test_nobody_listens_any_more() -> None:
+def test_no_server_listens_any_more() -> None:
     curl = ["curl", "-s", "--max-time", "5", ADDRESS]
     assert driver.run(*curl, ok=None, stderr=subprocess.PIPE).returncode == 7

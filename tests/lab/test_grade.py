@@ -1,10 +1,9 @@
 """Grades submissions: the steps themselves, broken ones, files that are not a runtime
 at all, and hostile ones. Each gets the grade that it deserves, whatever the others do.
 
-By default it grades a dozen of all kinds, with --forty all of them. --kinds grades
+By default it grades a dozen of all kinds, and with --forty all of them. --kinds grades
 those whose names begin with a word, such as right or broken-03. --jobs J grades J at a
-time, and --marks DIR keeps the grades.
-"""
+time, and --marks DIR keeps the grades."""
 
 import json
 import os
@@ -18,10 +17,10 @@ from driver import PROJECT, STATE
 sys.path.append(str(PROJECT / "tests"))
 from mutants import MUTANTS
 
-LIMIT = 3 * 3600  # seconds for all
+LIMIT = 3 * 3600  # seconds for all submissions
 pytestmark = pytest.mark.timeout(LIMIT + 300)
 
-ROOMS = sorted(path.parent for path in PROJECT.glob("steps/[0-9]*/container.py"))
+STEPS = sorted(path.parent for path in PROJECT.glob("steps/[0-9]*/container.py"))
 # What a hostile submission does before anything else, as root.
 HOSTILE = {
     "hangs": "while True: pass",
@@ -49,7 +48,7 @@ for target in "/proc", "/sys", "/tmp", "/usr", "/":
     "prints": 'while True: print("x" * 4096)',
     "removes": 'import shutil; shutil.rmtree("/", ignore_errors=True)',
 }
-# What else a class hands in, and part of the message that it gets.
+# Other files that a class hands in, and a part of the message for each.
 UNUSABLE = {
     "empty": ("", "names no interpreter"),
     "no-interpreter": ("import os\n", "names no interpreter"),
@@ -62,56 +61,56 @@ UNUSABLE = {
     "perl": ("#!/usr/bin/perl\nmy $x = 1;\n", "invalid syntax"),
     "falls-over": ("#!/usr/bin/python3 -S\nimport lunix\n", "No module named 'lunix'"),
 }
-# Mutants, by the only fact that each of them breaks: they pass all earlier steps.
+# Mutants, by the one fact that each of them breaks. They pass all earlier steps.
 BROKEN = """
-    host_name_is_the_one_asked_for message_queue_of_the_host_is_invisible
+    option_hostname_sets_the_host_name message_queue_of_the_host_is_invisible
     process_of_the_host_cannot_be_killed
-    sys_is_read_only tmp_shm_and_mqueue_are_the_containers_own
-    ordinary_user_inside_has_terminals what_is_mounted_gives_nobody_rights
-    dev_fd_and_its_kin_lead_to_the_open_files
-    abstract_socket_of_the_host_is_out_of_reach name_is_resolved
+    sys_is_read_only container_has_its_own_tmp_shm_and_mqueue
+    ordinary_user_inside_can_open_a_terminal mounts_ignore_set_user_id_bits
+    links_in_dev_lead_to_the_open_files
+    abstract_socket_of_the_host_is_out_of_reach dns_name_is_resolved
     groups_of_the_caller_are_dropped
-    fork_bomb_stays_at_its_count
-    ordinary_user_has_layers_too
+    fork_bomb_stays_at_the_pids_limit
+    ordinary_user_can_use_layers
 """.split()
 
 
-def variant(room: Path, old: str = "", new: str = "") -> str:
-    source = (room / "container.py").read_text()
-    assert old in source, (room, old)
+def variant(step: Path, old: str = "", new: str = "") -> str:
+    source = (step / "container.py").read_text()
+    assert old in source, (step, old)
     return source.replace(old, new, 1) if old else source
 
 
 def hostile(harm: str) -> str:
-    """Step 01 that does harm when it is started."""
+    """Returns the source of step 01, changed to do harm when it starts."""
     before = "\nUSAGE = "
-    return variant(ROOMS[1], before, f"\n{harm}\n{before}")
+    return variant(STEPS[1], before, f"\n{harm}\n{before}")
 
 
 def everything() -> dict[str, tuple[str, int | None, str]]:
     """Returns {name: (source, number of steps that it passes, part of the message)}.
-    None and "" stand for any."""
+    None and "" allow any."""
     found: dict[str, tuple[str, int | None, str]] = {}
-    for number, room in enumerate(ROOMS):
-        if number not in (4, 6):  # too slow; the broken ones of 5 and 7 cover them
-            found[f"right-{room.name}"] = variant(room), number + 1, ""
-    mutants = {fact: (room, old, new) for room, old, new, fact in reversed(MUTANTS)}
+    for number, step in enumerate(STEPS):
+        if number not in (4, 6):  # too slow, and the broken ones of 5 and 7 cover them
+            found[f"right-{step.name}"] = variant(step), number + 1, ""
+    mutants = {fact: (step, old, new) for step, old, new, fact in reversed(MUTANTS)}
     for fact in BROKEN:
-        room, old, new = mutants[f"test_{fact}"]
-        source = variant(PROJECT / "steps" / room, old, new)
-        found[f"broken-{room[:2]}-{fact}"] = source, int(room[:2]), ""
-    for name, (source, said) in UNUSABLE.items():
-        found[f"unusable-{name}"] = source, 0, said
+        step, old, new = mutants[f"test_{fact}"]
+        source = variant(PROJECT / "steps" / step, old, new)
+        found[f"broken-{step[:2]}-{fact}"] = source, int(step[:2]), ""
+    for name, (source, message) in UNUSABLE.items():
+        found[f"unusable-{name}"] = source, 0, message
     for name, harm in HOSTILE.items():
         found[f"hostile-{name}"] = hostile(harm), None, ""
     return found
 
 
 ALL = everything()
-# The dozen: of each kind, the ones that show most without taking longest.
+# The dozen: of each kind, those that show most without taking long.
 DOZEN = """
     right-00_run right-02_pid right-03_mnt
-    broken-01-host_name_is_the_one_asked_for broken-03-sys_is_read_only
+    broken-01-option_hostname_sets_the_host_name broken-03-sys_is_read_only
     broken-05-groups_of_the_caller_are_dropped
     unusable-windows unusable-half-a-line unusable-silent
     hostile-kills-all hostile-writes-disk hostile-panics
@@ -169,17 +168,19 @@ def grading(place: Path, request: pytest.FixtureRequest) -> Grading:
     return Grading(place, request.config)
 
 
-def test_grade_is_the_one_it_deserves(grading: Grading, name: str) -> None:
-    _, deserved, said = ALL[name]
-    mark = json.loads((grading.marks / f"{name}.json").read_text())
+def test_submission_gets_the_grade_that_it_deserves(
+    grading: Grading, name: str
+) -> None:
+    _, deserved, message = ALL[name]
+    grade = json.loads((grading.marks / f"{name}.json").read_text())
     if deserved is None:
-        assert mark["passed"] != ["00", "01"], mark
+        assert grade["passed"] != ["00", "01"], grade
     else:
-        assert len(mark["passed"]) == deserved, mark
-    assert said in (mark["wrong"] or "")
+        assert len(grade["passed"]) == deserved, grade
+    assert message in (grade["wrong"] or "")
 
 
-def test_what_has_a_grade_is_not_graded_again_and_the_tables_are_the_same(
+def test_graded_submission_is_not_graded_again_and_the_tables_stay_the_same(
     grading: Grading,
 ) -> None:
     files = sorted(grading.marks.glob("*.json"))
@@ -188,5 +189,5 @@ def test_what_has_a_grade_is_not_graded_again_and_the_tables_are_the_same(
     assert (grading.tables(), [file.stat().st_mtime_ns for file in files]) == before
 
 
-def test_no_machine_is_left_behind(grading: Grading) -> None:
+def test_no_vm_is_left_behind(grading: Grading) -> None:
     assert not left_behind() - grading.before

@@ -27,7 +27,7 @@ from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 NAME = "container-workshop"
-LIMIT = 120  # seconds for any one thing, also under emulation
+LIMIT = 120  # seconds for each wait, also under emulation
 Kernel = tuple[Any, Any]  # its manager and a client
 KERNELS = "pgrep -fc '[i]pykernel_launcher -f .*/kernel-' || :"
 pytestmark = pytest.mark.timeout(900)  # with the start of the lab
@@ -60,7 +60,7 @@ def on_host() -> set[int]:
 
 def all_gone(lab: driver.Lab) -> None:
     wait_until(
-        lambda: not on_host(), LIMIT, "something of a kernel is left on the host"
+        lambda: not on_host(), LIMIT, "a process of a kernel is left on the host"
     )
     wait_until(lambda: lab.in_vm(KERNELS) == "0\n", LIMIT, "a kernel is left in the VM")
 
@@ -89,7 +89,7 @@ def shown(client: Any, code: str) -> str:
     return "".join(parts)
 
 
-def test_install_puts_it_into_the_list_of_kernels(spec: pathlib.Path) -> None:
+def test_install_adds_the_kernel_to_the_list(spec: pathlib.Path) -> None:
     assert json.loads(spec.read_text())["display_name"]
 
 
@@ -104,11 +104,11 @@ def test_notebook_runs_in_the_vm_as_root(lab: driver.Lab) -> None:
     nb = nbformat.v4.new_notebook()
     nb.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     NotebookClient(nb, kernel_name=NAME, timeout=LIMIT, startup_timeout=LIMIT).execute()
-    said = [
+    printed = [
         "".join(output.get("text", "") for output in cell.outputs) for cell in nb.cells
     ]
-    assert said[0] == "workshop 0 /workshop/notebooks\n", said
-    assert "inside" in said[2] and said[3].split()[0] == "workshop", said
+    assert printed[0] == "workshop 0 /workshop/notebooks\n", printed
+    assert "inside" in printed[2] and printed[3].split()[0] == "workshop", printed
     all_gone(lab)
 
 
@@ -152,32 +152,34 @@ class TestOneKernel:
             "sudo cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
         )
 
-    def test_killed_in_the_vm_it_is_gone_here_as_well(
+    def test_kernel_killed_in_the_vm_ends_on_the_host(
         self, lab: driver.Lab, kernel: Kernel
     ) -> None:
         manager, client = kernel
         pid = int(shown(client, "import os; print(os.getpid())"))
         lab.in_vm(f"sudo kill -KILL {pid}")
         process = manager.provisioner.process
-        wait_until(lambda: process.poll() is not None, LIMIT, "it is still here")
+        wait_until(
+            lambda: process.poll() is not None, LIMIT, "the kernel is still on the host"
+        )
         assert process.returncode == 128 + signal.SIGKILL, process.returncode
 
 
 @pytest.mark.parametrize("whom", ["script", "connect"])
-def test_killed_here_it_is_gone_in_the_vm_as_well(lab: driver.Lab, whom: str) -> None:
+def test_kernel_killed_on_the_host_ends_in_the_vm(lab: driver.Lab, whom: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True
     ) as script:
         begin = "connect is "
-        said = next(line for line in script.stdout if line.startswith(begin))
-        connect = int(said.removeprefix(begin))
+        printed = next(line for line in script.stdout if line.startswith(begin))
+        connect = int(printed.removeprefix(begin))
         assert lab.in_vm(KERNELS) == "1\n"
         os.kill(script.pid if whom == "script" else connect, signal.SIGKILL)
         all_gone(lab)
         script.kill()
 
 
-def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
+def test_jupyterlab_on_the_host_runs_and_restarts_the_kernel(
     lab: driver.Lab, tmp_path: pathlib.Path
 ) -> None:
     token = secrets.token_hex(24)
@@ -193,7 +195,7 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
     )
     try:
         about = f"{folder}/run/jpserver-{server.pid}.json"
-        wait_until(lambda: os.path.exists(about), LIMIT, "JupyterLab does not start")
+        wait_until(lambda: os.path.exists(about), LIMIT, "JupyterLab did not start")
         url = json.loads(pathlib.Path(about).read_text())["url"]
 
         def ask(path: str, body: dict[str, str] | None = None) -> Any:
@@ -241,7 +243,7 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
         wait_until(
             lambda: on_host() and not on_host() & before,
             LIMIT,
-            "JupyterLab starts no other kernel",
+            "JupyterLab did not start another kernel",
         )
         again = cell("import os; print(os.uname().nodename, os.getpid())").split()
         assert again[0] == "workshop" and again[1] != first[1], again
@@ -251,7 +253,9 @@ def test_jupyterlab_on_the_host_runs_it_and_starts_it_anew(
     all_gone(lab)
 
 
-def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path: pathlib.Path) -> None:
+def test_error_without_a_way_into_the_vm_says_what_to_do(
+    tmp_path: pathlib.Path,
+) -> None:
     ports = ["shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"]
     connection, config = tmp_path / "connection.json", tmp_path / "ssh"
     connection.write_text(json.dumps(dict.fromkeys(ports, 1)))
@@ -261,7 +265,7 @@ def test_without_a_way_into_the_vm_it_says_what_to_do(tmp_path: pathlib.Path) ->
     assert "./lab up" in done.stdout
 
 
-def test_remove_takes_it_out_of_the_list_again(
+def test_remove_takes_the_kernel_off_the_list(
     lab: driver.Lab, spec: pathlib.Path
 ) -> None:
     lab.run("kernel", "remove")

@@ -32,7 +32,7 @@ class Local:
 
 @pytest.fixture(scope="module")
 def local(place: pathlib.Path) -> Iterator[Local]:
-    # It is not ours: if this machine has it, we only mount over it.
+    # If this machine has its own, it stays as it is: the test only mounts over it.
     pathlib.Path("/var/lib/workshop").mkdir(exist_ok=True)
     (place / "state").mkdir()
     with driver.namespaces("mount", "pid") as inside:
@@ -62,7 +62,7 @@ def test_warning_comes_first(screen: str) -> None:
     assert warning in "\n".join(screen.splitlines()[:3])
 
 
-def test_there_is_a_container_and_how_it_differs(screen: str) -> None:
+def test_screen_shows_a_container_and_how_it_differs(screen: str) -> None:
     assert re.search("uts namespace.*differs", screen)
 
 
@@ -74,14 +74,14 @@ def test_jupyterlab_refuses_without_token(local: Local, url: str) -> None:
     assert local.inside.status(url.partition("/lab?")[0] + "/api/contents") == 403
 
 
-def test_it_listens_on_loopback_only(local: Local, server: str) -> None:
+def test_jupyterlab_listens_on_loopback_only(local: Local, server: str) -> None:
     sockets = local.inside.run("ss", "-Hltnp").stdout.splitlines()
     ours = [line.split()[3] for line in sockets if f"pid={server}," in line]
     assert ours
     assert all(address.startswith("127.0.0.1:") for address in ours), ours
 
 
-def test_its_token_is_a_secret_of_root(local: Local, url: str, server: str) -> None:
+def test_token_is_readable_by_root_only(local: Local, url: str, server: str) -> None:
     line = local.inside.run("cat", f"/proc/{server}/cmdline").stdout
     assert "jupyterlab" in line
     assert url.partition("token=")[2] not in line
@@ -90,13 +90,13 @@ def test_its_token_is_a_secret_of_root(local: Local, url: str, server: str) -> N
 
 
 def test_suite_of_step_02_passes(local: Local) -> None:
-    # On its own step only: this is about LAB=local, and other tests try the rest.
+    # Only on its own step, because this tests LAB=local, and other tests try the rest.
     words = ["-q", "tests/test_02_pid.py", "--runtime", "steps/02_pid/container.py"]
-    told = local.lab("test", *words).stdout
-    assert re.search(r"^\d+ passed", told, re.M), told
+    output = local.lab("test", *words).stdout
+    assert re.search(r"^\d+ passed", output, re.M), output
 
 
-def test_limits_work_or_the_guide_and_the_suite_say_that_they_cannot(
+def test_limits_work_or_the_guide_and_the_suite_report_that_they_cannot(
     local: Local,
 ) -> None:
     doctor = local.lab("ssh", "--", "workshop doctor", ok=(0, 1))

@@ -1,7 +1,7 @@
 """The lab from a USB stick, without a network.
 
-The project is unpacked from the stick as a learner would, and the lab starts in a network
-namespace that has only its own loopback interface, and so no route to anywhere.
+The test unpacks the project from the stick, as a learner would. The lab starts in a network
+namespace that has only a loopback interface, so there is no route to anywhere.
 """
 
 import re
@@ -48,11 +48,11 @@ def test_there_is_no_network(inside: driver.Namespaces) -> None:
     assert ping.returncode != 0
 
 
-def test_checksums_of_the_stick_hold(inside: driver.Namespaces, usb: Path) -> None:
+def test_checksums_of_the_stick_match(inside: driver.Namespaces, usb: Path) -> None:
     inside.run("sha256sum", "--quiet", "-c", "SHA256SUMS", cwd=usb)
 
 
-def test_project_can_be_unpacked_from_it(
+def test_project_can_be_unpacked_from_the_stick(
     inside: driver.Namespaces, usb: Path, place: Path
 ) -> None:
     inside.run("tar", "-xzf", usb / "project.tar.gz", "-C", place)
@@ -65,14 +65,14 @@ def test_lab_comes_up_from_the_stick(lab: Run, usb: Path) -> None:
     assert re.search("http://127.0.0.1:[0-9]*/lab.*token=", screen)
 
 
-def test_it_works_on_when_the_stick_is_gone(
+def test_lab_keeps_working_when_the_stick_is_gone(
     lab: Run, inside: driver.Namespaces, usb: Path
 ) -> None:
     inside.run("umount", usb)
     lab("ssh", "--", "true")
 
 
-def test_destroy_ends_it(lab: Run, place: Path) -> None:
+def test_destroy_ends_the_vm(lab: Run, place: Path) -> None:
     assert driver.processes_with(place / "container-workshop/.lab/vm")
     lab("destroy")
     assert not driver.processes_with(place / "container-workshop/.lab/vm")

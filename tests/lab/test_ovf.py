@@ -1,11 +1,10 @@
 """The VM for VirtualBox and VMware, from a directory that `./lab pack` filled.
 
 Neither program is available to the tests. Instead COT, the Common OVF Tool, reads the
-description, which is also compared with the rules of its schema. The disk is read as
-VirtualBox reads it, from front to back. Then QEMU starts it, emulated, with the disks
-and network cards that the two programs would give it. The tests type what a learner
-types, key by key.
-"""
+description, and a test compares it with the rules of its schema. A test reads the disk
+as VirtualBox reads it, from front to back. Then QEMU starts it, emulated, with the
+disks and network cards that the two programs would provide. The tests type what a
+learner types, key by key."""
 
 import hashlib
 import json
@@ -54,7 +53,7 @@ def ovf(stick: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cot(place: Path) -> Path:
-    """The Common OVF Tool, in an environment of its own: its requirements are old."""
+    """The Common OVF Tool, in its own environment, because its requirements are old."""
     run(sys.executable, "-m", "venv", place / "venv")
     run(place / "venv/bin/pip", "install", "-q", COT)
     return place / "venv/bin/cot"
@@ -67,16 +66,14 @@ def read_with(cot: Path, description: Path) -> tuple[str, list[str]]:
     return done.stdout, re.findall("(?:ERROR|WARNING|CRITICAL).*", done.stderr)
 
 
-def test_cot_reads_the_description_and_complains_of_nothing(
-    cot: Path, ovf: Path
-) -> None:
+def test_cot_accepts_the_description(cot: Path, ovf: Path) -> None:
     text, complaints = read_with(cot, ovf / "workshop.ovf")
     assert not complaints
     for words in "workshop.vmdk", "8 GiB harddisk @ SATA 0:0", "vmx-10", "E1000":
         assert words in text
 
 
-def test_cot_complains_of_another_disk_than_the_one_described(
+def test_cot_rejects_a_disk_that_is_not_the_one_described(
     cot: Path, ovf: Path, tmp_path: Path
 ) -> None:
     for name in "workshop.ovf", "workshop.mf":
@@ -90,7 +87,7 @@ def root(ovf: Path) -> xml.Element:
     return xml.parse(ovf / "workshop.ovf").getroot()
 
 
-def test_description_keeps_to_its_schema(root: xml.Element) -> None:
+def test_description_follows_its_schema(root: xml.Element) -> None:
     """Checks the rules of DMTF's DSP8023 for the elements of this description."""
     sections = [child.tag.removeprefix(OVF) for child in root]
     assert root.tag == OVF + "Envelope"
@@ -100,7 +97,7 @@ def test_description_keeps_to_its_schema(root: xml.Element) -> None:
             assert section[0].tag == OVF + "Info", section.tag
     items = list(root.iter(OVF + "Item"))
     settings = [*items, root.find(f".//{OVF}System")]
-    for setting in settings:  # in the CIM schema a sequence: in this order only
+    for setting in settings:  # the CIM schema has a sequence, so the order is fixed
         names = [child.tag.partition("}")[2] for child in setting]
         assert names == sorted(names)
         assert {"ElementName", "InstanceID"} <= set(names)
@@ -108,7 +105,7 @@ def test_description_keeps_to_its_schema(root: xml.Element) -> None:
         assert item.find(RASD + "ResourceType") is not None
 
 
-def test_its_references_lead_somewhere(root: xml.Element) -> None:
+def test_references_of_the_description_lead_somewhere(root: xml.Element) -> None:
     items = list(root.iter(OVF + "Item"))
     ids = [item.findtext(RASD + "InstanceID") for item in items]
     assert len(ids) == len(set(ids))
@@ -122,7 +119,7 @@ def test_its_references_lead_somewhere(root: xml.Element) -> None:
         assert connection.text in networks
 
 
-def test_its_sizes_are_true(root: xml.Element, ovf: Path) -> None:
+def test_sizes_in_the_description_are_true(root: xml.Element, ovf: Path) -> None:
     files = {file.get(OVF + "id"): file for file in root.iter(OVF + "File")}
     (disk,) = root.iter(OVF + "Disk")
     file = files[disk.get(OVF + "fileRef")]
@@ -144,7 +141,7 @@ def test_manifest_has_the_checksums_of_both(ovf: Path) -> None:
             assert hashlib.file_digest(file, "sha1").hexdigest() == digest, name
 
 
-def test_disk_is_a_stream_in_order_that_ends_as_it_should(ovf: Path) -> None:
+def test_disk_is_an_ordered_stream_with_an_end_marker(ovf: Path) -> None:
     """Reads it as a stream: pieces in rising order, and a marker where it ends."""
     vmdk = ovf / "workshop.vmdk"
     run("qemu-img", "check", vmdk)
@@ -173,8 +170,8 @@ def test_disk_is_a_stream_in_order_that_ends_as_it_should(ovf: Path) -> None:
 
 
 class Machine:
-    """A PC with a BIOS, this disk and this network card, behind its own NAT, with no
-    way out to a network."""
+    """A PC with a BIOS, this disk and this network card, behind its own NAT, without a
+    route to any network."""
 
     web, ssh_port = 8888, 2222  # in a network namespace of its own
 
@@ -237,10 +234,10 @@ class Machine:
 
     def wait(self) -> None:
         def answers() -> int:
-            assert self.process.poll() is None, "the machine has stopped"
+            assert self.process.poll() is None, "the VM stopped"
             return self.status("/login")
 
-        wait_until(answers, BOOT, "JupyterLab does not answer", pause=0.5)
+        wait_until(answers, BOOT, "JupyterLab did not answer", pause=0.5)
 
     def screen(self) -> str:
         """Returns what the VM's screen shows, once JupyterLab's address is there."""
@@ -292,7 +289,7 @@ def virtualbox(ovf: Path, place: Path) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def vmware(ovf: Path, place: Path) -> Iterator[Machine]:
-    """A machine with PVSCSI and VMXNET3: VMware's own devices, for those who use
+    """A machine with PVSCSI and VMXNET3, VMware's own devices, for those who use
     them."""
     scsi = ["-device", "pvscsi", "-device", "scsi-hd,drive=disk"]
     with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -315,19 +312,19 @@ def token(screen: str) -> str:
 
 @pytest.fixture(scope="module")
 def secrets(virtualbox: Machine, token: str) -> tuple[str, str]:
-    """Returns its token and its host key."""
+    """Returns the VM's token and host key."""
     return token, virtualbox.host_key()
 
 
 @pytest.mark.in_order
 class TestAsVirtualBox:
-    def test_it_starts_and_jupyterlab_answers(self, virtualbox: Machine) -> None:
+    def test_vm_starts_and_jupyterlab_answers(self, virtualbox: Machine) -> None:
         virtualbox.wait()
 
-    def test_its_own_screen_shows_a_container(self, screen: str) -> None:
+    def test_screen_shows_a_container(self, screen: str) -> None:
         assert re.search(r"uts namespace.*differs", screen)
 
-    def test_its_address_opens_the_first_lesson(
+    def test_address_opens_the_first_lesson(
         self, virtualbox: Machine, token: str
     ) -> None:
         cookies = virtualbox.folder / "cookies"
@@ -343,7 +340,7 @@ class TestAsVirtualBox:
         wrong = ["-H", "Authorization: token 000000000000"]
         assert virtualbox.status("/api/contents", *wrong) == 403
 
-    def test_ssh_with_a_key_that_was_put_in_as_start_md_says(
+    def test_ssh_accepts_a_key_that_was_added_as_start_md_says(
         self, virtualbox: Machine, stick: Path, token: str
     ) -> None:
         key = virtualbox.key
@@ -360,7 +357,7 @@ class TestAsVirtualBox:
         def opens() -> bool:
             return virtualbox.ssh("findmnt -no SOURCE /", ok=None) == "/dev/sda1\n"
 
-        wait_until(opens, 60, "ssh does not open it", pause=1)
+        wait_until(opens, 60, "ssh did not accept the key", pause=1)
 
     def test_address_and_name_server_come_by_dhcp(self, virtualbox: Machine) -> None:
         route = virtualbox.ssh("ip route show default")
@@ -375,12 +372,12 @@ class TestAsVirtualBox:
         command = "systemctl is-system-running || systemctl --failed"
         assert virtualbox.ssh(command) == "running\n"
 
-    def test_no_password_opens_it(self, virtualbox: Machine) -> None:
+    def test_no_password_gives_access(self, virtualbox: Machine) -> None:
         assert "passwordauthentication no" in virtualbox.ssh("sudo sshd -T")
         passwords = virtualbox.ssh("sudo cut -d: -f2 /etc/shadow").split()
         assert passwords and set(passwords) <= {"*", "!", "!*"}
 
-    def test_sudo_poweroff_ends_it(
+    def test_sudo_poweroff_ends_the_vm(
         self, virtualbox: Machine, secrets: tuple[str, str]
     ) -> None:
         virtualbox.ssh("sudo poweroff", ok=None)  # the connection ends with the VM
@@ -389,13 +386,13 @@ class TestAsVirtualBox:
 
 @pytest.mark.in_order
 class TestAsVMware:
-    def test_it_starts_and_jupyterlab_answers(self, vmware: Machine) -> None:
+    def test_vm_starts_and_jupyterlab_answers(self, vmware: Machine) -> None:
         vmware.wait()
 
-    def test_its_screen_has_the_address_for_vmware(self, vmware: Machine) -> None:
+    def test_screen_shows_the_address_for_vmware(self, vmware: Machine) -> None:
         assert re.search(r"http://10\.0\.2\.15:8888/\?token=", vmware.screen())
 
-    def test_token_and_host_key_are_its_own(
+    def test_each_vm_has_its_own_token_and_host_key(
         self, vmware: Machine, secrets: tuple[str, str]
     ) -> None:
         token = re.search(ADDRESS, vmware.screen())[1]

@@ -1,9 +1,8 @@
 """The VM loses its power while `workshop commit` copies a layer.
 
 Everything from before is still there: every image is unchanged, and so are the
-learner's files. The image that was being made exists as a whole or not at all, and
-`workshop clean` removes the rest.
-"""
+learner's files. The unfinished image is either complete or absent, and `workshop clean`
+removes the rest."""
 
 import os
 import pathlib
@@ -39,7 +38,7 @@ def root(script: str) -> str:
 
 @pytest.fixture(scope="module")
 def mine() -> Iterator[pathlib.Path]:
-    """A file of the learner's."""
+    """A file of the learner."""
     path = driver.PROJECT / "my/of-the-learner.txt"
     path.parent.mkdir(exist_ok=True)
     path.write_text("kept\n")
@@ -61,7 +60,7 @@ def before(lab: driver.Lab, mine: pathlib.Path) -> str:
     ) as process:
         line = process.stdout.readline()
         os.kill(int((lab.vm / "pid").read_text()), signal.SIGKILL)
-    assert "cut-short" in line, f"no commit has begun: {line!r}"
+    assert "cut-short" in line, f"the commit did not begin: {line!r}"
     return before
 
 
@@ -73,7 +72,7 @@ def test_every_image_is_as_it_was(lab: driver.Lab, before: str) -> None:
     assert lab.in_vm(root(DIGEST)) == before
 
 
-def test_image_in_the_making_is_whole_or_absent(lab: driver.Lab) -> None:
+def test_interrupted_image_is_complete_or_absent(lab: driver.Lab) -> None:
     listed = lab.in_vm(root("cd /workshop; workshop image ls"))
     if "cut-short" in listed:
         lab.in_vm(
@@ -81,7 +80,7 @@ def test_image_in_the_making_is_whole_or_absent(lab: driver.Lab) -> None:
         )
 
 
-def test_clean_removes_what_is_left_of_it(lab: driver.Lab) -> None:
+def test_clean_removes_the_remains_of_the_interrupted_image(lab: driver.Lab) -> None:
     lab.in_vm(root("workshop clean"))
     left = lab.in_vm(root("cd /var/lib/workshop && ls -A layers images containers"))
     assert "layers:" in left

@@ -1,8 +1,7 @@
-"""Who can reach the lab? Nobody but its owner.
+"""Who can reach the lab? Only its owner.
 
-JupyterLab is root in the VM, so no other machine, and no other user of this machine, may get
-to it.
-"""
+JupyterLab is root in the VM, so no other machine, and no other user of this machine,
+may reach it."""
 
 import os
 import pathlib
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 import driver
 import pytest
 
-OTHERS = 0o077  # permission bits of everybody but the owner
+OTHERS = 0o077  # permission bits of all users except the owner
 # The directories of ss and debugfs, which are not in an ordinary user's PATH.
 SYSTEM = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 pytestmark = pytest.mark.timeout(900)  # with the start of the lab
@@ -41,7 +40,7 @@ def status(
 
 
 def read(path: pathlib.Path) -> bytes:
-    """Returns the bytes of a file in /proc; none if its process has just ended."""
+    """Returns the bytes of a file in /proc, or none if its process has just ended."""
     try:
         return path.read_bytes()
     except OSError:
@@ -82,13 +81,13 @@ def test_token_is_in_no_process_list(lab: driver.Lab) -> None:
     secret = lab.token().encode()
     lists = pathlib.Path("/proc").glob("[0-9]*/cmdline")
     assert not [path for path in lists if secret in read(path)]
-    # In the VM as well. The list is searched here, so that no search finds itself.
+    # The same in the VM. The list is searched here, so that no search finds itself.
     shown = lab.in_vm("sudo cat /proc/[0-9]*/cmdline 2>&1 | tr '\\0' ' '")
     assert "jupyter" in shown
     assert lab.token() not in shown
 
 
-def test_secrets_are_their_owners_only(lab: driver.Lab) -> None:
+def test_only_their_owner_can_read_the_secrets(lab: driver.Lab) -> None:
     paths = [lab.state, lab.vm, *lab.vm.glob("guest"), *lab.vm.glob("guest/*")]
     for path in [*paths, lab.vm / "key"]:
         assert not path.stat().st_mode & OTHERS, path
@@ -112,7 +111,8 @@ def test_token_is_in_no_file_that_others_may_read(lab: driver.Lab) -> None:
 
 
 def test_image_holds_no_secret(lab: driver.Lab) -> None:
-    """Each VM starts from the same image, so it must hold no VM's secrets."""
+    """Each VM starts from the same image, so the image must not contain the secrets of
+    any VM."""
     disk = lab.state / "image/disk.raw"
     keys = run("debugfs", "-R", "ls -l /etc/ssh", disk).stdout
     assert "sshd_config" in keys
@@ -125,13 +125,13 @@ def test_image_holds_no_secret(lab: driver.Lab) -> None:
         assert "not found" in run("debugfs", "-R", f"stat {path}", disk).stderr, path
 
 
-def test_only_the_key_of_this_lab_opens_it(lab: driver.Lab) -> None:
+def test_only_the_key_of_this_lab_gives_access(lab: driver.Lab) -> None:
     key = (lab.vm / "key.pub").read_text()
     assert lab.in_vm("cat ~/.ssh/authorized_keys") == key
     assert lab.in_vm("sudo find /root /home -name authorized_keys").count("\n") == 1
 
 
-def test_no_password_opens_it(lab: driver.Lab) -> None:
+def test_no_password_gives_access(lab: driver.Lab) -> None:
     known = f"UserKnownHostsFile={lab.vm}/known_hosts"
     words = ["ssh", "-F", "none", "-p", lab.ports()[0], "-l", "vagrant"]
     words += ["-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no"]

@@ -1,8 +1,7 @@
 """The slides as the last row sees them: in headless Chromium, without a network.
 
-The tests make the slides of some lessons with `./lab slides` (or take those in
---slides DIR), and look at every single one, on stages of 1280 x 720 and 1920 x 1080.
-"""
+The tests make the slides of some lessons with `./lab slides` (or take those in --slides
+DIR), and look at every single one, on stages of 1280 x 720 and 1920 x 1080."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,9 +53,9 @@ class Slide(NamedTuple):
 
 class Seen(NamedTuple):
     slides: list[Slide]
-    asked: list[str]  # the addresses that the pages asked for
-    errors: list[str]  # of the pages
-    links: int  # in the list of lessons
+    requests: list[str]  # the addresses that the pages requested
+    errors: list[str]  # JavaScript errors of the pages
+    links: int  # how many are in the list of lessons
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def seen(request: pytest.FixtureRequest, folder: Path, chromium: Browser) -> See
         screenshots.mkdir(parents=True, exist_ok=True)
     page = chromium.new_context(offline=True).new_page()
     seen = Seen([], [], [], 0)
-    page.on("request", lambda request: seen.asked.append(request.url))
+    page.on("request", lambda request: seen.requests.append(request.url))
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     for path in sorted(folder.glob("[0-9]*.html")):
         for stage in STAGES:
@@ -113,9 +112,7 @@ def look(
         yield Slide(place, found["out"], found["smallest"], found["scale"])
 
 
-def test_there_are_slides_on_every_stage_and_a_list_of_them(
-    folder: Path, seen: Seen
-) -> None:
+def test_slides_exist_on_every_stage_and_in_a_list(folder: Path, seen: Seen) -> None:
     files = list(folder.glob("[0-9]*.html"))
     assert files and seen.links >= 1
     for file in files:
@@ -126,7 +123,7 @@ def test_there_are_slides_on_every_stage_and_a_list_of_them(
             ]
 
 
-def test_every_slide_is_whole_with_its_pictures(seen: Seen) -> None:
+def test_every_slide_fits_its_stage_with_its_pictures(seen: Seen) -> None:
     assert not [slide for slide in seen.slides if slide.out]
 
 
@@ -138,6 +135,6 @@ def test_no_page_has_an_error(seen: Seen) -> None:
     assert not seen.errors
 
 
-def test_nothing_is_asked_of_another_machine(seen: Seen) -> None:
-    assert seen.asked
-    assert not [x for x in seen.asked if not x.startswith(("file:", "data:"))]
+def test_page_requests_nothing_from_another_machine(seen: Seen) -> None:
+    assert seen.requests
+    assert not [x for x in seen.requests if not x.startswith(("file:", "data:"))]

@@ -105,13 +105,13 @@ class Site:
 @pytest.fixture(scope="module")
 def site(place: Path) -> Iterator[Site]:
     driver.install(*PACKAGES)
-    # The part that this test needs of what ./lab pack makes. Its name has a space.
+    # Only the part of `./lab pack` that this test needs. The name has a space in it.
     stick = place / "a stick"
     (stick / "box").mkdir(parents=True)
     driver.Lab.spare(place / "lab").run("box", stick / "box/lab.box", timeout=600)
     sums = driver.run("sh", "-c", "sha256sum box/*", cwd=stick).stdout
     (stick / "SHA256SUMS").write_text(sums)
-    # The checkout as a learner has it: nothing written here reaches the real one.
+    # A copy of the checkout, so that nothing written here changes the real one.
     driver.copy_project(place / "project")
     (place / "project/my").mkdir()
     place.chmod(0o755)
@@ -161,27 +161,27 @@ def damaged(site: Site) -> Path:
     return folder
 
 
-def test_lab_takes_no_damaged_box(site: Site, damaged: Path) -> None:
+def test_lab_refuses_a_damaged_box(site: Site, damaged: Path) -> None:
     done = site.run("./lab", "up", "--from", damaged, ok=None, LAB="vagrant")
     assert done.returncode != 0
     assert "box is damaged" in done.stdout
 
 
-def test_nor_does_vagrant(site: Site, damaged: Path) -> None:
+def test_vagrant_refuses_a_damaged_box(site: Site, damaged: Path) -> None:
     add = ["vagrant", "box", "add", "catalog.json"]
     done = site.run(*add, cwd=damaged / "box", ok=None)
     assert done.returncode != 0
     assert "checksum" in done.stdout
 
 
-def test_lab_up_from_a_stick_by_way_of_vagrant(site: Site) -> None:
-    """Its last screen shows a container, and where JupyterLab is."""
+def test_lab_up_starts_from_a_stick_through_vagrant(site: Site) -> None:
+    """The last screen shows a container, and the address of JupyterLab."""
     screen = site.run("./lab", "up", "--from", site.stick, LAB="vagrant").stdout
-    shutil.rmtree(site.stick)  # the stick has gone on to the next person
+    shutil.rmtree(site.stick)  # the next person has the stick now
     site.last_screen(screen)
 
 
-def test_box_goes_by_its_public_name_and_version(site: Site) -> None:
+def test_box_has_its_public_name_and_version(site: Site) -> None:
     text = (site.project / "Vagrantfile").read_text()
     name = re.search(r'^ *override\.vm\.box = "(.*)"$', text, re.M)[1]
     version = re.search(r'^ *override\.vm\.box_version = "(.*)"$', text, re.M)[1]
@@ -199,8 +199,9 @@ def test_jupyterlab_refuses_without_its_token(site: Site) -> None:
     assert site.inside.status(re.sub("/lab/.*", "/api/contents", site.url)) == 403
 
 
-def test_nobody_but_this_machine_can_reach_it(site: Site) -> None:
-    """Checks every port here, the forwarded one too, but not libvirt's name server."""
+def test_only_this_machine_can_reach_the_vm(site: Site) -> None:
+    """Checks every port here, including the forwarded one, but not libvirt's name
+    server."""
     port = re.search(r"127\.0\.0\.1:(\d+)/", site.url)[1]
     sockets = site.inside.run("ss", "-Hltnp").stdout.splitlines()
     assert any(f" 127.0.0.1:{port} " in line for line in sockets)
@@ -210,7 +211,7 @@ def test_nobody_but_this_machine_can_reach_it(site: Site) -> None:
         ), line
 
 
-def test_key_that_all_boxes_share_lets_nobody_in(site: Site) -> None:
+def test_key_that_all_boxes_share_gives_no_access(site: Site) -> None:
     keys = site.in_vm("cat ~/.ssh/authorized_keys")
     assert re.search("^ssh-", keys, re.M)
     assert "insecure" not in keys
@@ -218,7 +219,7 @@ def test_key_that_all_boxes_share_lets_nobody_in(site: Site) -> None:
     assert key.stat().st_mode & 0o777 == 0o600
 
 
-def test_no_password_lets_anybody_in(site: Site) -> None:
+def test_no_password_gives_access(site: Site) -> None:
     assert "passwordauthentication no" in site.in_vm("sudo sshd -T").splitlines()
 
 
@@ -228,8 +229,8 @@ def test_vagrant_ssh_has_the_guide(site: Site) -> None:
 
 def test_vagrant_ssh_makes_a_container(site: Site) -> None:
     command = "sudo steps/07_overlay/container.py run --net none busybox hostname"
-    said = site.vagrant("ssh", "-c", f"cd /workshop && {command}")
-    assert "container" in said.splitlines()
+    output = site.vagrant("ssh", "-c", f"cd /workshop && {command}")
+    assert "container" in output.splitlines()
 
 
 def test_file_made_in_my_on_the_host_is_seen_in_the_vm(site: Site) -> None:
@@ -268,7 +269,7 @@ def test_lab_up_finds_vagrant_and_ends_with_the_same_screen(site: Site) -> None:
     site.last_screen(site.run("./lab", "up").stdout)
 
 
-def test_lab_ssh(site: Site) -> None:
+def test_lab_ssh_runs_a_command_in_the_vm(site: Site) -> None:
     assert "guest.txt" in site.run("./lab", "ssh", "--", "ls /workshop/my").stdout
 
 
@@ -284,6 +285,6 @@ def test_lab_destroy_leaves_no_vm(site: Site) -> None:
 
 
 def test_lab_destroy_leaves_my(site: Site) -> None:
-    for whom in "guest", "host":
-        text = (site.project / f"my/{whom}.txt").read_text()
-        assert text == f"from the {whom}\n"
+    for where in "guest", "host":
+        text = (site.project / f"my/{where}.txt").read_text()
+        assert text == f"from the {where}\n"

@@ -1,4 +1,4 @@
-"""docs/attacks.md, and the catalogue that it is made from."""
+"""docs/attacks.md is generated from the catalogue of attacks."""
 
 import sys
 
@@ -9,5 +9,5 @@ import table
 
 
 def test_page_is_made_from_the_catalogue():
-    """docs/attacks.md is what `python3 tests/attacks/table.py` writes."""
+    """The page is exactly what `python3 tests/attacks/table.py` writes."""
     assert table.PAGE.read_text() == table.page()

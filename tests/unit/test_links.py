@@ -1,4 +1,5 @@
-"""README, docs and lessons: their links lead somewhere, and every web address is listed."""
+"""README, docs and lessons: their links lead somewhere, and docs/links.txt lists every
+web address."""
 
 import re
 
@@ -7,7 +8,8 @@ from pages import LESSONS, PAGES, PROJECT, listed, prose
 
 
 def addresses(text):
-    """The web addresses in a text, but for the lab's own, and for examples (RFC 2606)."""
+    """Returns the web addresses in a text, except the lab's own, and examples (RFC
+    2606)."""
     found = re.findall(r"https?://[^\s)<>\"'`\]]+", text)
     own = re.compile(r"http://(127\.0\.0\.1|localhost)[:/]|https://[a-z.]*example\.org")
     return {x.rstrip(".,;:") for x in found if not own.match(x)}
@@ -21,7 +23,8 @@ def test_every_address_is_in_the_list_once_and_every_entry_is_used():
 
 
 def anchors(path):
-    """What a # can lead to: headings, as GitHub calls them, or as JupyterLab does."""
+    """Returns what the part of a link after # can be: headings, as GitHub or JupyterLab
+    turn them into anchors."""
     heads = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
     if path.suffix == ".ipynb":
         return {head.replace(" ", "-") for head in heads}
@@ -34,13 +37,13 @@ def test_links_inside_the_project_lead_somewhere(page):
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
         if "my" in target.relative_to(PROJECT).parts:
-            continue  # the learner's, made by a cell
+            continue  # the learner's file, which a cell creates
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
 
 
-def test_links_and_addresses_are_found_at_all():
-    """The test above would hold of pages without a link, too."""
+def test_links_and_addresses_are_found():
+    """Without links on the pages, the tests above would pass as well."""
     text = "".join(prose(page) for page in PAGES + LESSONS)
     assert len(re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)) > 50
     assert len(re.findall(r"\]\([^)\s]*#[^)\s]+\)", text))

@@ -1,5 +1,5 @@
-"""The shape of the steps: their lines of code stay within their bounds, and each line that
-isolates has a mutant, a broken copy that tests/test_mutants.py runs."""
+"""The shape of the steps: they stay within their limits, and each line that isolates
+has a mutant, a broken copy that tests/test_mutants.py runs."""
 
 import ast
 import difflib
@@ -18,7 +18,8 @@ PAIR_IDS = [step.parent.name for _, step in PAIRS]
 
 
 def test_every_line_that_isolates_has_a_mutant():
-    """Of each step, what it adds: flags, mounts, and calls that change or clean up."""
+    """Checks what each step adds: flags, mounts, and calls that change or clean up
+    something."""
     wanted = re.compile(
         r"CLONE_NEW|linux\.(mount|umount|pivot_root|move_mount|idmapped)\(|os\.(chdir|set)"
         r"|MOUNTS|OPTIONS|defer|temporary_directory|process\.(write|run)\("
@@ -59,7 +60,7 @@ def test_last_step_has_fewer_than_100_lines_of_code():
     assert len(code_lines(STEPS[-1])) < 100
 
 
-def test_readme_tells_the_true_numbers():
+def test_readme_states_the_true_numbers():
     readme = (PROJECT / "README.md").read_text()
     assert f"in {len(code_lines(STEPS[-1]))} lines of Python" in readme.splitlines()[0]
     for step in STEPS:
@@ -122,9 +123,9 @@ def test_mutant_breaks_one_place_and_names_one_fact(step, old, new, fact):
     path = PROJECT / "steps" / step / "container.py"
     source = path.read_text()
     assert source.count(old) == 1 and old != new
-    # What is not Python at all would fail every fact.
+    # A mutant that is not valid Python would fail every fact.
     compile(source.replace(old, new), path, "exec")
-    # Of this step, or of one before it: a later suite does not run on it.
+    # The fact is of this step or of an earlier one, because later suites do not run on it.
     suites = [
         p
         for p in (PROJECT / "tests").glob("test_0*.py")

@@ -1,6 +1,7 @@
-"""What the break-outs share: run a script in the runtime under attack, and tell how it went.
+"""What the break-outs share: they run scripts in the runtime under attack, and report how each
+attempt went.
 
-A break-out is called as `breakout.py RUNTIME`. Exit status 0: at least one attack worked,
+A break-out is called as `breakout.py RUNTIME`. Exit status 0: at least one attempt worked,
 1: all were stopped, 2: it could not be tried.
 """
 
@@ -8,39 +9,52 @@ import os
 import subprocess
 import sys
 
-if len(sys.argv) != 2 or not os.access(sys.argv[1], os.X_OK):
-    sys.exit(f"usage: {sys.argv[0]} RUNTIME   (an executable container.py)")
-if os.geteuid() != 0:
-    sys.exit(f"{sys.argv[0]}: the attacker is root in the container: type sudo first")
-RUNTIME = os.path.abspath(sys.argv[1])
-USAGE = subprocess.run([RUNTIME, "--help"], capture_output=True, text=True).stdout
-_worked: list[bool] = []
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
-def inside(*command, options=(), timeout=60):
-    """Run a command in a container, in the debian image where the runtime has images and
-    without network where it has a choice. Returns the CompletedProcess."""
-    words = list(options)
-    if "--net" in USAGE:
-        words += ["--net", "none"]
-    if "IMAGE" in USAGE:
-        words.append("debian")
-    argv = [RUNTIME, "run", *words, *command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
+class Attack:
+    """An attack on the runtime that the command line names, in one or more ways."""
 
+    def __init__(self) -> None:
+        """SystemExit: the command line has no runtime, or we are not root."""
+        program, *words = sys.argv
+        if len(words) != 1 or not os.access(words[0], os.X_OK):
+            sys.exit(f"usage: {program} RUNTIME   (an executable container.py)")
+        if os.geteuid() != 0:
+            sys.exit(f"{program}: needs root, as the attacker has it inside: try sudo")
+        self.runtime = os.path.abspath(words[0])
+        command = [self.runtime, "--help"]
+        self.usage = subprocess.run(command, capture_output=True, text=True).stdout
+        self.worked = 0
 
-def tell(attack, worked, process):
-    """Tell how one attack went, with what the container said."""
-    if process.returncode in (125, 126, 127):  # the attack has not even begun
-        print(process.stderr.strip(), file=sys.stderr)
-        sys.exit(2)
-    _worked.append(worked)
-    said = (process.stderr.strip() or process.stdout.strip()).splitlines()
-    print(f"{'BROKEN IN' if worked else 'stopped  '}  {attack}")
-    if said:
-        print(f"           the container says: {said[-1]}")
+    def inside(
+        self, *command: str, options: "list[str] | None" = None, timeout: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs a command in a container, in the debian image if the runtime has images, and
+        without a network if it has a choice. Returns the CompletedProcess."""
+        words = options or []
+        if "--net" in self.usage:
+            words = [*words, "--net", "none"]
+        if "IMAGE" in self.usage:
+            words = [*words, "debian"]
+        argv = [self.runtime, "run", *words, *command]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
 
+    def report(
+        self, way: str, worked: bool, process: "subprocess.CompletedProcess[str]"
+    ) -> None:
+        """Prints whether one way worked, and the last line that the container printed."""
+        if process.returncode in (125, 126, 127):  # the container did not even start
+            print(process.stderr.strip(), file=sys.stderr)
+            sys.exit(2)
+        self.worked += worked
+        lines = (process.stderr.strip() or process.stdout.strip()).splitlines()
+        print(f"{'BROKEN IN' if worked else 'stopped  '}  {way}")
+        if lines:
+            print(f"           the container says: {lines[-1]}")
 
-def end():
-    """End the break-out with the exit status that its attacks have earned."""
-    sys.exit(0 if any(_worked) else 1)
+    def end(self) -> "NoReturn":
+        """Ends the script with the exit status that its attack has earned."""
+        sys.exit(0 if self.worked else 1)

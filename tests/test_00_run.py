@@ -1,6 +1,6 @@
 """Step 00: the runtime starts, watches and ends a program as a shell or an engine does.
 
-process.py keeps these promises for every step."""
+process.py and isolation.py keep these promises for every step."""
 
 import fcntl
 import os

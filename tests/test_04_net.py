@@ -304,7 +304,7 @@ def test_unknown_kind_of_network_is_refused(runtime):
     """USAGE says "--net bridge|none", which allows one of these two, as in the synopsis
     of getopt(1)."""
     result = runtime.run("true", "argument", net="token-ring")
-    assert_one_line_error(result, "--net is one of bridge|none, not 'token-ring'")
+    assert_one_line_error(result, "--net must be bridge or none, not 'token-ring'")
 
 
 @pytest.mark.also_before

@@ -31,17 +31,18 @@ LAST = STEPS[-1]
 NETWORK = PROJECT / "steps/network.sh"
 
 # Traces a container.py with sys.settrace(), as a debugger does. It writes each line of
-# container.py and process.py to a file before that line runs. At the target line, it kills
+# container.py and the helpers to a file before that line runs. At the target line, it kills
 # the process, parent or child.
 STEPPER = """
 import ctypes, os, signal, sys
 path, log, target = sys.argv[1:4]
+HELPERS = "container.py process.py cleanup.py isolation.py command_line.py tools.py".split()
 del sys.argv[:1], sys.argv[1:3]
 sys.path[0] = os.path.dirname(path)
 first, log = os.getpid(), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 def trace(frame, event, argument):
     file = os.path.basename(frame.f_code.co_filename)
-    if file not in ("container.py", "process.py"):
+    if file not in HELPERS:
         return None
     if event == "line":
         process = {first: "parent", 1: "child"}.get(os.getpid(), "guard")

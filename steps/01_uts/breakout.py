@@ -8,19 +8,23 @@ import subprocess
 import sys
 
 sys.path.append(os.path.join(sys.path[0], ".."))
-from attack import end, inside, tell
+from attack import Attack
+
+attack = Attack()
 
 host, name = os.uname().nodename, f"owned-{random.randint(1000, 9999)}"
-process = inside("hostname", name)
-tell(f"call the whole machine {name}", os.uname().nodename == name, process)
+process = attack.inside("hostname", name)
+attack.report(f"call the whole machine {name}", os.uname().nodename == name, process)
 socket.sethostname(host)
 
 made = subprocess.run(
     ["ipcmk", "-Q"], capture_output=True, text=True, check=True
 ).stdout
 queue = made.split()[-1]
-process = inside("ipcrm", "-q", queue)
-tell(f"remove the host's message queue {queue}", process.returncode == 0, process)
+process = attack.inside("ipcrm", "-q", queue)
+attack.report(
+    f"remove the host's message queue {queue}", process.returncode == 0, process
+)
 subprocess.run(["ipcrm", "-q", queue], capture_output=True)
 
-end()
+attack.end()

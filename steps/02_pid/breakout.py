@@ -7,13 +7,17 @@ import sys
 import time
 
 sys.path.append(os.path.join(sys.path[0], ".."))
-from attack import end, inside, tell
+from attack import Attack
+
+attack = Attack()
 
 victim = subprocess.Popen(["sleep", "60"])
-process = inside("sh", "-c", f"kill -9 {victim.pid}")
+process = attack.inside("sh", "-c", f"kill -9 {victim.pid}")
 time.sleep(0.1)
-tell(f"kill process {victim.pid} of the host", victim.poll() is not None, process)
+attack.report(
+    f"kill process {victim.pid} of the host", victim.poll() is not None, process
+)
 victim.kill()
 victim.wait()
 
-end()
+attack.end()

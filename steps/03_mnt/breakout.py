@@ -6,7 +6,9 @@ import random
 import sys
 
 sys.path.append(os.path.join(sys.path[0], ".."))
-from attack import end, inside, tell
+from attack import Attack
+
+attack = Attack()
 
 # The classic way out of a chroot: make a second one, which leaves the working directory
 # above the new root, and climb from there. Step 03 uses no chroot at all.
@@ -19,10 +21,10 @@ secret, path = str(random.random()), f"/var/tmp/secret-{os.getpid()}"
 with open(path, "w") as file:
     file.write(secret)
 
-process = inside("cat", path)
-tell(f"read {path} of the host", secret in process.stdout, process)
-process = inside("perl", "-e", CLIMB, path, f"/tmp/climb-{os.getpid()}")
-tell("climb out with a second chroot", secret in process.stdout, process)
+process = attack.inside("cat", path)
+attack.report(f"read {path} of the host", secret in process.stdout, process)
+process = attack.inside("perl", "-e", CLIMB, path, f"/tmp/climb-{os.getpid()}")
+attack.report("climb out with a second chroot", secret in process.stdout, process)
 os.unlink(path)
 
-end()
+attack.end()

@@ -6,9 +6,11 @@ import socket
 import sys
 
 sys.path.append(os.path.join(sys.path[0], ".."))
-from attack import end, inside, tell
+from attack import Attack
 
-# Abstract sockets have a name but no file: no root filesystem keeps anybody from them.
+attack = Attack()
+
+# Abstract sockets have a name but no file: a root filesystem of one's own hides none of them.
 ABSTRACT = """
 use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0);
 connect(S, pack_sockaddr_un("\\0$ARGV[0]")) or die "connect: $!\n"; print "connected\n";
@@ -16,16 +18,20 @@ connect(S, pack_sockaddr_un("\\0$ARGV[0]")) or die "connect: $!\n"; print "conne
 
 with socket.create_server(("127.0.0.1", 0)) as server:
     port = server.getsockname()[1]
-    process = inside(
+    process = attack.inside(
         "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected"
     )
-    tell(f"connect to 127.0.0.1:{port} of the host", process.returncode == 0, process)
+    attack.report(
+        f"connect to 127.0.0.1:{port} of the host", process.returncode == 0, process
+    )
 
 with socket.socket(socket.AF_UNIX) as server:
     name = f"private-{os.getpid()}"
     server.bind(f"\0{name}")
     server.listen()
-    process = inside("perl", "-e", ABSTRACT, name)
-    tell(f"connect to the abstract socket @{name}", process.returncode == 0, process)
+    process = attack.inside("perl", "-e", ABSTRACT, name)
+    attack.report(
+        f"connect to the abstract socket @{name}", process.returncode == 0, process
+    )
 
-end()
+attack.end()

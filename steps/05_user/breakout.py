@@ -6,14 +6,16 @@ import re
 import sys
 
 sys.path.append(os.path.join(sys.path[0], ".."))
-from attack import end, inside, tell
+from attack import Attack
 
-# Root can make a device file for any device, if it knows the numbers; they are no secret.
+attack = Attack()
+
+# Root can make a device file for any device, and its numbers are no secret.
 device = os.stat("/var/lib/workshop").st_dev
 major, minor = os.major(device), os.minor(device)
 script = f"mknod /tmp/disk b {major} {minor} && head -c 4096 /tmp/disk | wc -c; rm -f /tmp/disk"
-process = inside("sh", "-c", script)
+process = attack.inside("sh", "-c", script)
 worked = re.fullmatch(r"4096\s*", process.stdout) is not None
-tell(f"read the disk {major}:{minor} byte by byte", worked, process)
+attack.report(f"read the disk {major}:{minor} byte by byte", worked, process)
 
-end()
+attack.end()

@@ -5,11 +5,15 @@ import os
 import sys
 
 sys.path.append(os.path.join(sys.path[0], ".."))
-from attack import end, inside, tell
+from attack import Attack
+
+attack = Attack()
 
 poison = f"/root/poison-{os.getpid()}"
-inside("sh", "-c", f"echo malware >{poison}")
-process = inside("sh", "-c", f"cat {poison}; rm -f {poison}")
-tell("leave a file for the next container", "malware" in process.stdout, process)
+attack.inside("sh", "-c", f"echo malware >{poison}")
+process = attack.inside("sh", "-c", f"cat {poison}; rm -f {poison}")
+attack.report(
+    "leave a file for the next container", "malware" in process.stdout, process
+)
 
-end()
+attack.end()

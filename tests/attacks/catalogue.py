@@ -39,14 +39,15 @@ NEEDS = {
 }
 # What no step before lets through, the last step does with this line changed.
 FOLLOWED = ("linux.py", "_RESOLVE_NO_SYMLINKS = 0x4", "_RESOLVE_NO_SYMLINKS = 0x0")
-LEFT_OPEN = """    os.closerange(3, _channel.fileno())
-    os.closerange(_channel.fileno() + 1, 2**31 - 1)
+LEFT_OPEN = """    os.closerange(3, kept)
+    os.closerange(kept + 1, 2**31 - 1)
 """
+KEPT = "        linux.join_session_keyring()\n"
 WITHOUT = {
     "image_of_links": FOLLOWED,
     "link_swapped_in": FOLLOWED,
-    "leaked_descriptor": ("process.py", LEFT_OPEN, ""),
-    "session_keys": ("process.py", "        _leave_keys()\n", ""),
+    "leaked_descriptor": ("isolation.py", LEFT_OPEN, ""),
+    "session_keys": ("isolation.py", KEPT, "        pass\n"),
 }
 
 
@@ -144,7 +145,7 @@ def root_of_others(secret):
 
 def leaked_descriptor(secret):
     """Use a directory that the runtime or its caller left open: CVE-2024-21626, close_range(2)
-    Step 00: process.py closes every descriptor except 0, 1 and 2 before the command "Bad file descriptor"
+    Step 00: isolation.py closes every descriptor except 0, 1 and 2 before the command "Bad file descriptor"
     Engines: the same, and close-on-exec on every descriptor"""
     fds = range(3, 64)
     return any_of([lambda fd=fd: read(TOP + secret, dir_fd=fd) for fd in fds])
@@ -336,7 +337,7 @@ def key_in(keyring, description):
 
 def session_keys(session_key):
     """Read the keys in the caller's session keyring: session-keyring(7)
-    Step 00: process.py gives the container a new session keyring "key not available"
+    Step 00: isolation.py gives the container a new session keyring "key not available"
     Engines: the same; seccomp refuses keyctl"""
     return key_in(-3, session_key)
 

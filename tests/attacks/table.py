@@ -24,6 +24,9 @@ aimed at something harmless. An attack that step 00 or `linux.py` stops must wor
 without the line that stops it. And an attack that is **open** must work on the finished
 container, so that this page cannot claim too much.
 
+No namespace separates the caller's session, keys, terminal, environment and open files from
+the container's. [steps/isolation.py](../steps/isolation.py) does, for every step.
+
 `python3 tests/attacks/table.py` makes this page from
 [tests/attacks/catalogue.py](../tests/attacks/catalogue.py), which has the attacks' code.
 

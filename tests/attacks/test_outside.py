@@ -74,7 +74,7 @@ def busybox():
 @pytest.mark.parametrize("who", WHO)
 def test_leaked_descriptor(who, image):
     """close_range(2): the caller leaves the host's root directory open, as runc itself
-    once did (CVE-2024-21626). Without the two lines of process.py, the descriptor is
+    once did (CVE-2024-21626). Without the two lines of isolation.py, it is
     open inside."""
     attack, root = ATTACKS["leaked_descriptor"], os.open("/", os.O_RDONLY)
     options = {"image": image, "popen": {"pass_fds": [root]}}
@@ -215,13 +215,13 @@ import os, sys
 sys.path[:0] = sys.argv[1:2]
 import linux
 
-mount = linux._libc.mount
-def late(*arguments):
-    if sys.argv[2] == "link":
+syscall = linux._syscall
+def late(name, *arguments):
+    if name == "mount" and sys.argv[2] == "link":
         os.rename("place", "old")
         os.symlink("elsewhere", "place")
-    return mount(*arguments)
-linux._libc.mount = late
+    return syscall(name, *arguments)
+linux._syscall = late
 linux.mount("tmpfs", "place", "tmpfs")
 print(os.path.ismount("place"))
 """

@@ -13,8 +13,10 @@ import string
 import subprocess
 import tempfile
 
-import process
+import command_line
+import errors
 import pytest
+import tools
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_layers import KINDS, NAMES, lay, tree
@@ -80,11 +82,11 @@ OPTIONS = ["--hostname", "--net", "--memory", "--pids", "--cpus"]
 def test_command_line_is_read_or_refused_in_one_line(words):
     with told() as (out, err):
         try:
-            args = process.parse(words, USAGE)
+            args = command_line.parse(words, USAGE)
         except SystemExit as error:
-            status = process._report(error)
+            status = errors.report(error)
             lines = (out if status == 0 else err).getvalue().splitlines()
-            assert status in (0, process.OWN_ERROR) and len(lines) == 1, lines
+            assert status in (0, errors.OWN_ERROR) and len(lines) == 1, lines
             return
     assert (
         words[0] == "run" and args.command and all(words.count(w) for w in args.command)
@@ -96,7 +98,7 @@ def test_command_line_is_read_or_refused_in_one_line(words):
 @given(st.sampled_from(["--memory", "--pids", "--cpus"]), NUMBER)
 def test_limit_is_a_number_that_the_machine_can_hold_or_is_refused(option, value):
     try:
-        args = process.parse(["run", f"{option}={value}", "image", "true"], USAGE)
+        args = command_line.parse(["run", f"{option}={value}", "image", "true"], USAGE)
     except SystemExit as error:
         assert str(error.code).startswith(option), error
         return
@@ -123,7 +125,7 @@ def test_list_of_layers_is_read_as_step_07_reads_it(content):
         path.write_bytes(content)
         layers = images.layers_of("image")
         assert [os.fspath(layer.path) for layer in layers] == [
-            os.fspath(pathlib.Path(line)) for line in process.read(path).splitlines()
+            os.fspath(pathlib.Path(line)) for line in tools.read(path).splitlines()
         ]
         with told() as (out, _), contextlib.suppress(Failure):
             guide.main(["image", "ls"])

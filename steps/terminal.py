@@ -1,0 +1,69 @@
+"""Connects the user's terminal to the container's own, as ssh(1) does."""
+
+import _signal as signal  # for the reason in process.py
+import fcntl
+import os
+import select
+import termios
+import tty
+
+
+def relay(terminal: int, ended: int, woken: int) -> None:
+    """Copies between the user's terminal and the container's until the container closes its
+    own or ends.
+
+    terminal: the parent's end of the container's terminal, which is closed afterwards.
+    ended: becomes readable when the container has ended. woken: the pipe that a signal
+    writes to. SystemExit, OSError: the user's terminal is gone.
+    """
+
+    def resize(*_: object) -> None:
+        size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+
+    before = termios.tcgetattr(0)
+    signal.signal(signal.SIGWINCH, resize)
+    resize()
+    os.set_blocking(terminal, False)
+    try:
+        # Every key, Ctrl-C too, is for the container's terminal to interpret. TCSADRAIN
+        # keeps what the user has typed ahead.
+        tty.setraw(0, termios.TCSADRAIN)
+        _copy(terminal, ended, woken)
+    finally:
+        try:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+        except termios.error:
+            pass  # the user's terminal is gone
+        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+        os.close(terminal)
+
+
+def _copy(terminal: int, ended: int, woken: int) -> None:
+    """Copies in both directions. Neither stops the other when its buffer is full."""
+    typed = b""  # what the container's terminal has no room for yet
+    while True:
+        sources = [terminal, ended, woken]
+        sources += [0] if len(typed) <= 65536 else []
+        ready = select.select(sources, [terminal] if typed else [], [])[0]
+        if woken in ready:
+            os.read(woken, 4096)
+        if terminal in ready:
+            try:
+                output = os.read(terminal, 65536)
+            except OSError:  # EIO: nobody has the other end open any more
+                return
+            while output:  # if the user's terminal is gone, EIO ends it in process.main
+                output = output[os.write(1, output) :]
+        elif ended in ready:  # and all of its output has been read
+            return
+        if 0 in ready:
+            keys = os.read(0, 65536)
+            if not keys:
+                raise SystemExit("the terminal is gone")
+            typed += keys
+        if typed:
+            try:
+                typed = typed[os.write(terminal, typed) :]
+            except BlockingIOError:
+                pass

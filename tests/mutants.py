@@ -49,7 +49,7 @@ MUTANTS = [
     ),
     (
         "03_mnt",
-        '    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours\n',
+        '    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # no propagation\n',
         "",
         "test_root_is_the_image",
     ),
@@ -85,7 +85,7 @@ MUTANTS = [
     ),
     (
         "03_mnt",
-        '    os.chdir("/dev")  # the host\'s, in reach by relative paths even when / is another\n',
+        '    os.chdir("/dev")  # keeps the host\'s devices in reach, by relative paths\n',
         "",
         "test_devices_work",
     ),
@@ -275,7 +275,7 @@ MUTANTS = [
     ),
     (
         "05_user",
-        "        os.setgroups([])  # the caller's, such as disk; a user may not drop theirs\n",
+        "        os.setgroups([])  # drops the caller's, such as disk; only root may\n",
         "        pass\n",
         "test_groups_of_the_caller_are_dropped",
     ),
@@ -326,7 +326,7 @@ MUTANTS = [
     # 06_cgroup
     (
         "06_cgroup",
-        "NAMESPACES |= linux.CLONE_NEWCGROUP  # its cgroup looks like the root of them all",
+        "NAMESPACES |= linux.CLONE_NEWCGROUP  # its own cgroup looks like the root cgroup",
         "",
         "test_container_sees_its_cgroup_as_the_root",
     ),
@@ -461,7 +461,7 @@ MUTANTS = [
     ),
     (
         "07_overlay",
-        '        linux.move_mount(tree, "/mnt")  # covers the one before, still open by number\n',
+        '        linux.move_mount(tree, "/mnt")  # hides the tree before, which is still open\n',
         "        pass\n",
         "test_root_is_an_overlay",
     ),
@@ -633,8 +633,8 @@ EVERY_LINE = [
     ),
     (
         "07_overlay",
-        '    if args.net != "none":\n        # network.sh',
-        "    if True:\n        # network.sh",
+        '    if args.net != "none":\n        # This is network.sh',
+        "    if True:\n        # This is network.sh",
         "test_container_without_a_network_has_loopback_only",
     ),
     ("07_overlay", '    enter_root("/mnt")\n', "", "test_root_is_an_overlay"),

@@ -4,8 +4,8 @@
 import os
 import sys
 
-# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
-# above leaves out what is installed besides: a quicker start.
+# linux.py and process.py are in the parent directory, for my/container.py in ../steps.
+# -S in the first line skips site-packages, which makes the start faster.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import linux
 import process
@@ -24,6 +24,7 @@ def parent(args):
 def child(args):
     """In the container: prepares it, then becomes the command."""
     linux.sethostname(args.hostname or "container")
+    # The caller's session, keys, terminal and open files stay behind: isolation.py
     process.execute(args.command)
 
 

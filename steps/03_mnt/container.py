@@ -4,8 +4,8 @@
 import os
 import sys
 
-# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
-# above leaves out what is installed besides: a quicker start.
+# linux.py and process.py are in the parent directory, for my/container.py in ../steps.
+# -S in the first line skips site-packages, which makes the start faster.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import linux
 import process
@@ -32,17 +32,18 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
-    # Nothing that we mount, or unmount at the end, may reach the host's table.
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
+    # Nothing that we mount, or unmount at the end, may reach the host's mount table.
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # no propagation
     linux.sethostname(args.hostname or "container")
     linux.mount(args.image, "/mnt", None, linux.MS_BIND)
     enter_root("/mnt")
+    # The caller's session, keys, terminal and open files stay behind: isolation.py
     process.execute(args.command)
 
 
 def enter_root(root):
-    """In the container: root, a mount point, becomes /, and the host's tree is gone."""
-    os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
+    """In the container: makes root, a mount point, the new /, and detaches the host."""
+    os.chdir("/dev")  # keeps the host's devices in reach, by relative paths
     linux.pivot_root(root, root)  # the host is at /.. until the umount
     linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
     for target, kind in MOUNTS.items():

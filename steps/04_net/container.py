@@ -4,8 +4,8 @@
 import os
 import sys
 
-# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
-# above leaves out what is installed besides: a quicker start.
+# linux.py and process.py are in the parent directory, for my/container.py in ../steps.
+# -S in the first line skips site-packages, which makes the start faster.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import linux
 import process
@@ -35,22 +35,23 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
-    # Nothing that we mount, or unmount at the end, may reach the host's table.
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
+    # Nothing that we mount, or unmount at the end, may reach the host's mount table.
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # no propagation
     process.await_parent()
     linux.link_up("lo")
     linux.sethostname(args.hostname or "container")
     linux.mount(args.image, "/mnt", None, linux.MS_BIND)
     if args.net != "none":
-        # network.sh's own file, not a copy: until step 05 root inside can write to it.
+        # This is network.sh's own file. Until step 05, root inside can write to it.
         linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)
     enter_root("/mnt")
+    # The caller's session, keys, terminal and open files stay behind: isolation.py
     process.execute(args.command)
 
 
 def enter_root(root):
-    """In the container: root, a mount point, becomes /, and the host's tree is gone."""
-    os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
+    """In the container: makes root, a mount point, the new /, and detaches the host."""
+    os.chdir("/dev")  # keeps the host's devices in reach, by relative paths
     linux.pivot_root(root, root)  # the host is at /.. until the umount
     linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
     for target, kind in MOUNTS.items():
@@ -66,7 +67,7 @@ def enter_root(root):
 
 
 def connect(pid):
-    """On the host: lays a cable from the bridge that network.sh made to eth0 inside."""
+    """On the host: connects eth0 inside to the bridge that network.sh made."""
     cable = f"veth{pid} up master workshop0 type veth peer name eth0 netns {pid}"
     process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")
     address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid

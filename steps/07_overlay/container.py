@@ -4,15 +4,15 @@
 import os
 import sys
 
-# linux.py and process.py: a floor up from here, or next door for my/container.py. The -S
-# above leaves out what is installed besides: a quicker start.
+# linux.py and process.py are in the parent directory, for my/container.py in ../steps.
+# -S in the first line skips site-packages, which makes the start faster.
 sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
 import linux
 import process
 
 USAGE = "run [--hostname NAME] [--net bridge|none]"
 USAGE += " [--memory SIZE] [--pids COUNT] [--cpus CPUS] IMAGE COMMAND..."
-BY_ROOT = os.geteuid() == 0  # or by an ordinary user, who has one id to give
+BY_ROOT = os.geteuid() == 0  # otherwise a user, who may map only their own id
 STATE = "/var/lib/workshop" if BY_ROOT else os.path.expanduser("~/.workshop")
 
 CGROUPS = "/sys/fs/cgroup/workshop"
@@ -22,7 +22,7 @@ NAMESPACES |= linux.CLONE_NEWPID  # process ids: the command is PID 1
 NAMESPACES |= linux.CLONE_NEWNS  # the mount table
 NAMESPACES |= linux.CLONE_NEWNET  # network devices, addresses, routes, ports
 NAMESPACES |= linux.CLONE_NEWUSER  # users, groups and what root may do
-NAMESPACES |= linux.CLONE_NEWCGROUP  # its cgroup looks like the root of them all
+NAMESPACES |= linux.CLONE_NEWCGROUP  # its own cgroup looks like the root cgroup
 
 MOUNTS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}
 MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs", "/sys/fs/cgroup": "cgroup2"}
@@ -54,28 +54,29 @@ def parent(args):
 
 def child(args):
     """In the container: prepares it, then becomes the command."""
-    # Nothing that we mount, or unmount at the end, may reach the host's table.
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # ours stay ours
-    # A tree is a mount that is attached nowhere yet. By root: the parent's, with the map
-    # applied. By a user: one of our own, since the files are theirs anyway.
+    # Nothing that we mount, or unmount at the end, may reach the host's mount table.
+    linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # no propagation
+    # A tree is a mount that is attached nowhere yet. If root started us, the parent has
+    # made trees with the map applied. A user owns the files, so plain trees will do.
     trees = process.await_parent() or [linux.open_tree(p) for p in args.paths]
     if BY_ROOT:
-        os.setgroups([])  # the caller's, such as disk; a user may not drop theirs
+        os.setgroups([])  # drops the caller's, such as disk; only root may
     os.setgid(0)
     os.setuid(0)
     linux.link_up("lo")
     linux.sethostname(args.hostname or "container")
     stack(trees)
     if args.net != "none":
-        # network.sh's own file, not a copy: until step 05 root inside can write to it.
+        # This is network.sh's own file. Until step 05, root inside can write to it.
         linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)
     enter_root("/mnt")
+    # The caller's session, keys, terminal and open files stay behind: isolation.py
     process.execute(args.command)
 
 
 def enter_root(root):
-    """In the container: root, a mount point, becomes /, and the host's tree is gone."""
-    os.chdir("/dev")  # the host's, in reach by relative paths even when / is another
+    """In the container: makes root, a mount point, the new /, and detaches the host."""
+    os.chdir("/dev")  # keeps the host's devices in reach, by relative paths
     linux.pivot_root(root, root)  # the host is at /.. until the umount
     linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
     for target, kind in MOUNTS.items():
@@ -91,7 +92,7 @@ def enter_root(root):
 
 
 def connect(pid):
-    """On the host: lays a cable from the bridge that network.sh made to eth0 inside."""
+    """On the host: connects eth0 inside to the bridge that network.sh made."""
     cable = f"veth{pid} up master workshop0 type veth peer name eth0 netns {pid}"
     process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")
     address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid
@@ -101,7 +102,7 @@ def connect(pid):
 
 
 def map_users(pid):
-    """On the host: says which of our users the container's users 0, 1, 2... are."""
+    """On the host: maps the container's users 0, 1, 2... to users of the host."""
     process.write(f"/proc/{pid}/setgroups", "allow" if BY_ROOT else "deny")
     for file, own in ("uid_map", os.getuid()), ("gid_map", os.getgid()):
         # First id inside, first id outside, how many.
@@ -124,9 +125,9 @@ def limit(args):
 
 
 def stack(trees):
-    """In the container: trees[1:] become layers, the first on top, trees[0] the box."""
+    """In the container: stacks trees[1:], the first on top; trees[0] takes writes."""
     for tree in trees:
-        linux.move_mount(tree, "/mnt")  # covers the one before, still open by number
+        linux.move_mount(tree, "/mnt")  # hides the tree before, which is still open
     box, *layers = [f"/proc/self/fd/{tree}" for tree in trees]
     options = f"lowerdir={':'.join(layers)},upperdir={box}/upper,workdir={box}/work"
     linux.mount("overlay", "/mnt", "overlay", 0, f"{options},userxattr")

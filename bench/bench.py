@@ -65,7 +65,7 @@ def commands_to_compare(scratch):
     subprocess.run(["cp", "-a", ROOTFS, root], check=True)
     commands = {
         "plain exec": ["/bin/true"],
-        "Python alone": ["/usr/bin/python3", "-S", "-c", "import ctypes"],
+        "Python alone": ["/usr/bin/python3", "-S", "-c", "import _ctypes"],
         "unshare": ["unshare", "-muipnC", "--fork", "--root", root, "/bin/true"],
         "bwrap": ["bwrap", "--unshare-all", "--bind", root, "/", "--proc", "/proc"]
         + ["--dev", "/dev", "/bin/true"],
@@ -429,7 +429,7 @@ def start_page(part):
         python, ours = medians["Python alone"], medians["07"]
         lines.append(
             f"\nOf step 07's {ours:.0f} ms, Python needs {python:.0f} to start and to import "
-            f"ctypes. That alone is {python / crun:.2f} of the time that crun takes from start to "
+            f"_ctypes. That alone is {python / crun:.2f} of the time that crun takes from start to "
             "exit. In this comparison crun, runc and podman start a plain directory, and root "
             "inside is root outside; step 07 has layers and a user namespace as well. A warm "
             "start is one in a process that has Python and the modules loaded already, like the "

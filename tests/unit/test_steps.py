@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import process
 import pytest
 from mutants import EVERY_LINE, MUTANTS, NO_DIFFERENCE
 from runtime import PROJECT, STEPS
@@ -93,6 +94,37 @@ def test_step_is_as_ruff_formats_it(step):
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+HELPERS = sorted((PROJECT / "steps").glob("*.py"))
+
+
+@pytest.mark.parametrize("helper", HELPERS, ids=[path.stem for path in HELPERS])
+def test_importing_a_helper_does_nothing_and_is_fast(helper):
+    """These modules would take 2 to 6 ms each, of a start that takes 17."""
+    slow = {"ctypes", "enum", "re", "signal", "socket", "tempfile", "typing"}
+    if helper.stem in (
+        "attack",
+        "terminal",
+    ):  # no start needs them, or only at a terminal
+        slow = set()
+    script = f"import sys, {helper.stem}; print(*{slow} & sys.modules.keys())"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-S", "-c", script],
+        cwd=helper.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", ""), done
+
+
+def test_process_offers_what_the_steps_call():
+    calls = {
+        name
+        for step in STEPS
+        for name in re.findall(r"\bprocess\.(\w+)", "\n".join(code_lines(step)))
+    }
+    assert calls <= {*process.__all__} <= {*vars(process)}
 
 
 @pytest.mark.parametrize("step", STEPS, ids=NAMES)

@@ -5,8 +5,8 @@ its strerror names the call ("mount: No such file or directory"), its filename i
 call was given, and a note (PEP 678) says what most often causes that error.
 """
 
-# _ctypes and _socket are what ctypes and socket are made of. These would take 1.4 ms and
-# 6 ms more, of a start that takes 17.
+# ctypes and socket are written in Python on top of these two: 1.4 ms and 6 ms more, of 17 ms
+# for a start.
 import _ctypes
 import _socket as socket
 import errno

@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # importing typing would take 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Function and arguments of each call that is still to be made, the last one first.
+# Function and arguments of each deferred call. clean_up() makes the last one first.
 _deferred: "list[tuple[Callable[..., object], tuple[object, ...]]]" = []
 
 

@@ -14,9 +14,9 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def leave_session() -> None:
-    """Leaves the caller's session. Its terminal then takes no ioctl(2) such as TIOCSTI from
-    us, which types on behalf of the user, and its keys are out of reach: setsid(2),
-    session-keyring(7)."""
+    """Leaves the caller's session: setsid(2), session-keyring(7). Its keys are then out of
+    reach, and its terminal refuses TIOCSTI, which types on behalf of the user, unless we have
+    CAP_SYS_ADMIN on the host."""
     os.setsid()
     try:
         linux.join_session_keyring()

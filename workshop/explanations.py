@@ -11,12 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from workshop.facts import Fact, failed
+from workshop.hints import best_hint
 from workshop.project import Step
-from workshop.refusals import ENDS, why_refused
 from workshop.runner import readable
 from workshop.workspace import Workspace
-
-OWN_ERROR = 125  # the exit status of a runtime for its own errors
 
 
 def line(fact: Fact) -> Text:
@@ -81,15 +79,6 @@ def assertion_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
     if fact.why:
         rows.append(("why", fact.why))
     return rows
-
-
-def best_hint(fact: Fact, findings: Sequence[str]) -> str | None:
-    """Returns the sentence that is most likely to help, or None if there is none."""
-    if refused := why_refused(fact.said or ""):
-        return refused
-    if fact.status == OWN_ERROR:  # the rows above already say why it has ended
-        findings = [text for text in findings if not text.startswith(ENDS)]
-    return findings[0] if findings else None
 
 
 def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:

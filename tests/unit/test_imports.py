@@ -1,4 +1,5 @@
-"""The guide's layers: subcommands use library modules, and never the other way round."""
+"""Which module of the guide imports which: subcommands import library modules, and never the
+other way round."""
 
 import ast
 import importlib

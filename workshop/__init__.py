@@ -1,6 +1,6 @@
 """The guide: what a learner, a teacher or a speaker types in the lab."""
 
-__version__ = "0.2.0"  # the project's: pyproject.toml and lab read it here
+__version__ = "0.2.0"  # of the project; pyproject.toml and lab read it from here
 
 
 # Imported here, because most programs that import workshop have no use for IPython.

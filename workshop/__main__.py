@@ -21,7 +21,7 @@ SUBCOMMANDS = {
     "hint": "prints the next hint for a step",
     "diff": "shows what a step changes in the runtime before it",
     "solve": "shows the reference, or puts it in place of your runtime",
-    "reset": "goes back to your runtime when the last step passed",
+    "reset": "goes back to the runtime that passed your last step",
     "undo": "goes back to the snapshot before, or forward again",
     "breakout": "runs a step's attack against your runtime",
     "report": "writes what the last check found, to hand in or to print",

@@ -63,7 +63,7 @@ class CellError(Exception):
 
 
 class Relay:
-    """A pipe. What is written to it is shown by the notebook's kernel."""
+    """A pipe. The notebook's kernel shows everything that is written to it."""
 
     def __init__(self, stream: str):
         """stream: where the text goes, "stdout" or "stderr"."""
@@ -131,7 +131,8 @@ class CellProcess:
 
     def run(self, cell: Cell, timeout: float) -> None:
         """Runs a cell in the process, and shows its output as it comes. Raises CellError if
-        the cell does, and if it takes more than `timeout` seconds, which ends the process."""
+        the cell raises an exception. If the cell takes more than `timeout` seconds, ends the
+        process and raises CellError as well."""
         self._channel.send(cell)
         self._converse(Done, timeout)
 
@@ -196,8 +197,8 @@ class CellProcess:
     def _pass_on(
         self, ready: list[Any], sources: list[Any], awaited: type[Message]
     ) -> bool:
-        """Passes on what is ready. Removes from sources what is at its end. Returns whether
-        there is nothing more to wait for."""
+        """Passes on what is ready. Removes the sources that have reached their end. Returns
+        whether there is nothing more to wait for."""
         for relay in self._relays:
             if relay in ready and not relay.pass_on():
                 sources.remove(relay)
@@ -244,7 +245,8 @@ class CellProcess:
     def _fork(self, inside: Connection, others: Iterable[CellProcess]) -> int:
         """Starts the keeper. Returns its pid."""
         kernel = os.getpid()
-        # An interrupt between fork and the child's own handling would hit the wrong one.
+        # Until the keeper ignores SIGINT, an interrupt would raise KeyboardInterrupt in this
+        # copy of the kernel.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with warnings.catch_warnings():
             # Python warns that forking a process with threads can hang. The child does
@@ -259,7 +261,7 @@ class CellProcess:
     def _keep(
         self, kernel: int, inside: Connection, others: Iterable[CellProcess]
     ) -> NoReturn:
-        """Starts the cell process, waits for it, and ends as it has ended."""
+        """Starts the cell process, waits for it, and ends in the same way."""
         status = 1
         try:
             die_with(kernel)

@@ -84,7 +84,7 @@ class CellRunner:
         try:
             die_with(parent)
             os.setsid()
-            self._replace_what_is_the_kernels()
+            self._replace_kernel_functions()
             self.channel.send(Ready())
             while True:
                 self.channel.send(self._run(self.channel.recv()))
@@ -96,8 +96,9 @@ class CellRunner:
         finally:
             os._exit(1)
 
-    def _replace_what_is_the_kernels(self) -> None:
-        """Replaces what the notebook's kernel does with its threads and sockets."""
+    def _replace_kernel_functions(self) -> None:
+        """Replaces the functions that need the threads and sockets of the notebook's
+        kernel."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)

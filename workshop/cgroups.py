@@ -31,8 +31,8 @@ class CpuTime:
 
 def use(path: str, controller: str) -> Use | None:
     """Returns the use of memory or pids by a cgroup, or None if that is not counted. A limit
-    counts for everything below, so the use is that of the cgroup with the tightest limit,
-    from this one up to the root."""
+    also applies to all cgroups below. So if a cgroup above has a tighter limit, returns the
+    use of that cgroup."""
     limits = []
     for folder in _up(path):
         limit = procfs.read(folder / f"{controller}.max").strip()

@@ -26,14 +26,14 @@ from workshop.workspace import Workspace
 
 
 class NoFacts(Failure):
-    """No fact of the step was meant."""
+    """No fact of the step has the text of --only in its name."""
 
 
 def check(
     workspace: Workspace, step: Step, only: str | None = None, alone: bool = False
 ) -> bool:
     """Checks the learner's runtime, prints what it finds, and saves it. `only`: a part of the
-    names of the facts to check. `alone`: not those of the steps before. Returns whether all
+    names of the facts to check. `alone`: leave out the steps before. Returns whether all
     facts hold. Raises NoFacts if `only` is in no name, and Failure if the runtime cannot be
     started."""
     snapshots.take(workspace)

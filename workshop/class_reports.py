@@ -52,8 +52,8 @@ class FailingFact:
 
 
 def files(paths: Iterable[Path]) -> list[Path]:
-    """Returns the files that are meant: each report.json below a directory, and every other
-    path itself. Each is there once, and those of a directory are in alphabetical order."""
+    """Returns the files to read: each report.json below a directory, and every other path as
+    it is. No file occurs twice, and those of a directory are in alphabetical order."""
     found: dict[Path, None] = {}
     for path in paths:
         inside = sorted(path.rglob("report.json")) if path.is_dir() else [path]
@@ -71,7 +71,7 @@ def read(path: Path) -> Row:
             raise ValueError("too large")
         report = Report.parse(json.loads(data))
     except UNREADABLE:
-        raise Failure(f"{path} is no report of `workshop report`") from None
+        raise Failure(f"{path} is not a report written by `workshop report`") from None
     name = (report.name or "").strip() or path.parent.name
     return Row(printable(name)[:LONGEST], report)
 

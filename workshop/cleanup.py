@@ -53,7 +53,7 @@ def remove_all() -> Iterator[Leftover]:
 
 
 def dead(folder: Path) -> list[Path]:
-    """Returns the entries of a directory whose names are the pids of no runtime."""
+    """Returns the entries of a directory whose names are pids, but not of a running runtime."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if path.name.isdigit()]

@@ -18,7 +18,7 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, but a complaint is one line."""
+    """argparse's parser, except that each error is one line."""
 
     def error(self, message: str) -> NoReturn:
         """Prints what is wrong with the command line, and exits with MISUSED."""
@@ -31,7 +31,10 @@ class Parser(argparse.ArgumentParser):
         """Parses a command line with an optional number of a step. Returns the options and
         the step: without a number, the learner's next one."""
         self.add_argument(
-            "number", nargs="?", metavar="N", help="a step, such as 3; the next one"
+            "number",
+            nargs="?",
+            metavar="N",
+            help="a step, such as 3 (default: your next one)",
         )
         options = self.parse_args(arguments)
         if not options.number:

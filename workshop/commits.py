@@ -2,7 +2,7 @@
 the container's image, is a new image.
 
 An image exists once images/NAME does, and a commit creates that file last. If a commit is
-killed or finds the disk full before, there is no image, only files with a leading dot, which
+killed or finds the disk full before that, there is no image, only files with a leading dot, which
 the next commit and `workshop clean` remove. The container keeps running during the commit; a
 file that it is writing at that moment is saved as far as it has come.
 """
@@ -20,7 +20,8 @@ from workshop.containers import Container
 from workshop.errors import Failure
 from workshop.layers import Layer, remove_tree
 
-COMMITTED = "@"  # between an image's name and random digits: a layer that a commit made
+# In the name of a layer that a commit made: between the image's name and random digits.
+COMMITTED = "@"
 
 
 def check_unused(name: str) -> None:
@@ -50,7 +51,7 @@ def commit(container: Container, name: str, below: list[Layer]) -> Layer:
     for layer in below:
         if len(str(layer.path).splitlines()) != 1:
             raise Failure(
-                f"the path {str(layer.path)!r} has a line break, so no list can hold it"
+                f"the path {str(layer.path)!r} has a line break, so an image cannot list it"
             )
     for folder in layers.LAYERS, images.IMAGES:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,8 +138,8 @@ def remove_unlisted() -> Iterator[Path]:
 
 
 def _is_in_use(layer: Layer) -> bool:
-    """Returns whether a running container may use a layer: if its image is not listed any
-    more, nothing says which layers it has."""
+    """Returns whether a running container uses a layer, or may use it: if the container's
+    image is not listed any more, nothing says which layers it has."""
     for path in containers.CONTAINERS.glob("[0-9]*"):
         if containers.is_runtime(path.name):
             try:

@@ -56,7 +56,7 @@ def ask(command: list[str]) -> Answers:
 
 
 def ask_container(step: Step) -> Answers:
-    """Returns the answers from inside a container of a step from 04 on."""
+    """Returns the answers from inside a container of step 04 or later."""
     options = ["--hostname", "container", "--net", "none"]
     return ask([str(step.container), "run", *options, "debian"])
 
@@ -72,7 +72,7 @@ def table(title: str, host: Answers, inside: Answers, lines: Box) -> Table:
         grid.add_row(name, Text(left), Text(right), mark)
 
     add("hostname", host.hostname, inside.hostname, host.hostname != inside.hostname)
-    # The shell's pid is another one each time, so it says something only if it is 1.
+    # The shell's pid is different each time, so only the pid 1 says something.
     add("pid of the command", host.pid, inside.pid, inside.pid == "1")
     add("ls /", host.root, inside.root, host.root != inside.root)
     for kind, ours in host.namespaces.items():

@@ -161,8 +161,8 @@ def image_of(runtime: int | str) -> str:
 
 
 def members(first: int) -> list[Process]:
-    """Returns the processes of a container, by its first process: the descendants of that
-    one, and the processes that were sent into its pid namespace from outside."""
+    """Returns the processes of the container with this first process: its descendants, and
+    the processes that were sent into its pid namespace from outside."""
     known = _processes()
     number = procfs.namespace("pid", first)
     is_own = number != procfs.namespace("pid")

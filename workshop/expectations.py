@@ -1,5 +1,5 @@
-"""What each step should have made of a container. Every rule looks at a container that sleeps,
-and yields a sentence for each thing that it lacks."""
+"""What a container should have after each step. Every rule looks at a container whose command
+is sleep, and yields a sentence for each thing that the container lacks."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def devices(seen: Seen) -> Iterator[str]:
     for name in DEVICES:
         path = seen.proc / "root/dev" / name
         if not path.exists() or not stat.S_ISCHR(path.stat().st_mode):
-            yield f"/dev/{name} inside is no device: mount the host's on it."
+            yield f"/dev/{name} inside is not a device: bind-mount the host's device on it."
             break
     for name in LINKS:
         if not os.path.islink(seen.proc / "root/dev" / name):
@@ -199,7 +199,7 @@ def users(seen: Seen, number: str) -> Iterator[str]:
     if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE):
         yield (
             "it still has the caller's groups: call os.setgroups([]) in child. (Until the map "
-            "is written, os.getuid() is 65534 there, whoever has started the container.)"
+            "is written, os.getuid() is 65534 there, no matter who started the container.)"
         )
     owner = os.stat(seen.proc / "root/bin").st_uid
     if owner != USER:

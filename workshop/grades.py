@@ -18,7 +18,7 @@ from workshop.staging import Staging
 from workshop.workspace import Workspace
 
 LARGEST = 1 << 20  # bytes of a runtime
-# With more facts of a step that do not hold, bad luck is not the reason.
+# If more facts of a step than this do not hold, the reason is not bad luck.
 BAD_LUCK = 3
 
 

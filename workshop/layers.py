@@ -1,4 +1,4 @@
-"""Layers: the directories that an image is a stack of, and that step 07 mounts.
+"""Layers: the directories that are stacked to make an image, and that step 07 mounts.
 
 overlayfs puts a layer on top of those below it: a file hides the file with the same name
 below, a directory is merged with the one below unless it is opaque, and a whiteout (the
@@ -32,7 +32,7 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """How the guide calls it: by its name if it is where layers belong."""
+        """What the guide calls it: its name, or its path if it is not in LAYERS."""
         return self.path.name if self.path.parent == LAYERS else str(self.path)
 
     def check(self) -> None:
@@ -76,13 +76,13 @@ class Entry:
 
 @dataclasses.dataclass
 class _Names:
-    """The names that matter for the layers below, each with a layer: of several layers, the
-    highest."""
+    """The names that hide something in the layers below, each with the highest layer that
+    has it."""
 
-    # A layer that shows nothing of this name from below. "NAME/" is the contents of a
-    # directory.
+    # Below this layer, everything of this name is hidden. "NAME/" stands for the contents
+    # of a directory.
     covers: dict[str, int] = dataclasses.field(default_factory=dict)
-    # A layer with a directory of this name, which hides a file below.
+    # This layer has a directory of this name, which hides a file below.
     folders: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def add(self, below: _Names) -> None:
@@ -170,8 +170,8 @@ def locked(operation: int) -> Iterator[None]:
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a file, or a directory with everything in it. If there is none, that is no
-    error. Raises Failure if it cannot be removed."""
+    """Removes a file, or a directory with everything in it. If there is none, does
+    nothing. Raises Failure if it cannot be removed."""
     command = ["rm", "-rf", "--one-file-system", "--", str(path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:

@@ -54,7 +54,7 @@ class Magics:
 
     def _box(self, name: str, wanted: str | None) -> CellProcess:
         """Returns the box with this name. Starts it if it is not running, and if `wanted`
-        says in which namespaces. Raises UsageError if there is no such box to be had."""
+        says in which namespaces. Raises UsageError if that is not possible."""
         box = self.boxes.get(name)
         if box and not box.alive():
             box = None
@@ -143,7 +143,7 @@ def parse_namespaces(text: str) -> frozenset[str]:
     return namespaces
 
 
-loaded: list[Magics] = []  # those of this kernel: one, or none
+loaded: list[Magics] = []  # the Magics of this kernel: one, or none
 
 
 def load(shell: Any) -> None:

@@ -27,10 +27,10 @@ from workshop.staging import Staging
 
 pytest_plugins = ["workshop.pytest_failures"]
 AT_ONCE = 3  # facts, because they wait more than they compute
-ALONE_FACTOR = 3  # a fact that measures may take so many times longer
+ALONE_FACTOR = 3  # a fact that measures may take this many times longer
 ACRONYMS = re.compile(r"\b(pid|ipc|uts|dns|cpu|nat)\b")
 FILES_LOST = (
-    "the process that checks has lost its files, which are the host's: the runtime has "
+    "the process that checks cannot reach the host's files any more: the runtime has "
     "unmounted them, or has changed the host's root"
 )
 
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Takes over what the runtime printed as its usage when it was first started."""
+    """Reuses the usage that the runtime printed when it was first started."""
     from runtime import usages
 
     config = session.config
@@ -168,7 +168,8 @@ class Schedule:
         self.running.append(Running(item, sandbox, begin))
 
     def finish_some(self) -> None:
-        """Waits until a sandbox has something to say, or its time is up."""
+        """Waits until a sandbox sends something or its time is up. Finishes the sandboxes that
+        are complete or late."""
         deadline = min(running.sandbox.deadline for running in self.running)
         left = max(deadline - time.monotonic(), 0)
         sandboxes = [running.sandbox for running in self.running]
@@ -182,7 +183,7 @@ class Schedule:
                     self.waiting.clear()
 
     def finish(self, running: Running, ending: Ending) -> None:
-        """Takes over what a sandbox has found, and passes its reports on to pytest."""
+        """Makes a Fact of what a sandbox has found, and passes its reports on to pytest."""
         item = running.item
         values: dict[str, Any] = {
             "step": step_of(item),

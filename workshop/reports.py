@@ -56,7 +56,7 @@ class Report:
     hints: int  # how many hints the learner has seen
     check: Check  # the last one
     runtime: str  # as the guide calls it: my/container.py
-    lines: int | None  # of code in the runtime; None: it is no Python
+    lines: int | None  # of code in the runtime; None: it is not valid Python
     changed_since: bool  # whether the runtime has changed after the check
 
     def steps(self) -> list[StepReport]:
@@ -119,7 +119,7 @@ def report_of(workspace: Workspace) -> Report:
 
 def lines_of_code(source: bytes) -> int | None:
     """Returns the number of lines that are code: without blank lines, comments and
-    docstrings. Returns None if the source is no Python."""
+    docstrings. Returns None if the source is not valid Python."""
     try:
         tree = ast.parse(source)
         tokens = list(tokenize.tokenize(io.BytesIO(source).readline))[1:]

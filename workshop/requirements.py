@@ -95,8 +95,8 @@ def missing(*tools: str) -> str | None:
 
 
 def tries(namespaces: str, script: str) -> Callable[[], str | None]:
-    """Returns a check that runs a shell script in new namespaces, given as unshare(1) has
-    them. The first line of an error is the problem."""
+    """Returns a check that runs a shell script in new namespaces, which are options of
+    unshare(1). The first line of an error is the problem."""
 
     def problem() -> str | None:
         command = ["unshare", *namespaces.split(), "sh", "-ec", script]

@@ -1,4 +1,4 @@
-"""The rows about what a container may use and what its files are on: limits and layers."""
+"""The rows about limits and layers: how much a container may use, and where its files are."""
 
 from __future__ import annotations
 

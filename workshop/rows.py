@@ -33,7 +33,7 @@ def count(number: int, thing: str) -> str:
 
 
 def size(number: int) -> str:
-    """Returns a number of bytes as the option --memory has it: 64M."""
+    """Returns a number of bytes as the option --memory takes it: 64M."""
     if number < 1 << 20:
         return f"{number / 1024:.0f}K"
     return f"{number / 2**20:.{1 if number < 10 << 20 else 0}f}M"

@@ -1,7 +1,7 @@
 """A sandbox for a half-finished runtime: whatever the runtime mounts, renames, starts or leaves
 behind, the host stays as it was.
 
-A sandbox consists of what the steps are about. It has its own namespaces for mounts, processes,
+A sandbox is made of the same things as the steps. It has its own namespaces for mounts, processes,
 network, host name, message queues and cgroups, and it has limits. When its first process ends,
 or is killed because it takes too long, the kernel removes everything else. On disk, everything
 is read-only except what a runtime must change; that is a copy, which is removed.

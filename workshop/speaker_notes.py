@@ -16,7 +16,7 @@ from workshop.terminal import keys_one_by_one
 
 
 def show() -> None:
-    """Shows the notes of the talk that is on, until somebody presses q or Ctrl-C."""
+    """Shows the notes of the running talk, until somebody presses q or Ctrl-C."""
     with keys_one_by_one(), Live(screen=True, auto_refresh=False) as live:
         while True:
             live.update(Padding(notes(State.load(), time.time()), 1), refresh=True)
@@ -46,7 +46,7 @@ def notes(state: State | None, now: float) -> RenderableType:
 
 
 def clock(state: State, now: float) -> Text:
-    """Returns the time: how much of it is gone, when this scene should end, and how late
+    """Returns the time: how much of it has passed, when this scene should end, and how late
     the talk is."""
     minutes = [scene.minutes for scene in state.scenes]
     gone = (now - state.began) / 60

@@ -11,7 +11,8 @@ from pathlib import Path
 from workshop.layers import STATE
 from workshop.project import PROJECT
 
-SCRATCH = STATE / "sandbox"  # the sandboxes' files; each one's go when it ends
+# The files of all sandboxes. Those of one sandbox are removed when it ends.
+SCRATCH = STATE / "sandbox"
 SHOWN = Path("/tmp/learner")  # the staging directory, as a sandbox shows it
 # The runtime under check, as a sandbox shows it: it finds steps/ in ../steps, and ordinary
 # users, whom some facts need, can read it.
@@ -41,12 +42,12 @@ class Staging:
             subprocess.run(copy, check=True)
 
     def remove(self) -> None:
-        """Removes the directory, as far as it is there."""
+        """Removes the directory, even if only a part of it is left."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def pycache(self) -> Path:
-        """Where Python keeps compiled modules, for all sandboxes: it can be written to."""
+        """Where Python keeps compiled modules. All sandboxes share it, and can write to it."""
         return self.folder / "pycache"
 
     @property

@@ -57,7 +57,7 @@ class State:
 
     @classmethod
     def load(cls) -> State | None:
-        """Returns the state of the talk that is on. Returns None if there is no talk."""
+        """Returns the state of the running talk, or None if there is none."""
         try:
             saved: dict[str, Any] = json.loads(STATE.read_bytes())
             scenes = []
@@ -191,7 +191,7 @@ class Talk:
         self.out.print(Text("  # ", "bold green"), end="")
 
     def _type(self, command: Command) -> None:
-        """Writes a command as somebody types it."""
+        """Prints a command letter by letter, as if somebody typed it."""
         print("\x1b[1m", end="")
         for letter in command.line:
             print(letter, end="", flush=True)

@@ -90,7 +90,8 @@ def adopt(path: Path, mode: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Creates a directory and its parents, unless they exist, for the parent's owner."""
+    """Creates a directory and its missing parents. Each gets the owner of the directory that
+    it is in."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

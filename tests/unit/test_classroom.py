@@ -70,12 +70,12 @@ def test_tables_show_where_everyone_is_and_the_facts_that_fail_most(folder, repo
     assert "http" not in page  # it loads nothing
 
 
-def test_file_that_is_no_report_is_reported_and_the_others_are_shown(folder, reports):
+def test_file_that_is_not_a_report_is_named_and_the_others_are_shown(folder, reports):
     (folder / "ada/report.json").write_text('{"steps": []}')
     done = reports.type(f"class {folder}")
     assert done.returncode == 1 and "=Bob()" in done.stdout, done
     assert re.fullmatch(
-        r"workshop: left out: .*/ada/report.json is no.*\n", done.stderr
+        r"workshop: left out: .*/ada/report.json is not.*\n", done.stderr
     )
 
 

@@ -2,9 +2,9 @@
 everyone is, where they are stuck, and which facts fail most.
 
 REPORT: a report.json of `workshop report`, or a directory with such files in it, at any depth.
-A report without a name gets that of its directory. --out: also write class.csv and class.html.
-Exit status: 0; 1 if a file is no report, which is reported while the others are shown; 2 for
-wrong usage.
+A report without a name gets the name of its directory. --out: also write class.csv and class.html.
+Exit status: 0; 1 if a file is not a report: it is named, and the others are shown; 2 for wrong
+usage.
 """
 
 import sys

@@ -13,7 +13,7 @@ from workshop.views import stacks
 def main(arguments: list[str]) -> int:
     """Creates the image, and prints its size. Returns the exit status."""
     parser = Parser(prog="workshop commit")
-    text = "a pid, of the runtime or in the container, or a host name"
+    text = "the pid of the runtime or of a process in the container, or the host name"
     parser.add_argument("container", metavar="CONTAINER", help=text)
     parser.add_argument("name", metavar="NAME", help="the name of the new image")
     options = parser.parse_args(arguments)

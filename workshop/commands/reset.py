@@ -1,5 +1,5 @@
-"""`workshop reset`: goes back to the learner's runtime when the last step passed, or to the
-runtime of step 00."""
+"""`workshop reset`: goes back to the version of the learner's runtime that passed their last
+step. If no step has passed yet, it goes back to the runtime of step 00."""
 
 from workshop import progress, snapshots
 from workshop.command_line import Parser

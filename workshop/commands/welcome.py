@@ -91,7 +91,7 @@ def jupyter_answers() -> bool:
 
 
 def addresses(options: argparse.Namespace) -> list[str]:
-    """Returns the addresses of JupyterLab for the browser of your machine, one a line."""
+    """Returns the addresses of JupyterLab for the browser of your machine, one per line."""
     token = TOKEN.read_text().strip()
     if not options.screen:
         path = f"lab/tree/{shown(lessons()[0])}"

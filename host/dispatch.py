@@ -82,7 +82,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def record(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Writes the command line down for tests/documented.py, if LAB_COMMANDS asks for it."""
+    """Appends the command line to the file that LAB_COMMANDS names, if it is set:
+    tests/documented.py reads that file."""
     if environment.get("LAB_COMMANDS"):
         way = f"LAB={environment['LAB']} " if environment.get("LAB") else ""
         with open(environment["LAB_COMMANDS"], "a") as file:
@@ -133,7 +134,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def split(
     words: Sequence[str], own: Mapping[str, bool] | None
 ) -> tuple[list[str], list[str]]:
-    """Splits off a subcommand's own options from the words that it hands on unchanged.
+    """Splits off a subcommand's own options from the words that it passes on unchanged.
     `own` says for each option whether it takes a value; None means that all words are
     the subcommand's own."""
     if own is None:

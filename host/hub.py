@@ -91,7 +91,7 @@ class Hub:
             run_logged(stage, command, self.lab.log("npm"), cwd=self.folder)
             shutil.copy(lock, self.folder / "node_modules/.this")
 
-    # ---- life
+    # ---- start and stop
 
     def sweep(self) -> None:
         """Removes what a power cut left, since others may have its process IDs now."""

@@ -36,7 +36,7 @@ class Lab:
         self.prepare_state()
 
         def waiting() -> None:
-            self.say("waiting for another ./lab that is at work here")
+            self.say("waiting for another ./lab that is running here")
 
         with locks.exclusive(self.settings.state / "lock", waiting):
             yield

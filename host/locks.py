@@ -63,7 +63,7 @@ def exclusive(
             while not try_lock(descriptor):
                 if time.monotonic() > deadline:
                     raise LabError(
-                        f"another ./lab is still at work after {limit:.0f} s"
+                        f"another ./lab is still running after {limit:.0f} s"
                     )
                 time.sleep(0.1)
         yield

@@ -56,9 +56,9 @@ class Machine(Guest):
     # ---- keys and ports
 
     def make_secrets(self) -> None:
-        """Makes the VM's keys and token, once. The guest gets its share through QEMU's
-        fw_cfg as systemd credentials, so no image and no process list
-        has them."""
+        """Makes the VM's keys and token, once. The guest gets those that it needs through
+        QEMU's fw_cfg, as systemd credentials, so they are in no image and in no process
+        list."""
         guest = self.folder / "guest"
         if (self.folder / "known_hosts").exists():
             return
@@ -88,7 +88,7 @@ class Machine(Guest):
     def set_ports(self, ports: Ports) -> None:
         (self.folder / "ports").write_text(f"{ports.ssh} {ports.web}\n")
 
-    # ---- life
+    # ---- start and stop
 
     def pid(self) -> int | None:
         """Returns the process ID of this VM, if it is running."""

@@ -35,7 +35,8 @@ def as_root(argv: Sequence[Word]) -> list[Word]:
 
 
 def ask_for_root(progress: Progress, purpose: str) -> None:
-    """Has sudo ask for the password now, if it has to. Raises LabError without root."""
+    """Lets sudo ask for the password now, if it must. Raises LabError if there is no way to
+    become root."""
     if is_root():
         return
     if shutil.which("sudo") is None:

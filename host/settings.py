@@ -33,7 +33,7 @@ DEBIAN_NAMES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Holds what the environment says; `memory` and `cpus` are None if it says nothing."""
+    """Holds the settings; `memory` and `cpus` are None if the environment does not set them."""
 
     project: pathlib.Path
     state: pathlib.Path  # LAB_DIR: the image, the disk, the keys

@@ -23,14 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="job", metavar="add | up | status | collect | down"
     )
     add = jobs.add_parser("add", help="give each of these students a new password")
-    add.add_argument("--teacher", action="store_true", help="let them stop others' VMs")
+    add.add_argument(
+        "--teacher", action="store_true", help="let them stop other people's VMs"
+    )
     add.add_argument("names", nargs="+", metavar="NAME")
     up = jobs.add_parser("up", help="open the classroom")
     up.add_argument("--port", type=port, default=8000, help="on 127.0.0.1 (8000)")
-    jobs.add_parser("status", help="whose VM runs, and its memory")
+    jobs.add_parser("status", help="show whose VM is running, and its memory")
     collect = jobs.add_parser("collect", help="copy each student's runtime and report")
     collect.add_argument("directory", type=pathlib.Path, metavar="DIRECTORY")
-    jobs.add_parser("down", help="close it; what students wrote stays")
+    jobs.add_parser("down", help="close the classroom; what students wrote stays")
 
 
 def port(text: str) -> int:

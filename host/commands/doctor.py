@@ -1,6 +1,6 @@
 """Checks this machine, and says what to type if something is missing.
 
-It starts and changes nothing, except that it tries once whether hardware
+It starts nothing and changes nothing, except that it tests once whether hardware
 virtualization works. Exit status: 0 if everything needed is there, 1 if not.
 """
 
@@ -44,7 +44,7 @@ def report(probe: Probe, way: str, colour: bool = False) -> tuple[str, int]:
     if missing:
         lines += ["", f"Missing: {missing}, marked NO above."]
         return "\n".join(lines), 1
-    return "\n".join([*lines, "", "All that is needed is there: ./lab up"]), 0
+    return "\n".join([*lines, "", "Nothing is missing. Type: ./lab up"]), 0
 
 
 COLOURS = {"ok": 32, "slow": 33, "NO": 31}

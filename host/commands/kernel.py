@@ -5,7 +5,7 @@ out again. Jupyter starts `kernel connect` on this machine, which starts
 vagrant/kernel.py in the VM. The connection's key goes over ssh's standard input, so
 it is on no command line. When either end dies, so does the other.
 
-Exit status of a kernel: its own; 128 + its signal; 255 if ssh found no way into the VM.
+Exit status of a kernel: its own; 128 + its signal; 255 if ssh cannot reach the VM.
 The formats: https://jupyter-client.readthedocs.io/en/stable/kernels.html
 """
 
@@ -102,7 +102,7 @@ def connect(config: str, host: str, connection: str) -> int:
     assert ssh.stdin
     # When Jupyter asks us to end, hang up, so that the VM's end does the same.
     signal.signal(signal.SIGTERM, lambda *_: ssh.stdin.close())  # type: ignore[union-attr]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts go as messages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Jupyter sends interrupts as messages
     try:
         ssh.stdin.write(json.dumps(about).encode() + b"\n")
         ssh.stdin.flush()

@@ -89,7 +89,7 @@ def pack_project(project: pathlib.Path, archive: pathlib.Path) -> None:
     def chosen(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         parts = member.name.split("/")[1:]
         if (project / "/".join(parts)).resolve() == archive.parent:
-            return None  # the stick is in the project
+            return None  # the directory to fill is in the project
         if LEFT_OUT.intersection(parts) or (parts[:1] == ["my"] and parts[1:]):
             return None
         member.uid = member.gid = 0

@@ -134,7 +134,7 @@ class Qemu(Provider):
                     return
                 time.sleep(0.3)
 
-    # ---- the rest of its life
+    # ---- down, destroy, status
 
     def down(self) -> None:
         if not self.is_running():
@@ -191,7 +191,7 @@ class Qemu(Provider):
         self, count: int, memory: int | None = None, monitor: bool = False
     ) -> Iterator[list[Machine]]:
         """Starts VMs with the project read-only and no way to the internet. If there
-        are several, each gets a processor of this machine to itself, where it has so many."""
+        are several, each gets a processor of this machine to itself, if there are enough."""
         with contextlib.ExitStack() as stack:
             with self.lab.lock():
                 accelerator = self.prepare()

@@ -14,7 +14,7 @@ TOOLS = "qemu-system-x86_64 qemu-img mmdebstrap mkfs.ext4 ssh setpriv sudo apt-g
 
 
 class Machine(Probe):
-    """A machine with all that plain QEMU needs, but for what is told otherwise."""
+    """A machine with everything that plain QEMU needs, except what the arguments change."""
 
     def __init__(self, without=(), commands=None, **facts):
         self.programs = set(TOOLS.split()) - set(without)
@@ -54,18 +54,18 @@ def vagrant(version, plugins=""):
 
 
 def row(text, what):
-    """The mark of the row about this, and what to type: the line below, if any."""
+    """Returns the mark of a row, and what to type: the line below it, or ""."""
     lines = text.splitlines() + [""]
     number = next(n for n, line in enumerate(lines) if line[6:].startswith(what + " "))
     below = lines[number + 1].strip()
     return lines[number].split()[0], below if below.startswith("type: ") else ""
 
 
-def test_all_is_there():
+def test_machine_with_everything():
     text, status = report(Machine(), "qemu")
     assert status == 0, text
     assert row(text, "mmdebstrap") == ("ok", "")
-    assert text.endswith("All that is needed is there: ./lab up")
+    assert text.endswith("Nothing is missing. Type: ./lab up")
 
 
 def test_each_missing_tool_is_named_with_what_to_type():
@@ -77,7 +77,7 @@ def test_each_missing_tool_is_named_with_what_to_type():
     assert "Missing: 2, marked NO above." in text
 
 
-def test_without_apt_debians_name_is_told():
+def test_without_apt_the_debian_package_is_named():
     text, status = report(Machine(without=["qemu-img", "apt-get"]), "qemu")
     assert status == 1 and "Debian's name for it is qemu-utils" in text
 
@@ -90,13 +90,13 @@ def test_without_apt_debians_name_is_told():
         ({}, ["sudo"], "NO", "there is no sudo"),
     ],
 )
-def test_root(facts, without, mark, found):
+def test_root_comes_from_sudo_or_is_missing(facts, without, mark, found):
     text, _ = report(Machine(without=without, **facts), "qemu")
     assert row(text, "root")[0] == mark
     assert re.search(rf"root .*{found}", text)
 
 
-def test_too_little_room():
+def test_too_little_disk_and_memory():
     text, status = report(Machine(free_disk=3000, free_memory=1000), "qemu")
     assert status == 1
     assert row(text, "disk") == (
@@ -106,12 +106,12 @@ def test_too_little_room():
     assert row(text, "memory")[0] == "NO"
 
 
-def test_image_that_is_there_needs_less_room():
+def test_less_disk_is_needed_if_there_is_an_image():
     text, status = report(Machine(free_disk=1200, has_image=True), "qemu")
     assert status == 0 and row(text, "disk")[0] == "ok"
 
 
-def test_memory_of_a_running_lab_is_taken_already():
+def test_memory_is_not_checked_while_the_lab_runs():
     text, status = report(Machine(free_memory=100, is_running=True), "qemu")
     assert status == 0 and "memory" not in text
 
@@ -131,7 +131,7 @@ def test_virtualization(facts, mark, found):
     assert row(text, "virtualization")[0] == mark and found in text
 
 
-def test_other_ways_are_shown_and_do_not_count():
+def test_other_ways_are_shown_but_do_not_change_the_status():
     text, status = report(Machine(), "qemu")
     assert status == 0
     assert "The other way, LAB=vagrant, is not needed:" in text

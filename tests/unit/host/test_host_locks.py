@@ -23,7 +23,7 @@ with locks.exclusive(sys.argv[2], lambda: print("waiting", flush=True)):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Starts a process that holds the lock; its end is the caller's business."""
+    """Starts a process that holds the lock; the caller must end it."""
     started = []
 
     def start():
@@ -51,7 +51,7 @@ def test_second_process_waits_and_says_so(holder):
     assert second.stdout.readline() == "locked\n"
 
 
-def test_killed_process_holds_no_lock(holder):
+def test_killed_process_releases_its_lock(holder):
     first = holder()
     assert first.stdout.readline() == "locked\n"
     first.kill()
@@ -59,12 +59,12 @@ def test_killed_process_holds_no_lock(holder):
     assert holder().stdout.readline() == "locked\n"
 
 
-def test_waiting_has_an_end(holder, tmp_path):
+def test_waiting_ends_at_the_limit(holder, tmp_path):
     first = holder()
     assert first.stdout.readline() == "locked\n"
     begin, told = time.monotonic(), []
     lock = locks.exclusive(tmp_path / "lock", lambda: told.append(1), limit=0.3)
-    with pytest.raises(LabError, match="still at work"), lock:
+    with pytest.raises(LabError, match="still running"), lock:
         pass
     assert told == [1] and time.monotonic() - begin < 5
 

@@ -67,7 +67,7 @@ def test_unknown_subcommand_is_named_with_the_nearest():
     )
 
 
-def test_unknown_subcommand_like_nothing_else():
+def test_unknown_subcommand_that_resembles_none_gets_no_suggestion():
     done = call("xyzzy")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "lab: unknown subcommand 'xyzzy'."
@@ -89,7 +89,7 @@ def test_unknown_subcommand_like_nothing_else():
         ["test", "--here"],
     ],
 )
-def test_wrong_usage_is_said_in_words_and_shown(words, tmp_path):
+def test_wrong_usage_is_explained_and_the_right_usage_shown(words, tmp_path):
     done = call(*words, LAB_DIR=str(tmp_path / "lab"))
     assert done.returncode == 2, done
     error, usage = done.stderr.splitlines()[:2]
@@ -97,13 +97,13 @@ def test_wrong_usage_is_said_in_words_and_shown(words, tmp_path):
     assert usage.startswith(f"     Usage: ./lab {words[0]}"), done.stderr
 
 
-def test_guides_subcommands_are_all_known():
+def test_all_subcommands_of_the_guide_are_known():
     from workshop.__main__ import SUBCOMMANDS
 
     assert set(GUIDE) == set(SUBCOMMANDS) - {*COMMANDS, *FOR_OTHERS}
 
 
-def test_guides_subcommand_goes_to_the_vm_as_it_is(make_lab, monkeypatch):
+def test_subcommand_of_the_guide_goes_to_the_vm_unchanged(make_lab, monkeypatch):
     started = []
     lab = make_lab(LAB="qemu")
     monkeypatch.setattr(dispatch, "become", lambda argv: started.append(argv) or 0)
@@ -114,13 +114,13 @@ def test_guides_subcommand_goes_to_the_vm_as_it_is(make_lab, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [["check", "3"], ["ssh", "--", "true"], ["demo"]])
-def test_lab_that_is_not_up_is_said(words, tmp_path):
+def test_error_says_that_the_lab_is_not_running(words, tmp_path):
     done = call(*words, LAB_DIR=str(tmp_path / "lab"), LAB="qemu")
     assert done.returncode == 1
     assert done.stderr == "lab: the lab is not running\n     ./lab up starts it.\n"
 
 
-def test_status_of_nothing(tmp_path):
+def test_status_before_there_is_a_lab(tmp_path):
     done = call("status", LAB_DIR=str(tmp_path / "lab"), LAB="qemu")
     assert done.returncode == 3
     assert done.stdout.splitlines() == [
@@ -136,7 +136,7 @@ def test_wrong_setting_is_an_error_in_one_line():
     assert done.stderr == "lab: LAB_MEMORY is '2G', but must be a number of megabytes\n"
 
 
-def test_reader_that_has_seen_enough_gets_no_traceback():
+def test_closed_pipe_causes_no_traceback():
     script = f"'{sys.executable}' '{PROJECT}/host' help | head -n 1"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
     assert done.stdout.count("\n") == 1 and not done.stderr
@@ -151,7 +151,7 @@ def test_reader_that_has_seen_enough_gets_no_traceback():
         (["tests/x.py", "--all"], [], ["tests/x.py", "--all"]),
     ],
 )
-def test_options_of_the_tests_are_handed_on(words, own, others):
+def test_options_for_pytest_are_passed_on(words, own, others):
     from host.commands.test import OWN_OPTIONS
 
     assert dispatch.split(words, OWN_OPTIONS) == (own, others)
@@ -162,7 +162,7 @@ def test_options_of_the_tests_are_handed_on(words, own, others):
 
 @pytest.fixture
 def tree(tmp_path):
-    """A machine's programs, in a directory that is all of PATH, but for Python."""
+    """A machine's programs, in a directory that is all of PATH, except for Python."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in "sh", "dirname", "cat":
@@ -215,7 +215,7 @@ def test_without_python_and_apt_it_says_what_to_install(tree):
     assert "Install python3" in done.stderr
 
 
-def test_without_a_terminal_a_user_is_told_what_to_type(tree):
+def test_without_a_terminal_the_launcher_prints_what_to_type(tree):
     add(tree, "apt-get", "echo called; exit 1")
     add(tree, "sudo", "echo called; exit 1")
     done = launch(tree, "up")
@@ -223,7 +223,7 @@ def test_without_a_terminal_a_user_is_told_what_to_type(tree):
     assert "Type: sudo apt-get install python3" in done.stderr
 
 
-def test_without_sudo_a_user_is_told_who_can(tree):
+def test_without_sudo_the_launcher_prints_what_root_must_type(tree):
     add(tree, "apt-get", "exit 1")
     done = launch(tree, "up")
     assert done.returncode == 1 and "As root, type: apt-get install" in done.stderr
@@ -245,7 +245,7 @@ def test_root_without_a_terminal_gets_python_and_goes_on(tree):
     ]
 
 
-def test_package_that_is_too_old_is_said(tree):
+def test_package_that_is_too_old_is_reported(tree):
     add(tree, "id", "echo 0")
     add(tree, "apt-get", "exit 0")
     done = launch(tree, "up")

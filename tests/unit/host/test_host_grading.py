@@ -25,7 +25,7 @@ def class_folder(tmp_path):
     return tmp_path
 
 
-def test_submission_has_the_name_of_its_directory_or_its_own(class_folder):
+def test_submission_is_named_after_its_directory_or_its_file(class_folder):
     found = grading.submissions([class_folder, class_folder / "linus.py"])
     assert list(found) == ["ada", "bob", "grace", "linus"]
     assert found["bob"] == class_folder / "b/bob/container.py"
@@ -35,19 +35,19 @@ def test_submission_has_the_name_of_its_directory_or_its_own(class_folder):
     ("folder", "name"),
     [("a b", "a_b"), ("=cmd()", "_cmd__"), ("../x", "x"), ("ä.b-c", "ä.b-c")],
 )
-def test_name_can_be_a_files(tmp_path, folder, name):
+def test_name_of_a_submission_is_a_valid_file_name(tmp_path, folder, name):
     path = tmp_path / folder / "container.py"
     assert grading.submission_name(path) == name
 
 
-def test_two_of_one_name_are_refused(class_folder):
+def test_two_submissions_of_the_same_name_are_refused(class_folder):
     (class_folder / "z/ada").mkdir(parents=True)
     (class_folder / "z/ada/container.py").write_text("")
     with pytest.raises(LabError, match="are both called ada"):
         grading.submissions([class_folder])
 
 
-def test_file_that_is_not_there_is_refused(tmp_path):
+def test_missing_file_is_refused(tmp_path):
     with pytest.raises(LabError, match="there is no file"):
         grading.submissions([tmp_path / "none.py"])
 
@@ -85,22 +85,22 @@ def test_mark_is_read_from_the_last_line():
         b"\xff\xfe\n",
     ],
 )
-def test_anything_else_is_no_mark(output):
+def test_any_other_output_gives_a_mark_without_steps(output):
     mark = read_mark(output, "abc", "7", "its VM stopped")
     assert mark == Mark("abc", "7", {}, [], "its VM stopped")
 
 
 @given(st.binary(max_size=200))
-def test_no_output_breaks_the_reader(output):
+def test_any_output_can_be_read(output):
     assert isinstance(read_mark(output, "abc", "7", "why"), Mark)
 
 
-def test_steps_that_there_are_not_do_not_count():
+def test_unknown_steps_do_not_count():
     mark = read_mark(said(passed=["00", "99", "__"]), "abc", "7", "")
     assert mark.passed == ["00"]
 
 
-def test_what_went_wrong_has_a_bound():
+def test_long_error_is_shortened():
     mark = read_mark(said(wrong="x" * 10000), "abc", "7", "")
     assert len(mark.wrong) == grading.LONGEST
 
@@ -108,7 +108,7 @@ def test_what_went_wrong_has_a_bound():
 # ---- kept
 
 
-def test_mark_is_known_again_for_the_same_file_and_steps(tmp_path):
+def test_mark_is_reused_for_the_same_file_and_steps(tmp_path):
     mark = Mark("abc", "7", {"00": [5, 5]}, ["00"], None)
     grading.write_mark(tmp_path / "ada.json", mark)
     assert grading.known_mark(tmp_path / "ada.json", "abc", "7") == mark
@@ -132,7 +132,7 @@ MARKS = {
 }
 
 
-def test_table_is_in_the_order_of_names_and_holds_no_formula(tmp_path):
+def test_table_is_sorted_by_name_and_contains_no_formula(tmp_path):
     grading.write_csv(MARKS, tmp_path / "marks.csv")
     rows = list(csv.DictReader(open(tmp_path / "marks.csv", newline="")))
     assert [row["name"] for row in rows] == ["ada", "bob", "eve"]
@@ -141,7 +141,7 @@ def test_table_is_in_the_order_of_names_and_holds_no_formula(tmp_path):
     assert rows[1]["wrong"].startswith("'=1+1")
 
 
-def test_junit_has_a_suite_for_each_and_a_case_for_each_step(tmp_path):
+def test_junit_has_a_suite_for_each_submission_and_a_case_for_each_step(tmp_path):
     grading.write_junit(MARKS, tmp_path / "marks.xml")
     suites = ElementTree.parse(tmp_path / "marks.xml").getroot()
     counts = {s.get("name"): (s.get("tests"), s.get("failures")) for s in suites}
@@ -158,25 +158,25 @@ def test_tables_are_the_same_for_the_same_marks(tmp_path):
         assert one.read_bytes() == other.read_bytes()
 
 
-# ---- a VM that says anything, or nothing
+# ---- VMs that print anything, or nothing
 
 
 def start(script):
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
 
 
-def test_whatever_is_said_in_time_is_heard():
+def test_output_within_the_time_is_read():
     with start("print('hello')") as process:
         assert listen(process, 30) == (b"hello\n", True)
 
 
-def test_silence_ends_at_its_limit():
+def test_silent_process_is_ended_when_the_time_is_up():
     with start("import time; time.sleep(60)") as process:
         assert listen(process, 0.2) == (b"", False)
     assert process.returncode is not None
 
 
-def test_endless_output_is_cut():
+def test_endless_output_is_cut_off():
     with start("while True: print('x' * 4096)") as process:
         heard, in_time = listen(process, 30)
     assert len(heard) == MOST_OUTPUT and in_time

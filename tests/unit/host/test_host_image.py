@@ -1,4 +1,4 @@
-"""The image: when it is rebuilt, and builds that end before their time."""
+"""The image: when it is rebuilt, and builds that are interrupted."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def build(lab, monkeypatch):
-    """An Image whose build is a function of the test's: (directory to fill) -> None."""
+    """An Image whose build is a function of the test: (directory to fill) -> None."""
     monkeypatch.setattr(packages, "ensure", lambda lab, job: None)
     monkeypatch.setattr(processes, "as_root", list)
     monkeypatch.setattr(processes, "ask_for_root", lambda *_: None)
@@ -58,7 +58,7 @@ def test_up_to_date_image_is_not_rebuilt(build):
     build(interrupted).make()  # would raise
 
 
-def test_interrupted_build_leaves_the_old_image_and_no_rubbish(build):
+def test_interrupted_build_leaves_the_old_image_and_nothing_else(build):
     one = build(complete)
     one.make()
     (one.folder / "inputs").write_text("older\n")
@@ -78,7 +78,7 @@ def test_build_after_one_that_was_killed_starts_over(build):
     assert (one.folder / "disk.raw").read_text() == "disk.raw"
 
 
-def test_room_that_a_killed_build_takes_counts_as_free(build, lab, monkeypatch):
+def test_space_that_a_killed_build_takes_counts_as_free(build, lab, monkeypatch):
     one = build(complete)
     one.work.mkdir()
     (one.work / "disk.raw").write_bytes(bytes(3 << 20))
@@ -86,7 +86,7 @@ def test_room_that_a_killed_build_takes_counts_as_free(build, lab, monkeypatch):
     one.make()
 
 
-def test_too_little_room_is_told_before_anything_is_built(build, lab, monkeypatch):
+def test_lack_of_space_is_reported_before_anything_is_built(build, lab, monkeypatch):
     monkeypatch.setattr(lab, "free_disk", lambda: 10)
     with pytest.raises(LabError, match="10 MB are free, 3000 MB are needed"):
         build(interrupted).make()
@@ -102,7 +102,7 @@ def test_link_to_another_image_is_replaced_not_followed(build, tmp_path):
     assert not one.folder.is_symlink() and (other / "disk.raw").exists()
 
 
-def test_two_builds_do_not_meet(build, lab, monkeypatch):
+def test_build_waits_for_another_one_to_end(build, lab, monkeypatch):
     from host import locks
 
     held = locks.take(lab.settings.state / "image.lock")
@@ -154,7 +154,7 @@ def test_inputs_are_the_same_for_the_same_files(copy):
         "files/opt/workshop/etc/jupyter/jupyter_server_config.py",
     ],
 )
-def test_every_file_of_the_image_counts(copy, name):
+def test_change_to_any_file_of_the_image_causes_a_rebuild(copy, name):
     one = copy()
     before = one.inputs()
     path = one.lab.settings.project / "vagrant" / name
@@ -162,7 +162,7 @@ def test_every_file_of_the_image_counts(copy, name):
     assert one.inputs() != before
 
 
-def test_new_file_counts_and_other_scripts_do_not(copy):
+def test_new_file_causes_a_rebuild_but_other_scripts_do_not(copy):
     one = copy()
     before = one.inputs()
     vagrant = one.lab.settings.project / "vagrant"
@@ -172,7 +172,7 @@ def test_new_file_counts_and_other_scripts_do_not(copy):
     assert one.inputs() != before
 
 
-def test_settings_count(copy):
+def test_changed_setting_causes_a_rebuild(copy):
     found = {
         copy().inputs(),
         copy(LAB_ARCH="arm64").inputs(),
@@ -202,19 +202,19 @@ def stick(tmp_path, monkeypatch):
     return folder
 
 
-def test_packed_image_is_copied_and_remembers_where_from(build, stick):
+def test_packed_image_is_copied_and_its_origin_is_saved(build, stick):
     one = build(interrupted)
     one.take(stick)
     assert one.made_from() == "theirs" and one.origin() == str(stick)
     assert (one.folder / "disk.raw").exists()
-    shutil.rmtree(stick)  # it went on to the next person
-    one.make()  # and is not rebuilt, but that is said
+    shutil.rmtree(stick)  # the next person has the stick now
+    one.make()  # and is not rebuilt, which is reported
     assert one.made_from() == "theirs"
     assert "the image is from" in one.lab.progress.stream.getvalue()
 
 
 @pytest.mark.parametrize("name", ["disk.qcow2", "initrd"])
-def test_damaged_image_is_not_taken(build, stick, name):
+def test_damaged_image_is_refused(build, stick, name):
     (stick / "image" / name).write_text("damaged")
     one = build(interrupted)
     with pytest.raises(LabError, match="stick/image is damaged"):
@@ -224,13 +224,13 @@ def test_damaged_image_is_not_taken(build, stick, name):
     assert f"{name} is damaged" in log.read_text()
 
 
-def test_missing_file_is_damage(build, stick):
+def test_image_with_a_missing_file_is_refused(build, stick):
     (stick / "image/vmlinuz").unlink()
     with pytest.raises(LabError, match="damaged"):
         build(interrupted).take(stick)
 
 
-def test_image_that_the_sums_do_not_list_is_not_taken(build, stick):
+def test_image_that_the_checksums_do_not_list_is_refused(build, stick):
     (stick / "SHA256SUMS").write_text("")
     with pytest.raises(LabError, match="damaged"):
         build(interrupted).take(stick)

@@ -28,7 +28,7 @@ def hardware(arch="amd64", accel="tcg", **more):
 
 
 def value(words, option):
-    """What follows an option that is there once."""
+    """Returns the value of an option that occurs once."""
     assert words.count(option) == 1, (option, words)
     return words[words.index(option) + 1]
 
@@ -51,12 +51,12 @@ def test_processor_of_each_kind(arch, accel, program, cpu, smp):
     assert f"console={ARCHS[arch].console} " in value(words, "-append")
 
 
-def test_settings_for_processors_win():
+def test_number_of_processors_can_be_set():
     words = argv(hardware(accel="kvm", cpus=7), SPEC, FOLDER, PORTS)
     assert value(words, "-smp") == "7"
 
 
-def test_only_loopback_is_listened_on():
+def test_qemu_listens_on_loopback_only():
     words = argv(hardware(), SPEC, FOLDER, PORTS)
     forwards = [
         w for w in value(words, "-netdev").split(",") if w.startswith("hostfwd")
@@ -68,7 +68,7 @@ def test_only_loopback_is_listened_on():
     assert "restrict" not in value(words, "-netdev")
 
 
-def test_lab_outlives_its_command_and_others_do_not():
+def test_only_the_vm_of_the_lab_outlives_its_command():
     kept = dataclasses.replace(SPEC, dies_with_us=False)
     words = argv(hardware(), kept, FOLDER, PORTS)
     assert "-daemonize" in words and "-no-reboot" not in words
@@ -84,7 +84,7 @@ def test_prefix_comes_first_and_the_signal_goes_to_qemu_itself():
     assert words[:6] == ["nice", "-n", "5", "setpriv", "--pdeathsig", "KILL"]
 
 
-def test_submission_reaches_and_changes_nothing():
+def test_vm_of_a_submission_can_reach_and_change_nothing():
     spec = Spec(
         share=pathlib.Path("/nothing"),
         share_options="security_model=none,readonly=on",
@@ -101,13 +101,13 @@ def test_submission_reaches_and_changes_nothing():
     assert value(words, "-incoming") == 'exec:cat <"$state_file"'
 
 
-def test_comma_in_a_path_ends_no_option():
+def test_comma_in_a_path_does_not_end_an_option():
     folder, share = pathlib.Path("/a,b/vm"), pathlib.Path("/c,d")
     words = argv(hardware(), Spec(share=share), folder, PORTS)
     assert value(words, "-drive").startswith("file=/a,,b/vm/disk.qcow2,")
     assert ",path=/c,,d," in value(words, "-virtfs")
     assert value(words, "-serial") == "file:/a,,b/vm/console.log"
-    # Not an option with values, and the word by which the process is known.
+    # This is one path without options. machine.py finds the process by it.
     assert value(words, "-pidfile") == "/a,b/vm/pid"
 
 
@@ -147,12 +147,12 @@ def test_free_port_leaves_no_listener():
         server.listen()
 
 
-def test_free_port_is_none_that_is_promised_already():
+def test_free_port_is_not_one_that_is_reserved_already():
     port = free_port(20000)
     assert free_port(port, taken=(port,)) > port
 
 
-def test_no_port_is_an_error(monkeypatch):
+def test_error_if_no_port_is_free(monkeypatch):
     def bind(self, address):
         raise OSError
 
@@ -180,7 +180,7 @@ def fake_qemu(monkeypatch, vm, answers):
     return seen
 
 
-def test_start_moves_on_where_another_program_was_faster(vm, monkeypatch):
+def test_start_tries_the_next_port_if_another_program_was_faster(vm, monkeypatch):
     refused = "could not set up host forwarding rule 'tcp:127.0.0.1:{}-:{}'"
     web = free_port(30000)
     vm.set_ports(Ports(free_port(20000), web))
@@ -193,7 +193,7 @@ def test_start_moves_on_where_another_program_was_faster(vm, monkeypatch):
     assert f"Port {seen[1].ssh}\n" in (vm.folder / "ssh").read_text()
 
 
-def test_start_moves_on_with_the_port_for_ssh(vm, monkeypatch):
+def test_start_tries_the_next_port_for_ssh(vm, monkeypatch):
     ssh = free_port(20000)
     vm.set_ports(Ports(ssh, free_port(30000)))
     refused = f"could not set up host forwarding rule 'tcp:127.0.0.1:{ssh}-:22'"
@@ -217,7 +217,7 @@ def test_student_keeps_the_port_that_the_hub_chose(vm, monkeypatch, listener):
         vm.start(move_web_port=False)
 
 
-def test_qemu_that_does_not_start_is_an_error_with_its_words(vm, monkeypatch):
+def test_error_has_the_output_of_a_qemu_that_does_not_start(vm, monkeypatch):
     fake_qemu(monkeypatch, vm, ["qemu: no such machine\n"])
     with pytest.raises(LabError) as error:
         vm.start()
@@ -227,7 +227,7 @@ def test_qemu_that_does_not_start_is_an_error_with_its_words(vm, monkeypatch):
 # ---- keys, pid
 
 
-def test_secrets_are_their_owners_only_and_are_kept(vm, monkeypatch):
+def test_secrets_are_readable_by_their_owner_only_and_are_kept(vm, monkeypatch):
     def keygen(command, **options):
         path = pathlib.Path(command[-1])
         machine.secret(path, "private\n")
@@ -268,6 +268,6 @@ def test_process_that_names_the_pid_file_is_the_vm_and_can_be_killed(vm):
     assert not vm.is_running() and not (vm.folder / "pid").exists()
 
 
-def test_files_that_say_ports_can_be_damaged(vm):
+def test_damaged_file_of_ports_gives_the_usual_ports(vm):
     (vm.folder / "ports").write_text("x\n")
     assert vm.ports() == Ports(2222, 8888)

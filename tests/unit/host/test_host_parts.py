@@ -42,7 +42,7 @@ with scratch.directory(pathlib.Path(sys.argv[2])) as place:
 """
 
 
-def test_leftovers_of_the_killed_are_swept_and_others_are_not(tmp_path):
+def test_only_directories_of_killed_processes_are_removed(tmp_path):
     command = [sys.executable, "-c", KILLED, str(PROJECT), str(tmp_path)]
     subprocess.run([*command, "dies"], check=False)
     (dead,) = tmp_path.iterdir()
@@ -75,7 +75,7 @@ def test_without_apt_the_packages_are_named(lab, monkeypatch):
 # ---- the way
 
 
-def test_way_is_the_one_of_before_unless_told_otherwise(make_lab):
+def test_way_is_the_one_used_before_unless_lab_names_another(make_lab):
     lab = make_lab()
     (lab.settings.state / "way").write_text("vagrant\n")
     assert choose.provider(lab).name == "vagrant"
@@ -91,13 +91,13 @@ def test_way_is_the_one_of_before_unless_told_otherwise(make_lab):
         ("Windows", False, "vagrant"),
     ],
 )
-def test_way_that_a_machine_allows(lab, monkeypatch, system, usable, way):
+def test_way_is_chosen_by_what_the_machine_has(lab, monkeypatch, system, usable, way):
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr(choose, "vagrant_works", lambda: usable)
     assert choose.provider(lab).name == way
 
 
-def test_damaged_file_about_the_way_is_said(lab):
+def test_damaged_file_about_the_way_is_reported(lab):
     (lab.settings.state / "way").write_text("docker\n")
     with pytest.raises(LabError, match="says 'docker'"):
         choose.provider(lab)
@@ -122,7 +122,7 @@ def test_box_is_known_by_name_provider_and_version():
     assert not has_box("There are no installed boxes!", "a", "1")
 
 
-def test_url_of_a_box_is_whole_whatever_the_path_is():
+def test_url_of_a_box_is_complete_for_any_path():
     about = {"versions": [{"providers": [{"url": "lab.box"}]}]}
     whole = with_whole_urls(about, pathlib.Path("/a stick/100%,#?&"))
     url = whole["versions"][0]["providers"][0]["url"]
@@ -160,7 +160,7 @@ def test_holes_stay_holes_and_data_is_at_its_offset(tmp_path):
     assert target.stat().st_size == 80 << 20
 
 
-def test_packed_project_is_a_new_checkout(tmp_path):
+def test_packed_project_is_like_a_new_checkout(tmp_path):
     project = tmp_path / "project"
     for name in (
         "steps/a.py",
@@ -220,7 +220,7 @@ def test_ports_of_a_kernel_are_forwarded_from_loopback():
     assert words[-2:] == ["workshop", kernel.SERVE]
 
 
-def test_kernel_without_a_way_says_what_to_do(tmp_path):
+def test_kernel_that_cannot_reach_the_vm_says_what_to_do(tmp_path):
     connection = tmp_path / "connection.json"
     connection.write_text(json.dumps(dict.fromkeys(kernel.PORTS, 1)))
     (tmp_path / "ssh").write_text("Host workshop\n  HostName 127.0.0.1\n  Port 1\n")
@@ -245,7 +245,7 @@ def test_jupyters_directory(environment, folder, monkeypatch):
 # ---- the class
 
 
-def test_password_opens_for_its_owner_only(tmp_path):
+def test_password_works_for_its_owner_only(tmp_path):
     file = tmp_path / "class"
     given = passwords.add(file, ["ada", "grace"], [])
     assert passwords.knows(file, "ada", given["ada"])
@@ -257,7 +257,7 @@ def test_password_opens_for_its_owner_only(tmp_path):
     assert given["ada"] not in file.read_text(), "the password itself is kept"
 
 
-def test_new_password_takes_the_place_of_the_old(tmp_path):
+def test_new_password_replaces_the_old_one(tmp_path):
     file = tmp_path / "class"
     old = passwords.add(file, ["ada"], [])["ada"]
     new = passwords.add(file, ["ada"], ["teacher"])["ada"]
@@ -269,7 +269,7 @@ def test_new_password_takes_the_place_of_the_old(tmp_path):
 @pytest.mark.parametrize(
     "name", ["", "Ada", "a b", "../ada", "1a", "a" * 32, "a\n", "ä"]
 )
-def test_name_that_is_no_directory_and_no_host_is_refused(tmp_path, name):
+def test_name_that_cannot_be_a_directory_or_a_host_name_is_refused(tmp_path, name):
     command = [sys.executable, str(PROJECT / "host"), "classroom", "add", name]
     environment = {**os.environ, "LAB_DIR": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -277,7 +277,7 @@ def test_name_that_is_no_directory_and_no_host_is_refused(tmp_path, name):
     assert not (tmp_path / "classroom/class").exists()
 
 
-def test_students_copy_keeps_their_work_and_renews_ours(tmp_path):
+def test_copy_of_a_student_keeps_their_work_and_gets_our_new_files(tmp_path):
     copy = tmp_path / "copy"
     seat.renew(PROJECT, copy)
     (copy / "my/container.py").write_text("theirs")
@@ -313,7 +313,7 @@ def test_totals_of_several_runs(summaries, text):
 
 
 def test_every_file_with_a_quick_fact_is_in_a_half_of_the_quick_rung():
-    """The marker says which facts `./lab test` runs, HALVES in which files it looks."""
+    """The marker says which facts `./lab test` runs, and HALVES says in which files."""
     chosen = [word for half in HALVES[QUICK] for word in half if word[0] != "-"]
     marked = [
         path.relative_to(PROJECT).as_posix()

@@ -1,4 +1,5 @@
-"""Other programs: logs, parts, and ends. All of them are small and harmless."""
+"""Running other programs: their logs, their parts, and how they end. The programs here are
+small and harmless."""
 
 import os
 import pathlib
@@ -47,7 +48,7 @@ def test_full_disk_is_named(lab, log):
         run_logged(stage, ["sh", "-c", script], log)
 
 
-def test_server_has_its_own_session_and_nobody_else_reads_what_it_writes(log, tmp_path):
+def test_server_has_its_own_session_and_only_its_user_can_read_its_files(log, tmp_path):
     log.touch(mode=0o644)
     script = "echo $NAME; touch file; ps -o sid= -p $$; cat"
     words = ["sh", "-c", script]

@@ -100,7 +100,7 @@ def test_sentence_in_a_stage_clears_the_live_line(clock):
     assert "\r\033[K[  0s] port 8888 is in use\n" in shown
 
 
-def test_json_has_an_object_a_line(clock):
+def test_json_has_one_object_per_line(clock):
     progress = JsonProgress(io.StringIO(), clock)
     with progress.stage("starting", "10 s"):
         progress.event(ready=True)

@@ -1,4 +1,4 @@
-"""The way by plain QEMU: disks, VMs that are thrown away, and virtualization. QEMU itself
+"""Plain QEMU: disks, VMs that are thrown away, and virtualization. QEMU itself
 is replaced by functions that do nothing."""
 
 import pathlib
@@ -40,7 +40,7 @@ def test_disk_is_made_once(provider):
     assert disk.read_text() == "what the learner changed"
 
 
-def test_new_image_gets_a_new_disk_and_that_is_said(provider):
+def test_new_image_gets_a_new_disk_which_is_reported(provider):
     provider.folder.mkdir()
     provider.make_disk()
     (provider.folder / "disk.qcow2").write_text("above the old image")
@@ -65,7 +65,7 @@ def test_disk_that_was_interrupted_is_made_again(provider, monkeypatch):
     assert (provider.folder / "disk.qcow2").read_text() != "half"
 
 
-def test_destroy_keeps_the_image_unless_all_is_meant(provider):
+def test_destroy_keeps_the_image_without_all(provider):
     provider.folder.mkdir()
     provider.make_disk()
     provider.destroy(everything=False)
@@ -159,7 +159,7 @@ def test_damaged_answer_is_asked_for_again(provider, monkeypatch):
         ("exit 1", accel.NOTHING_RUNS),
     ],
 )
-def test_kvm_is_found_out_by_trying(provider, monkeypatch, tmp_path, says, reason):
+def test_kvm_is_tried(provider, monkeypatch, tmp_path, says, reason):
     device = tmp_path / "kvm"
     device.write_text("")
     monkeypatch.setattr(accel, "KVM", device)
@@ -172,7 +172,7 @@ def test_machine_without_kvm(provider, monkeypatch):
     assert accel.try_kvm(provider.lab) == accel.NO_DEVICE
 
 
-def test_other_processor_needs_no_try(make_lab):
+def test_kvm_is_not_tried_for_another_processor(make_lab):
     assert accel.choose(make_lab(LAB_ARCH="arm64"))[0] == "tcg"
 
 
@@ -185,11 +185,11 @@ def test_probe_dies_with_us_and_needs_no_disk(provider):
 # ---- JupyterLab
 
 
-def test_nobody_listens():
+def test_jupyterlab_does_not_answer_if_nothing_listens():
     assert not jupyter_answers(free_port(0))
 
 
-def test_packages_come_first(make_lab, monkeypatch):
+def test_packages_are_installed_before_the_image_is_made(make_lab, monkeypatch):
     order = []
     provider = Qemu(make_lab())
     monkeypatch.setattr(packages, "ensure", lambda lab, job: order.append(job))

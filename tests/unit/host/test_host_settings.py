@@ -33,12 +33,12 @@ def test_everything_can_be_set():
     assert found.suite == "bookworm"
 
 
-def test_directory_is_relative_to_where_it_is_typed(tmp_path):
+def test_directory_is_relative_to_the_working_directory(tmp_path):
     found = settings.read({"LAB_DIR": "a/b"}, cwd=tmp_path)
     assert found.state == tmp_path / "a/b"
 
 
-def test_empty_is_not_set():
+def test_empty_setting_counts_as_not_set():
     names = ["LAB", "LAB_DIR", "LAB_MEMORY", "LAB_CPUS", "LAB_ARCH", "LAB_SUITE"]
     assert settings.read(dict.fromkeys(names, "")) == settings.read({})
 
@@ -54,7 +54,7 @@ def test_empty_is_not_set():
         ("LAB_CPUS", "²"),
     ],
 )
-def test_nonsense_is_refused_by_name(name, value):
+def test_wrong_value_is_refused_and_its_setting_named(name, value):
     with pytest.raises(LabError, match=f"{name} is '{value}', but must be"):
         settings.read({name: value})
 
@@ -73,7 +73,7 @@ def test_other_processor_is_emulated(monkeypatch):
     assert not settings.read({}).is_emulated
 
 
-def test_unknown_processor_is_an_error_when_it_matters(monkeypatch):
+def test_unknown_processor_is_an_error_when_it_is_needed(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     found = settings.read({"LAB": "local"})
     with pytest.raises(LabError, match="this one is riscv64"):

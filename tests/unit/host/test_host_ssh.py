@@ -118,7 +118,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_any_command_does_what_it_does_by_ssh(text, tmp_path, monkeypatch):
+def test_any_command_does_what_it_does_with_ssh(text, tmp_path, monkeypatch):
     monkeypatch.setattr(ssh, "GUEST_PROJECT", str(tmp_path))
     direct = as_sshd(text, tmp_path)
     ours = as_sshd(ssh.user_command(text), "/")
@@ -152,7 +152,7 @@ def test_directory_of_sockets_is_ours_alone(tmp_path, monkeypatch):
         ssh.socket_directory()
 
 
-def test_directory_of_sockets_is_no_link(tmp_path, monkeypatch):
+def test_directory_of_sockets_must_not_be_a_link(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     folder = ssh.socket_directory()
     folder.rmdir()

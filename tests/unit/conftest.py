@@ -9,7 +9,7 @@ from workshop import containers, images, layers
 
 @pytest.fixture(scope="session", autouse=True)
 def ip_netns_has_been_used():
-    """In the place of the fixture of this name that the other tests need."""
+    """Replaces the fixture of this name, which only the other tests need."""
 
 
 @pytest.fixture(name="learner")

@@ -111,7 +111,7 @@ def test_program_names_what_is_missing_and_where_it_is_documented(tmp_path):
     done = run(log)
     assert done.returncode == 1
     assert re.search(r"not run .*: ./lab doctor  \(.*README.md", done.stdout), done
-    # Two logs are as good as one.
+    # The commands can be spread over two logs.
     (tmp_path / "other").write_text("./lab doctor\nworkshop doctor\n")
     assert run(log, tmp_path / "other").returncode == 0
     assert run().returncode == 2

@@ -82,14 +82,14 @@ def test_grade_ends_at_the_first_step_that_does_not_hold(grade):
     assert found["passed"] == ["00"] and found["wrong"] == "fact 1: it was 1"
 
 
-def test_fact_that_holds_when_it_is_alone_was_bad_luck(grade):
+def test_fact_that_holds_when_it_is_checked_alone_counts_as_held(grade):
     suites = Suites({("01", 1): 1})
     found = grade(suites)
     assert found["passed"] == ["00", "01", "02", "03"] and found["wrong"] is None
     assert (["01"], "fact 1") in suites.runs and suites.runs[-1] == (["02", "03"], None)
 
 
-def test_many_facts_that_do_not_hold_are_no_bad_luck(grade, monkeypatch):
+def test_many_facts_that_do_not_hold_are_not_checked_again(grade, monkeypatch):
     monkeypatch.setattr(grades, "BAD_LUCK", 2)
     suites = Suites({("00", number): 1 for number in range(3)})
     found = grade(suites)

@@ -1,6 +1,6 @@
-"""Whatever stands on a command line or in a file: it is read, or refused in one line. Nothing
-raises, and no file appears outside its place. The inputs are hypothesis's, the same ones in
-every run. What only the kernel can tell is in tests/test_against_kernel.py."""
+"""Any text on a command line or in a file is either read, or refused in one line. It causes no
+traceback, and no file appears outside its place. The inputs are hypothesis's, the same ones in
+every run. tests/test_against_kernel.py has the tests that need the kernel."""
 
 import contextlib
 import io
@@ -61,8 +61,8 @@ NAME = st.one_of(
 
 
 @contextlib.contextmanager
-def told():
-    """What is printed in the block: stdout and stderr, each a StringIO."""
+def printed():
+    """Yields what the block prints: stdout and stderr, each a StringIO."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield out, err
@@ -80,7 +80,7 @@ OPTIONS = ["--hostname", "--net", "--memory", "--pids", "--cpus"]
     st.lists(st.one_of(st.sampled_from(["run", "--", "-h", "-\n", *OPTIONS]), NUMBER))
 )
 def test_command_line_is_read_or_refused_in_one_line(words):
-    with told() as (out, err):
+    with printed() as (out, err):
         try:
             args = command_line.parse(words, USAGE)
         except SystemExit as error:
@@ -127,7 +127,7 @@ def test_list_of_layers_is_read_as_step_07_reads_it(content):
         assert [os.fspath(layer.path) for layer in layers] == [
             os.fspath(pathlib.Path(line)) for line in tools.read(path).splitlines()
         ]
-        with told() as (out, _), contextlib.suppress(Failure):
+        with printed() as (out, _), contextlib.suppress(Failure):
             guide.main(["image", "ls"])
             images.check_layers(layers)
         assert "\x1b" not in out.getvalue()
@@ -288,7 +288,7 @@ def no_sandbox(*_):
 def run(words):
     """Runs a subcommand of the guide, which must succeed or say in one line why not, and never
     raises. Returns its exit status."""
-    with told() as (_, err):
+    with printed() as (_, err):
         try:
             status = guide.main(words)
         except SystemExit as end:
@@ -352,7 +352,7 @@ def test_report_with_any_contents_is_a_row_or_left_out(data):
     with tempfile.TemporaryDirectory() as folder, learner_in(folder):
         report = pathlib.Path(folder, "report.json")
         report.write_bytes(data)
-        with told() as (out, err):
+        with printed() as (out, err):
             status = guide.main(["class", folder, "--out", f"{folder}/all"])
         assert (status == 0) == os.path.exists(f"{folder}/all/class.csv")
         assert status == 0 or "left out" in err.getvalue()
@@ -380,7 +380,7 @@ def test_subcommands_of_the_guide_take_any_arguments(name, more):
 
 @MANY
 @given(NUMBER)
-def test_number_of_a_step_or_a_process_is_one_or_refused(text):
+def test_number_of_a_step_or_a_process_is_accepted_or_refused(text):
     with contextlib.suppress(Failure):
         assert find_step(text).number == f"{int(text):02}"
     with contextlib.suppress(Failure):

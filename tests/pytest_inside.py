@@ -1,4 +1,4 @@
-"""A pytest run inside a test: what the facts say of another container.py."""
+"""A pytest run inside a test: what the facts say about another container.py."""
 
 import os
 import pathlib

@@ -37,7 +37,7 @@ NEEDS = {
     "sysrq": "debian13",
     "kernel_log": "debian13",
 }
-# What no step before lets through, the last step does with this line changed.
+# No earlier step lets these attacks through. The last step does, if this line is changed.
 FOLLOWED = ("linux.py", "_RESOLVE_NO_SYMLINKS = 0x4", "_RESOLVE_NO_SYMLINKS = 0x0")
 LEFT_OPEN = """    os.closerange(3, kept)
     os.closerange(kept + 1, 2**31 - 1)
@@ -66,7 +66,7 @@ def call(name, *arguments):
 
 
 def mount(kind, options=None):
-    """Mount something on /tmp, in a mount table of one's own."""
+    """Mount something on /tmp, in a new mount table."""
     call("unshare", CLONE_NEWNS)
     call("mount", kind, b"/tmp", kind, 0, options)
 
@@ -98,7 +98,8 @@ def open_device(kind, numbers):
 
 
 def any_of(attempts):
-    """What the first one returns that is not refused; the last refusal if all are."""
+    """Return the result of the first call that is not refused. Raise the last refusal if
+    all are refused."""
     refusal = OSError(0, "there was nothing to try")
     for attempt in attempts:
         try:
@@ -269,7 +270,7 @@ def kernel_log():
 
 
 def cgroup_of_others(cgroup):
-    """Move into a cgroup above or next to one's own: cgroups(7)
+    """Move into a cgroup above or next to the container's own: cgroups(7)
     Step 05: cgroups are not mounted; from step 06 on only the container's own part is "No such file|denied|not permitted"
     Engines: the same"""
 
@@ -453,7 +454,7 @@ def nested_user_namespace():
     call("mount", b"tmpfs", b"/tmp", b"tmpfs", 0, None)
 
 
-def tales_of_the_machine(machine):
+def facts_about_the_machine(machine):
     """Read facts about the machine in /proc and /sys, such as how it was started: proc_cmdline(5), sysfs(5)
     Open
     Engines: masked paths, such as /proc/kcore, /proc/keys, /sys/firmware"""

@@ -114,8 +114,8 @@ def warm_start(words):
     which lets that process run container.py and waits until it ends.
 
     The process is a fork of this one, because container.py's main() ends the process that it
-    runs in. It is forked before the clock starts, and gc.collect() writes to its pages, so that
-    they are its own by then, as a notebook kernel's are."""
+    runs in. It is forked before the clock starts, and gc.collect() writes to its pages, so by
+    then it has its own copies of them, as a notebook's kernel has."""
     path = words[0]
     code = compile(pathlib.Path(path).read_text(), path, "exec")
     sys.path[:0] = [str(STEPS)]

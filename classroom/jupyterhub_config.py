@@ -24,7 +24,7 @@ c.Roster.file = str(STATE / "class")
 c.Roster.allow_all = True  # everybody in the class
 c.JupyterHub.spawner_class = Seat
 c.Seat.students = str(STATE / "students")
-# setpriv(1): the kernel ends these when the hub ends, in whatever way.
+# setpriv(1): the kernel kills these when the hub ends, no matter how it ends.
 with_hub = ["setpriv", "--pdeathsig", "TERM"]
 c.Seat.cmd = [*with_hub, sys.executable, str(PROJECT / "host"), "seat"]
 c.Seat.env_keep = ["PATH", "HOME", "LANG", "LAB_DIR", "LAB_MEMORY", "LAB_CPUS"]

@@ -39,8 +39,8 @@ class Seat(LocalProcessSpawner):  # type: ignore[misc]
         return env
 
     def get_env(self) -> dict[str, str]:
-        """Returns the environment, with the server's address in the VM, to which this
-        machine's port leads."""
+        """Returns the environment, with the address where the server listens in the VM. A
+        port of this machine leads there."""
         address = f"http://0.0.0.0:{PORT}{self.server.base_url}"
         environment: dict[str, str] = super().get_env()
         return environment | {"JUPYTERHUB_SERVICE_URL": address}

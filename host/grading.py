@@ -1,4 +1,4 @@
-"""Grades: finds submissions, reads the mark that a VM reports, and writes tables."""
+"""Finds submissions, reads the grade that a VM prints for each, and writes tables of grades."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST = 300  # characters of an error message
 
 
 @dataclasses.dataclass(frozen=True)
-class Mark:
+class Grade:
     """Says which steps one submission passed."""
 
     sha256: str  # of the submission
@@ -57,18 +57,18 @@ def digest(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_mark(said: bytes, sha256: str, upto: str, otherwise: str) -> Mark:
-    """Reads the mark in the last line that `workshop grade` printed. A submission can
-    make it print anything, so if that is not a mark, `otherwise` says what went
+def read_grade(said: bytes, sha256: str, upto: str, otherwise: str) -> Grade:
+    """Reads the grade in the last line that `workshop grade` printed. A submission can
+    make it print anything, so if that is not a grade, `otherwise` says what went
     wrong."""
     try:
-        told = json.loads(said.splitlines()[-1])
+        values = json.loads(said.splitlines()[-1])
         steps = {
             str(step): [int(number) for number in counts]
-            for step, counts in told["steps"].items()
+            for step, counts in values["steps"].items()
         }
-        passed = [step for step in STEPS if step in told["passed"]]
-        wrong = None if told["wrong"] is None else str(told["wrong"])[:LONGEST]
+        passed = [step for step in STEPS if step in values["passed"]]
+        wrong = None if values["wrong"] is None else str(values["wrong"])[:LONGEST]
     except (
         ValueError,
         KeyError,
@@ -77,23 +77,23 @@ def read_mark(said: bytes, sha256: str, upto: str, otherwise: str) -> Mark:
         AttributeError,
         RecursionError,
     ):
-        return Mark(sha256, upto, {}, [], otherwise)
-    return Mark(sha256, upto, steps, passed, wrong)
+        return Grade(sha256, upto, {}, [], otherwise)
+    return Grade(sha256, upto, steps, passed, wrong)
 
 
-def known_mark(file: pathlib.Path, sha256: str, upto: str) -> Mark | None:
-    """Returns the mark from an earlier run, if it is for the same submission."""
+def known_grade(file: pathlib.Path, sha256: str, upto: str) -> Grade | None:
+    """Returns the grade from an earlier run, if it is for the same submission."""
     try:
-        mark = Mark(**json.loads(file.read_text()))
+        grade = Grade(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return mark if mark.sha256 == sha256 and mark.upto == upto else None
+    return grade if grade.sha256 == sha256 and grade.upto == upto else None
 
 
-def write_mark(file: pathlib.Path, mark: Mark) -> None:
-    """Writes a mark, completely or not at all."""
+def write_grade(file: pathlib.Path, grade: Grade) -> None:
+    """Writes a grade, completely or not at all."""
     new = file.with_suffix(".json.new")
-    new.write_text(mark.to_json())
+    new.write_text(grade.to_json())
     new.replace(file)
 
 
@@ -102,28 +102,28 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def write_csv(marks: Mapping[str, Mark], path: pathlib.Path) -> None:
+def write_csv(grades: Mapping[str, Grade], path: pathlib.Path) -> None:
     with open(path, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["name", "steps passed", *STEPS, "wrong"])
-        for name, mark in sorted(marks.items()):
-            counts = ["/".join(map(str, mark.steps.get(step, []))) for step in STEPS]
+        for name, grade in sorted(grades.items()):
+            counts = ["/".join(map(str, grade.steps.get(step, []))) for step in STEPS]
             # A spreadsheet would read these as the beginning of a formula.
-            wrong = re.sub(r"^([=+@\t\r-])", r"'\1", mark.wrong or "")
-            table.writerow([name, len(mark.passed), *counts, wrong])
+            wrong = re.sub(r"^([=+@\t\r-])", r"'\1", grade.wrong or "")
+            table.writerow([name, len(grade.passed), *counts, wrong])
 
 
-def write_junit(marks: Mapping[str, Mark], path: pathlib.Path) -> None:
+def write_junit(grades: Mapping[str, Grade], path: pathlib.Path) -> None:
     """Writes JUnit's XML: a suite for each submission, a case for each step."""
     top = ElementTree.Element("testsuites")
-    for name, mark in sorted(marks.items()):
-        steps = STEPS[: int(mark.upto) + 1]
+    for name, grade in sorted(grades.items()):
+        steps = STEPS[: int(grade.upto) + 1]
         suite = ElementTree.SubElement(top, "testsuite", name=name)
         for step in steps:
             case = ElementTree.SubElement(suite, "testcase", classname=name, name=step)
-            if step not in mark.passed:
-                text = printable(mark.wrong or "")
+            if step not in grade.passed:
+                text = printable(grade.wrong or "")
                 ElementTree.SubElement(case, "failure", message=text)
         suite.set("tests", str(len(steps)))
-        suite.set("failures", str(len(steps) - len(mark.passed)))
+        suite.set("failures", str(len(steps) - len(grade.passed)))
     ElementTree.ElementTree(top).write(path, encoding="utf-8")

@@ -3,7 +3,7 @@
 SUBMISSION is a container.py, or a directory with such files at any depth. A submission
 is named after its directory, or after its file if that is not called container.py.
 DIRECTORY gets a NAME.json for each submission as soon as it is graded, and at the end
-marks.csv and marks.xml (JUnit). A submission that has been graded is not graded again,
+grades.csv and grades.xml (JUnit). A submission that has been graded is not graded again,
 so an interrupted run continues where it stopped.
 
 A submission may hang, fork, fill the disk or halt the machine: the VM has no network,
@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from host import frozen, grading
 from host.errors import LabError
-from host.grading import Mark
+from host.grading import Grade
 from host.lab import Lab
 from host.machine import Machine
 from host.progress import Stage
@@ -50,34 +50,34 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     found = grading.submissions(options.submissions)
     options.out.mkdir(parents=True, exist_ok=True)
     work = Grading(lab, found, options)
-    if work.marks:
-        print(f"{len(work.marks)} submissions were graded before", flush=True)
+    if work.grades:
+        print(f"{len(work.grades)} submissions were graded before", flush=True)
     if work.waiting:
         with frozen.frozen(provider) as vm:
             work.grade_all(vm)
-    grading.write_csv(work.marks, options.out / "marks.csv")
-    grading.write_junit(work.marks, options.out / "marks.xml")
-    print(f"{options.out}: marks.csv, marks.xml, and a file for each submission")
+    grading.write_csv(work.grades, options.out / "grades.csv")
+    grading.write_junit(work.grades, options.out / "grades.xml")
+    print(f"{options.out}: grades.csv, grades.xml, and a file for each submission")
     return 0
 
 
 class Grading:
-    """Grades submissions: keeps the marks so far, and the submissions without one."""
+    """Grades submissions: keeps the grades so far, and the submissions without one."""
 
     def __init__(
         self, lab: Lab, found: dict[str, pathlib.Path], options: argparse.Namespace
     ) -> None:
         self.lab, self.found, self.options = lab, found, options
-        self.marks: dict[str, Mark] = {}
+        self.grades: dict[str, Grade] = {}
         self.waiting: dict[str, pathlib.Path] = {}
         self.machines: list[Machine] = []
         self.numbers = itertools.count()
         for name, path in found.items():
-            known = grading.known_mark(
+            known = grading.known_grade(
                 self.file(name), grading.digest(path), options.upto
             )
             if known:
-                self.marks[name] = known
+                self.grades[name] = known
             else:
                 self.waiting[name] = path
 
@@ -86,7 +86,7 @@ class Grading:
         return out / f"{name}.json"
 
     def grade_all(self, vm: Machine) -> None:
-        """Grades the submissions that wait, and saves each mark."""
+        """Grades the submissions that wait, and saves each grade."""
         jobs = max(self.options.jobs, 1)
         title = f"grading {len(self.waiting)} submissions"
         with self.lab.progress.stage(title) as stage, ThreadPoolExecutor(jobs) as pool:
@@ -97,8 +97,8 @@ class Grading:
             try:
                 for future in as_completed(futures):
                     name = futures[future]
-                    self.marks[name] = future.result()
-                    grading.write_mark(self.file(name), self.marks[name])
+                    self.grades[name] = future.result()
+                    grading.write_grade(self.file(name), self.grades[name])
                     self.show(name, stage)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -106,10 +106,10 @@ class Grading:
                     machine.kill()
                 raise
 
-    def grade(self, vm: Machine, path: pathlib.Path) -> Mark:
-        """Returns the mark of a file. Raises LabError if its VM does not start, because
+    def grade(self, vm: Machine, path: pathlib.Path) -> Grade:
+        """Returns the grade of a file. Raises LabError if its VM does not start, because
         that is not the submission's fault."""
-        folder = vm.folder.with_name(f"mark{next(self.numbers)}")
+        folder = vm.folder.with_name(f"grade{next(self.numbers)}")
         sha256 = grading.digest(path)
         try:
             with frozen.resumed(vm, folder, self.machines) as machine:
@@ -118,11 +118,11 @@ class Grading:
             raise LabError(
                 f"{path} could not be graded: {error.sentence}", *error.advice
             ) from None
-        return grading.read_mark(said, sha256, self.options.upto, why)
+        return grading.read_grade(said, sha256, self.options.upto, why)
 
     def ask(self, machine: Machine, path: pathlib.Path) -> tuple[bytes, str]:
         """Returns what the guide in the VM prints about a file, and the error to report
-        if that is not a mark."""
+        if that is not a grade."""
         command = machine.argv(f"workshop grade --upto {self.options.upto}", False)
         seconds = 60 * self.options.minutes
         with (
@@ -137,11 +137,11 @@ class Grading:
         return said, "its VM stopped"
 
     def show(self, name: str, stage: Stage) -> None:
-        """Prints a line for a mark, and shows how many marks there are."""
-        mark = self.marks[name]
-        wrong = grading.printable(mark.wrong or "")[:70]
-        self.lab.say(f"{name:24} {len(mark.passed)} passed   {wrong}".rstrip())
-        stage.part = f"{len(self.marks)} of {len(self.found)}"
+        """Prints a line for a grade, and shows how many grades there are."""
+        grade = self.grades[name]
+        wrong = grading.printable(grade.wrong or "")[:70]
+        self.lab.say(f"{name:24} {len(grade.passed)} passed   {wrong}".rstrip())
+        stage.part = f"{len(self.grades)} of {len(self.found)}"
 
 
 def listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bool]:

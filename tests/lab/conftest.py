@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="grade only submissions whose names begin with one of these",
     )
     group.addoption("--jobs", default="1", help="how many VMs grade at the same time")
-    group.addoption("--marks", type=path, metavar="DIR", help="save the grades here")
+    group.addoption("--grades", type=path, metavar="DIR", help="save the grades here")
 
 
 def pytest_configure(config: pytest.Config) -> None:

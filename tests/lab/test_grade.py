@@ -3,7 +3,7 @@ at all, and hostile ones. Each gets the grade that it deserves, whatever the oth
 
 By default it grades a dozen of all kinds, and with --forty all of them. --kinds grades
 those whose names begin with a word, such as right or broken-03. --jobs J grades J at a
-time, and --marks DIR keeps the grades."""
+time, and --grades DIR keeps the grades."""
 
 import json
 import os
@@ -140,7 +140,7 @@ class Grading:
     """`./lab grade` for all chosen submissions."""
 
     def __init__(self, place: Path, config: pytest.Config):
-        self.marks = config.getoption("--marks") or place / "marks"
+        self.grades = config.getoption("--grades") or place / "grades"
         self.before = left_behind()
         for name in chosen(config):
             folder = place / "submissions" / name
@@ -149,7 +149,7 @@ class Grading:
         self.words = [
             "grade",
             "--out",
-            self.marks,
+            self.grades,
             "--jobs",
             config.getoption("--jobs"),
         ]
@@ -160,7 +160,9 @@ class Grading:
         return driver.Lab().run(*self.words, timeout=seconds)
 
     def tables(self) -> list[bytes]:
-        return [(self.marks / name).read_bytes() for name in ("marks.csv", "marks.xml")]
+        return [
+            (self.grades / name).read_bytes() for name in ("grades.csv", "grades.xml")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +174,7 @@ def test_submission_gets_the_grade_that_it_deserves(
     grading: Grading, name: str
 ) -> None:
     _, deserved, message = ALL[name]
-    grade = json.loads((grading.marks / f"{name}.json").read_text())
+    grade = json.loads((grading.grades / f"{name}.json").read_text())
     if deserved is None:
         assert grade["passed"] != ["00", "01"], grade
     else:
@@ -183,7 +185,7 @@ def test_submission_gets_the_grade_that_it_deserves(
 def test_graded_submission_is_not_graded_again_and_the_tables_stay_the_same(
     grading: Grading,
 ) -> None:
-    files = sorted(grading.marks.glob("*.json"))
+    files = sorted(grading.grades.glob("*.json"))
     before = grading.tables(), [file.stat().st_mtime_ns for file in files]
     grading.run(60)
     assert (grading.tables(), [file.stat().st_mtime_ns for file in files]) == before

@@ -1,4 +1,4 @@
-"""Frozen VMs and those that go on from them: their files, and that nothing is left."""
+"""Frozen VMs and the copies that resume from them: their files, and that nothing is left."""
 
 import contextlib
 import threading
@@ -26,9 +26,9 @@ def vm(lab, tmp_path, monkeypatch):
     return Machine(lab, folder, hardware, Spec(share=tmp_path))
 
 
-def test_copy_goes_on_from_the_state_and_changes_neither_disk_nor_keys(vm):
+def test_copy_resumes_from_the_state_and_changes_neither_disk_nor_keys(vm):
     alive = []
-    with frozen.resumed(vm, vm.folder.with_name("mark0"), alive) as copy:
+    with frozen.resumed(vm, vm.folder.with_name("grade0"), alive) as copy:
         assert alive == [copy]
         assert copy.spec.resumes == vm.folder / "state" and copy.spec.snapshot
         assert (copy.folder / "disk.qcow2").resolve() == vm.folder / "disk.qcow2"
@@ -43,9 +43,9 @@ def test_copy_that_does_not_start_leaves_nothing(vm, monkeypatch):
 
     monkeypatch.setattr(Machine, "start", start)
     alive = []
-    with pytest.raises(LabError), frozen.resumed(vm, vm.folder / "mark0", alive):
+    with pytest.raises(LabError), frozen.resumed(vm, vm.folder / "grade0", alive):
         pass
-    assert not alive and not (vm.folder / "mark0").exists()
+    assert not alive and not (vm.folder / "grade0").exists()
 
 
 # ---- a whole run
@@ -75,18 +75,18 @@ def said(name):
     )
 
 
-def test_each_submission_gets_its_own_mark(work, vm, monkeypatch):
+def test_each_submission_gets_its_own_grade(work, vm, monkeypatch):
     monkeypatch.setattr(
         work, "ask", lambda machine, path: (said(path.stem), "its VM stopped")
     )
     work.grade_all(vm)
-    passed = {name: mark.passed for name, mark in work.marks.items()}
+    passed = {name: grade.passed for name, grade in work.grades.items()}
     assert passed == {"ada": ["00"], "bob": ["00"], "eve": []}
-    assert work.marks["eve"].wrong == "its VM stopped"
+    assert work.grades["eve"].wrong == "its VM stopped"
     shown = work.lab.progress.stream.getvalue()
     assert "eve                      0 passed   its VM stopped\n" in shown
     again = grade.Grading(work.lab, work.found, work.options)
-    assert again.marks == work.marks and not again.waiting
+    assert again.grades == work.grades and not again.waiting
 
 
 def test_changed_submission_is_graded_again(work, vm, monkeypatch):
@@ -97,7 +97,7 @@ def test_changed_submission_is_graded_again(work, vm, monkeypatch):
     assert list(again.waiting) == ["ada"]
 
 
-def test_vm_that_does_not_start_is_nobodys_mark(work, vm, monkeypatch):
+def test_vm_that_does_not_start_gives_no_grade(work, vm, monkeypatch):
     def ask(machine, path):
         raise LabError("the VM stopped before it was ready")
 
@@ -107,7 +107,7 @@ def test_vm_that_does_not_start_is_nobodys_mark(work, vm, monkeypatch):
     assert not list(work.options.out.iterdir())
 
 
-def test_interrupted_run_ends_its_vms_and_keeps_its_marks(work, vm, monkeypatch):
+def test_interrupted_run_ends_its_vms_and_keeps_its_grades(work, vm, monkeypatch):
     killed, waiting = [], threading.Event()
 
     def ask(machine, path):
@@ -130,4 +130,4 @@ def test_interrupted_run_ends_its_vms_and_keeps_its_marks(work, vm, monkeypatch)
     with contextlib.suppress(KeyboardInterrupt):
         work.grade_all(vm)
     assert killed and [path.name for path in work.options.out.iterdir()] == ["ada.json"]
-    assert grading.known_mark(work.file("ada"), grading.digest(work.found["ada"]), "7")
+    assert grading.known_grade(work.file("ada"), grading.digest(work.found["ada"]), "7")

@@ -1,4 +1,4 @@
-"""Grades: names of submissions, marks, and tables."""
+"""The names of submissions, their grades, and the tables of grades."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from host import grading
 from host.commands.grade import MOST_OUTPUT, listen
 from host.errors import LabError
-from host.grading import Mark, read_mark
+from host.grading import Grade, read_grade
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def said(**changes):
     return b"noise\n" + json.dumps({**SAID, **changes}).encode() + b"\n"
 
 
-def test_mark_is_read_from_the_last_line():
-    mark = read_mark(said(), "abc", "7", "its VM stopped")
-    assert mark == Mark("abc", "7", SAID["steps"], ["00"], SAID["wrong"])
+def test_grade_is_read_from_the_last_line():
+    grade = read_grade(said(), "abc", "7", "its VM stopped")
+    assert grade == Grade("abc", "7", SAID["steps"], ["00"], SAID["wrong"])
 
 
 @pytest.mark.parametrize(
@@ -85,56 +85,56 @@ def test_mark_is_read_from_the_last_line():
         b"\xff\xfe\n",
     ],
 )
-def test_any_other_output_gives_a_mark_without_steps(output):
-    mark = read_mark(output, "abc", "7", "its VM stopped")
-    assert mark == Mark("abc", "7", {}, [], "its VM stopped")
+def test_any_other_output_gives_a_grade_without_steps(output):
+    grade = read_grade(output, "abc", "7", "its VM stopped")
+    assert grade == Grade("abc", "7", {}, [], "its VM stopped")
 
 
 @given(st.binary(max_size=200))
 def test_any_output_can_be_read(output):
-    assert isinstance(read_mark(output, "abc", "7", "why"), Mark)
+    assert isinstance(read_grade(output, "abc", "7", "why"), Grade)
 
 
 def test_unknown_steps_do_not_count():
-    mark = read_mark(said(passed=["00", "99", "__"]), "abc", "7", "")
-    assert mark.passed == ["00"]
+    grade = read_grade(said(passed=["00", "99", "__"]), "abc", "7", "")
+    assert grade.passed == ["00"]
 
 
 def test_long_error_is_shortened():
-    mark = read_mark(said(wrong="x" * 10000), "abc", "7", "")
-    assert len(mark.wrong) == grading.LONGEST
+    grade = read_grade(said(wrong="x" * 10000), "abc", "7", "")
+    assert len(grade.wrong) == grading.LONGEST
 
 
 # ---- kept
 
 
-def test_mark_is_reused_for_the_same_file_and_steps(tmp_path):
-    mark = Mark("abc", "7", {"00": [5, 5]}, ["00"], None)
-    grading.write_mark(tmp_path / "ada.json", mark)
-    assert grading.known_mark(tmp_path / "ada.json", "abc", "7") == mark
-    assert grading.known_mark(tmp_path / "ada.json", "other", "7") is None
-    assert grading.known_mark(tmp_path / "ada.json", "abc", "3") is None
+def test_grade_is_reused_for_the_same_file_and_steps(tmp_path):
+    grade = Grade("abc", "7", {"00": [5, 5]}, ["00"], None)
+    grading.write_grade(tmp_path / "ada.json", grade)
+    assert grading.known_grade(tmp_path / "ada.json", "abc", "7") == grade
+    assert grading.known_grade(tmp_path / "ada.json", "other", "7") is None
+    assert grading.known_grade(tmp_path / "ada.json", "abc", "3") is None
     assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"sha256": "abc"}'])
-def test_damaged_mark_is_graded_again(tmp_path, text):
+def test_damaged_grade_is_graded_again(tmp_path, text):
     (tmp_path / "ada.json").write_text(text)
-    assert grading.known_mark(tmp_path / "ada.json", "abc", "7") is None
+    assert grading.known_grade(tmp_path / "ada.json", "abc", "7") is None
 
 
 # ---- tables
 
-MARKS = {
-    "bob": Mark("b", "1", {"00": [5, 5], "01": [3, 4]}, ["00"], "=1+1\x1b[31m"),
-    "ada": Mark("a", "1", {"00": [5, 5], "01": [4, 4]}, ["00", "01"], None),
-    "eve": Mark("e", "1", {}, [], "its VM stopped"),
+GRADES = {
+    "bob": Grade("b", "1", {"00": [5, 5], "01": [3, 4]}, ["00"], "=1+1\x1b[31m"),
+    "ada": Grade("a", "1", {"00": [5, 5], "01": [4, 4]}, ["00", "01"], None),
+    "eve": Grade("e", "1", {}, [], "its VM stopped"),
 }
 
 
 def test_table_is_sorted_by_name_and_contains_no_formula(tmp_path):
-    grading.write_csv(MARKS, tmp_path / "marks.csv")
-    rows = list(csv.DictReader(open(tmp_path / "marks.csv", newline="")))
+    grading.write_csv(GRADES, tmp_path / "grades.csv")
+    rows = list(csv.DictReader(open(tmp_path / "grades.csv", newline="")))
     assert [row["name"] for row in rows] == ["ada", "bob", "eve"]
     assert [row["steps passed"] for row in rows] == ["2", "1", "0"]
     assert [row["01"] for row in rows] == ["4/4", "3/4", ""]
@@ -142,17 +142,17 @@ def test_table_is_sorted_by_name_and_contains_no_formula(tmp_path):
 
 
 def test_junit_has_a_suite_for_each_submission_and_a_case_for_each_step(tmp_path):
-    grading.write_junit(MARKS, tmp_path / "marks.xml")
-    suites = ElementTree.parse(tmp_path / "marks.xml").getroot()
+    grading.write_junit(GRADES, tmp_path / "grades.xml")
+    suites = ElementTree.parse(tmp_path / "grades.xml").getroot()
     counts = {s.get("name"): (s.get("tests"), s.get("failures")) for s in suites}
     assert counts == {"ada": ("2", "0"), "bob": ("2", "1"), "eve": ("2", "2")}
-    assert "\x1b" not in (tmp_path / "marks.xml").read_text()
+    assert "\x1b" not in (tmp_path / "grades.xml").read_text()
 
 
-def test_tables_are_the_same_for_the_same_marks(tmp_path):
-    for name, marks in ("a", MARKS), ("b", dict(reversed(MARKS.items()))):
-        grading.write_csv(marks, tmp_path / f"{name}.csv")
-        grading.write_junit(marks, tmp_path / f"{name}.xml")
+def test_tables_are_the_same_for_the_same_grades(tmp_path):
+    for name, grades in ("a", GRADES), ("b", dict(reversed(GRADES.items()))):
+        grading.write_csv(grades, tmp_path / f"{name}.csv")
+        grading.write_junit(grades, tmp_path / f"{name}.xml")
     for kind in "csv", "xml":
         one, other = (tmp_path / f"{name}.{kind}" for name in "ab")
         assert one.read_bytes() == other.read_bytes()

@@ -546,7 +546,7 @@ def test_watch_checks_again_on_save_and_on_enter(learner):
 
 
 @pytest.mark.quick
-def test_name_of_no_fact_is_wrong_usage(learner):
+def test_only_that_matches_no_fact_is_wrong_usage(learner):
     learner.has(STEP_00)
     done = learner.type("check 0 --only no_such_fact")
     assert done.returncode == 2 and "no fact of step 00" in done.stderr, done

@@ -144,7 +144,7 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
     if words[0] == "--unit":
         command, place = unit(words[1:])
         environment["HOME"] = "/tmp"
-        environment.pop("LAB_COMMANDS", None)  # nobody cannot reach that file
+        environment.pop("LAB_COMMANDS", None)  # the user nobody cannot reach that file
     suite = subprocess.Popen(command, env=environment, cwd=place)
     pid = None
     while pid != suite.pid:  # process 1 also waits for every orphan
@@ -154,9 +154,9 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
 
 
 def unit(words: list[str]) -> tuple[list[str], str]:
-    """Returns the command that runs tests/unit as the user nobody, and the directory
-    for it, which that user can reach wherever the project and the virtual environment
-    are."""
+    """Returns the command that runs tests/unit as the user nobody, and the directory to
+    run it in. That user can reach the directory, no matter where the project and the
+    virtual environment are."""
     for source, target in (
         (PROJECT, "/tmp/project"),
         (OWN / "local/venv", "/tmp/venv"),

@@ -4,7 +4,7 @@ the container's image, is a new image.
 An image exists once images/NAME does, and a commit creates that file last. If a commit is
 killed or finds the disk full before that, there is no image, only files with a leading dot, which
 the next commit and `workshop clean` remove. The container keeps running during the commit; a
-file that it is writing at that moment is saved as far as it has come.
+file that it is writing at that moment is saved as it is then, perhaps incomplete.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def is_runtime(pid: int | str) -> bool:
 
 def _place_of_run(words: list[str] | tuple[str, ...]) -> int | None:
     """Returns the place of `run` in a runtime's command line, such as python3 -S
-    my/container.py run true, or None if this is no such command line."""
+    my/container.py run true, or None if this is not the command line of a runtime."""
     if not words or not os.path.basename(words[0]).startswith("python"):
         return None
     for place in range(2, len(words)):

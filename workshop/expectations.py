@@ -16,7 +16,7 @@ from workshop.namespaces import NAMESPACES
 from workshop.procfs import Mount
 from workshop.layers import STATE
 
-# The options that the container is started with, as far as its runtime has them.
+# The options that the container is started with, unless its runtime does not have them yet.
 GIVEN = {"memory": "64M", "pids": "32", "cpus": "0.5", "hostname": "looked-at"}
 LIMITS = {"memory.max": str(64 << 20), "memory.swap.max": "0", "pids.max": "32"}
 LIMITS |= {"cpu.max": "50000 100000"}
@@ -204,7 +204,7 @@ def users(seen: Seen, number: str) -> Iterator[str]:
     owner = os.stat(seen.proc / "root/bin").st_uid
     if owner != USER:
         yield (
-            f"the image's files belong to the host's user {owner}, who is nobody inside: "
+            f"the image's files belong to the host's user {owner}, who is the user nobody inside: "
             "linux.idmapped shows them with the map applied."
         )
 

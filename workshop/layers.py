@@ -149,7 +149,7 @@ class Counts:
 
 
 def count(found: Sequence[Entry], layers: int) -> list[Counts]:
-    """Returns the Counts of each layer in a stack of so many."""
+    """Returns the Counts of each layer in a stack of this many layers."""
     files = collections.Counter(e.layer for e in found if not e.is_whiteout)
     seen = collections.Counter(e.layer for e in found if e.is_seen)
     hides = collections.Counter(e.hidden_by for e in found if not e.is_whiteout)

@@ -105,7 +105,7 @@ def cgroup(pid: int | str) -> str:
 
 
 def mounts(pid: int | str) -> list[Mount]:
-    """Returns the mount table of a process, as far as the process can reach it."""
+    """Returns the mount table of a process, without the mounts that the process cannot reach."""
     return table(read(f"/proc/{pid}/mountinfo"))
 
 

@@ -35,7 +35,7 @@ REFUSED = {
         "and process.await_parent() returns it to the child."
     ),
     r"line \d+: (Operation not permitted|Invalid argument)": (
-        "until its map is written, child is nobody and cannot become anyone else: call "
+        "until its map is written, child is the user nobody and cannot change that: call "
         "os.setgid(0) and os.setuid(0) after process.await_parent(), and os.setgroups([]) "
         "before these two, but only if BY_ROOT. The ids are those inside."
     ),

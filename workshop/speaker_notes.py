@@ -52,7 +52,7 @@ def clock(state: State, now: float) -> Text:
     gone = (now - state.began) / 60
     end = sum(minutes[: state.place.scene + 1])
     text = Text(f"{gone:.1f} of {sum(minutes):g} min", "bold")
-    text.append(f"   this until {end:g}   ", "dim")
+    text.append(f"   this scene until {end:g}   ", "dim")
     if gone > end:
         text.append(f"{gone - end:.1f} min late", "bold red")
     return text

@@ -82,7 +82,7 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def adopt(path: Path, mode: int) -> None:
     """Sets a file's mode, and gives it to the owner of its directory, because root has
-    created it. A filesystem without modes or owners is no error."""
+    created it. Does nothing on a filesystem without modes or owners."""
     with contextlib.suppress(OSError):
         path.chmod(mode)
         parent = path.parent.stat()

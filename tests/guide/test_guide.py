@@ -324,7 +324,7 @@ HALF_DONE = [  # (step, what to remove, what to put there, a pattern for the hin
         "05",
         "    trees = [linux.idmapped(args.image, container.pid)] if BY_ROOT else []\n",
         "    trees = []\n",
-        "who is nobody inside",
+        "who is the user nobody inside",
     ),
     (
         "07",

@@ -1,4 +1,4 @@
-"""The guide's subcommands, as far as they need no container: what to do next, hints, snapshots,
+"""The guide's subcommands, those parts that need no container: what to do next, hints, snapshots,
 the solution, saved progress, and mistakes that are found before a runtime is started."""
 
 import ast

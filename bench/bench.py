@@ -214,9 +214,9 @@ def measure_start(options):
 def cpusets_in_use():
     """Keeps a cgroup with the cpuset controller while the block runs. crun, runc and podman
     enable this controller for their containers, and the kernel patches its own code when the
-    first such cgroup appears and when the last one goes. That time is not the runtime's. And an
-    emulated VM with two processors does not always survive it: the kernel runs into its own
-    breakpoint, and panics."""
+    first such cgroup appears and when the last one goes. That time must not count as the runtime's.
+    Besides, an emulated VM with two processors does not always survive the patch: the kernel
+    runs into its own breakpoint, and panics."""
     top, name = pathlib.Path("/sys/fs/cgroup"), "bench-cpuset"
     if not (top / "cgroup.subtree_control").exists():  # no cgroup v2 here
         yield

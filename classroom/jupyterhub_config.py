@@ -32,7 +32,7 @@ c.Seat.env_keep += ["XDG_RUNTIME_DIR"]
 c.Seat.default_url = "/lab/tree/notebooks/00_what_is_a_container.ipynb"
 # Seconds. An emulated VM takes a while, and the last student waits for all the others.
 c.Seat.start_timeout, c.Seat.http_timeout = 1800, 300
-c.JupyterHub.concurrent_spawn_limit = 0  # a page tells those who wait why
+c.JupyterHub.concurrent_spawn_limit = 0  # a page explains the wait to the students
 
 # The pages of each student have their own origin, which means their own host name, here
 # NAME.localhost. Otherwise, a page from one student's server could act as anybody who opens it.

@@ -35,7 +35,7 @@ class Seat(LocalProcessSpawner):  # type: ignore[misc]
         machine, because the VM is what separates them."""
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
-        """Returns the environment as it is, because the student is no user here."""
+        """Returns the environment as it is, because the student has no account here."""
         return env
 
     def get_env(self) -> dict[str, str]:

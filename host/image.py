@@ -54,8 +54,8 @@ class Image:
             name = path.relative_to(self.lab.settings.project).as_posix()
             digest.update(f"{sums.sha256(path)}  {name}\n".encode())
         settings = self.lab.settings
-        told = f"{settings.arch.name} {settings.suite} {settings.mirror}\n"
-        digest.update(told.encode())
+        settings_line = f"{settings.arch.name} {settings.suite} {settings.mirror}\n"
+        digest.update(settings_line.encode())
         return digest.hexdigest()
 
     def made_from(self) -> str:

@@ -1,4 +1,4 @@
-"""Starts containers for the suites, and looks at the host meanwhile."""
+"""Starts containers for the suites, and looks at the host while they run."""
 
 import contextlib
 import os

@@ -54,7 +54,7 @@ def test_runtime_exits_with_the_status_of_its_command(runtime, status):
 
 
 def test_death_by_a_signal_gives_status_128_plus_its_number(runtime):
-    """wait(2): the status tells a death by signal from an exit. Shells and engines show
+    """wait(2): the status distinguishes a death by signal from an exit. Shells and engines show
     the first as 128 + N."""
     # The host sends the signal, because PID 1 is immune to signals from inside.
     with runtime.running() as box:

@@ -26,7 +26,7 @@ MANY = 200 if FULL else 40
 
 
 def any_text(dice, most):
-    """Returns up to so many characters, of ASCII or of all of Unicode except surrogates."""
+    """Returns at most this many characters, of ASCII or of all of Unicode except surrogates."""
     letters = [
         chr(dice.choice([dice.randint(1, 127), dice.randint(128, 0xD7FF)]))
         for _ in range(dice.randint(0, most))

@@ -42,7 +42,7 @@ anyway. Anything that belongs to the user, such as a Python or a cgroup, belongs
 
 
 class Attack:
-    """A row: what the docstring says, and what catalogue.py knows besides."""
+    """A row of the page: what the docstring says, and what else catalogue.py knows."""
 
     # The groups of ROW.
     title: str

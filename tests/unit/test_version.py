@@ -19,8 +19,8 @@ def printed(*command: str) -> str:
 
 
 def test_workshop_prints_its_version() -> None:
-    told = printed(sys.executable, "-m", "workshop", "--version")
-    assert told == f"workshop {__version__}\n"
+    line = printed(sys.executable, "-m", "workshop", "--version")
+    assert line == f"workshop {__version__}\n"
 
 
 def test_lab_prints_the_same_version() -> None:

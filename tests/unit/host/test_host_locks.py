@@ -62,11 +62,11 @@ def test_killed_process_releases_its_lock(holder):
 def test_waiting_ends_at_the_limit(holder, tmp_path):
     first = holder()
     assert first.stdout.readline() == "locked\n"
-    begin, told = time.monotonic(), []
-    lock = locks.exclusive(tmp_path / "lock", lambda: told.append(1), limit=0.3)
+    begin, calls = time.monotonic(), []
+    lock = locks.exclusive(tmp_path / "lock", lambda: calls.append(1), limit=0.3)
     with pytest.raises(LabError, match="still running"), lock:
         pass
-    assert told == [1] and time.monotonic() - begin < 5
+    assert calls == [1] and time.monotonic() - begin < 5
 
 
 def test_take_does_not_wait(holder, tmp_path):

@@ -57,7 +57,7 @@ def test_state_of_a_talk_survives_being_saved(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"scenes": 3}', '{"scenes": [{}]}', "1"]
 )
-def test_unreadable_state_means_that_no_talk_is_running(text, tmp_path, monkeypatch):
+def test_unreadable_state_is_no_talk(text, tmp_path, monkeypatch):
     monkeypatch.setattr(talk, "STATE", tmp_path / "state.json")
     talk.STATE.write_text(text)
     assert State.load() is None

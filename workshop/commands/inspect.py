@@ -74,7 +74,7 @@ def watch(container: Container, console: Console) -> None:
 
 
 def _key(seconds: float) -> str:
-    """Returns the key that is typed within this many seconds, q if the terminal is gone, and
+    """Returns the key that is typed within so many seconds, q if the terminal is gone, and
     "none" if no key is typed."""
     if select.select([0], [], [], seconds)[0]:
         return os.read(0, 1).decode(errors="replace") or "q"

@@ -56,7 +56,7 @@ def test_number_of_processors_can_be_set():
     assert value(words, "-smp") == "7"
 
 
-def test_qemu_listens_on_loopback_only():
+def test_only_loopback_is_listened_on():
     words = argv(hardware(), SPEC, FOLDER, PORTS)
     forwards = [
         w for w in value(words, "-netdev").split(",") if w.startswith("hostfwd")

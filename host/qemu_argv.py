@@ -60,6 +60,8 @@ def argv(
     if spec.dies_with_us:
         words += processes.DIES_WITH_US
     words += processor(hardware)
+    # No screen, CD-ROM or floppy: the VM would load their drivers at each start.
+    words += ["-nodefaults"]
     words += ["-display", "none", "-monitor", "stdio" if spec.monitor else "none"]
     words += ["-no-reboot"] if spec.dies_with_us else ["-daemonize"]
     words += ["-kernel", f"{hardware.image}/vmlinuz"]

@@ -56,6 +56,11 @@ def test_number_of_processors_can_be_set():
     assert value(words, "-smp") == "7"
 
 
+def test_no_device_is_there_that_was_not_asked_for():
+    """QEMU adds a screen, a CD-ROM and a floppy, whose drivers take a while to load."""
+    assert "-nodefaults" in argv(hardware(), SPEC, FOLDER, PORTS)
+
+
 def test_only_loopback_is_listened_on():
     words = argv(hardware(), SPEC, FOLDER, PORTS)
     forwards = [

@@ -62,7 +62,10 @@ python_packages() {
 	# half of JupyterLab's start: 20 s in an emulated VM.
 	/opt/workshop/bin/pip uninstall -q -y --disable-pip-version-check rfc3987-syntax lark
 	say 'Python bytecode'
-	/opt/workshop/bin/python -m compileall -q -j 2 /opt/workshop/lib >/dev/null || true
+	# Python looks for it in this directory, not beside the files: see /etc/environment.
+	# Otherwise the first starts of JupyterLab and pytest compile a thousand modules.
+	PYTHONPYCACHEPREFIX=/var/cache/workshop/pycache /opt/workshop/bin/python \
+		-m compileall -q -j 2 /opt/workshop/lib /usr/lib/python3.* >/dev/null || true
 	project_on_path
 	cp "$here/requirements.txt" /opt/workshop/requirements.txt
 }

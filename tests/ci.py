@@ -64,35 +64,35 @@ def lab_test(name: str, limit: int, *files: str) -> Part:
 
 
 # A phase begins when the one before it has ended. It consists of chains, which two workers
-# take one by one, each on a processor of its own. The parts of a chain run in order.
-# A phase with a single chain gets both processors.
+# take in this order, each on a processor of its own: the longest come first, so that both
+# end at about the same time. The parts of a chain run in order. A phase with a single
+# chain gets both processors.
 PHASES: list[list[list[Part]]] = [
     [
         [
             part("up", "VM", 900, "./lab up", "./lab status", "./lab doctor"),
-            lab_test("security", 300),
+            lab_test("security", 300, "security", "boot"),
             lab_test("kernel", 400),
             part("rehearse", "VM", 900, "./lab rehearse 20", "./lab demo --outline"),
             lab_test("poweroff", 600),
             part("down", "VM", 120, "./lab down"),
         ],
+        # Nothing here needs the image, which `./lab up` builds meanwhile.
         [
             part("static", "host", 300, "tests/static.py"),
             part("native 1", "host's kernel", 900, f"{NATIVE} 1 --where=native"),
             part("native 2", "host's kernel", 900, f"{NATIVE} 2 --where=native"),
-            part("unit", "host", 300, "tests/native.py --unit"),
         ],
-    ],
-    [[part("test", "VM", 1200, "./lab test")]],
-    [
         [part("vm", "VM", 1500, "./lab test --where vm --not-quick tests")],
+        [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500)],
         [lab_test("grade", 1800)],
-        [lab_test("offline", 1500, "offline", "ovf")],
-        [lab_test("browser", 900)],
         [lab_test("slides", 900)],
+        [lab_test("browser", 900)],
         [part("local", "host's kernel", 600, "tests/lab/run.py test_local.py")],
+        [part("unit", "host", 300, "tests/native.py --unit")],
     ],
+    [[part("test", "VM", 1200, "./lab test")]],
     [[lab_test("classroom", 1200)]],
     [[part("documented", "host", 60, "tests/documented.py .lab/ci/commands")]],
 ]

@@ -29,6 +29,10 @@ from typing import BinaryIO
 PROJECT = Path(__file__).resolve().parent.parent
 LOGS = PROJECT / ".lab" / "ci"
 NATIVE = "tests/native.py --all --half"
+REHEARSE = "tests/lab/run.py test_rehearse.py"
+# The part `rehearse` plays this cut.
+CUT = "test_cut_plays_to_the_end_by_itself_within_its_minutes"
+REHEARSED = f"--deselect tests/guide/test_demo.py::{CUT}[20]"
 COMMANDS = LOGS / "commands"  # that were really run: see tests/documented.py
 
 
@@ -73,7 +77,7 @@ PHASES: list[list[list[Part]]] = [
             part("up", "VM", 900, "./lab up", "./lab status", "./lab doctor"),
             lab_test("security", 300, "security", "boot"),
             lab_test("kernel", 400),
-            part("rehearse", "VM", 900, "./lab rehearse 20", "./lab demo --outline"),
+            part("rehearse", "VM", 900, REHEARSE, "./lab demo --outline"),
             lab_test("poweroff", 600),
             part("down", "VM", 120, "./lab down"),
         ],
@@ -83,7 +87,11 @@ PHASES: list[list[list[Part]]] = [
             part("native 1", "host's kernel", 900, f"{NATIVE} 1 --where=native"),
             part("native 2", "host's kernel", 900, f"{NATIVE} 2 --where=native"),
         ],
-        [part("vm", "VM", 1500, "./lab test --where vm --not-quick tests")],
+        [
+            part(
+                "vm", "VM", 1500, f"./lab test --where vm --not-quick tests {REHEARSED}"
+            )
+        ],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500)],
         [lab_test("grade", 1800)],

@@ -20,7 +20,7 @@ from host.providers.base import Provider
 
 JUPYTER_LIMIT = 180
 
-# JupyterLab takes 20 s to start in an emulated VM, and nobody opens one that is thrown away.
+# JupyterLab takes 10 s to start in an emulated VM, and nobody opens one that is thrown away.
 NO_JUPYTER = "systemd.mask=jupyter.service"
 
 
@@ -127,7 +127,7 @@ class Qemu(Provider):
         not start, `workshop welcome` reports that."""
         if jupyter_answers(port):
             return
-        with self.lab.progress.stage("starting JupyterLab", "5 s, emulated 30 to 60 s"):
+        with self.lab.progress.stage("starting JupyterLab", "5 s, emulated 10 to 20 s"):
             deadline = time.monotonic() + JUPYTER_LIMIT
             while self.is_running() and time.monotonic() < deadline:
                 if jupyter_answers(port):

@@ -112,7 +112,7 @@ ALL = everything()
 DOZEN = """
     right-00_run right-01_uts
     broken-01-option_hostname_sets_the_host_name
-    broken-01-message_queue_of_the_host_is_invisible
+    broken-03-sys_is_read_only
     unusable-windows unusable-half-a-line unusable-silent unusable-falls-over
     hostile-kills-all hostile-writes-disk hostile-panics hostile-halts
 """.split()

@@ -1,84 +1,160 @@
 #!/bin/sh
-# The host's side of step 04, done once, as a container engine's daemon does it when it
-# starts: a bridge that the containers' cables end at, forwarding, and NAT.
+# The host's side of step 04. A container engine's daemon does the same when it starts: a bridge
+# that the containers' cables end at, forwarding, NAT, and a list of name servers.
 #
-#   network.sh on       set it up; again: nothing changes
-#   network.sh off      take it away; everything of the host's is as it was before
-#   network.sh status   exit status 0: it is on
+#   network.sh on [POOL]   set it up, or repair it. POOL is the network that containers get
+#                          their addresses from; network.sh remembers it. docs/providers.md
+#                          says when you need another one than 100.64.0.0/10.
+#   network.sh off         take it away, so that the host is as it was before
+#   network.sh status      say whether it is on, and what keeps it from working
 #
-# ip-link(8), nft(8), and the kernel's networking/ip-sysctl for ip_forward.
+# Exit status: 0 done, or it is on; 1 refused or failed; 2 wrong usage; 3 status: it is off.
+# Each line on stderr says what is in the way and what to type. With status 0 it is a warning:
+# containers reach each other and the host, but perhaps not the internet.
+#
+# ip-link(8), nft(8), resolv.conf(5), and the kernel's networking/ip-sysctl for ip_forward.
 set -eu
+umask 022                                                        # containers read our files
+PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin # su leaves sbin out
 
+state=/run/workshop # the pool, the containers' resolv.conf, and what "off" must put back
 bridge=workshop0
-gateway=100.64.0.1/10 # containers have 100.64.0.0 plus their pid; pid 1 is never theirs
-state=/run/workshop   # what "off" has to put back, and the containers' resolv.conf
+pool=${2:-$(cat "$state/pool" 2>/dev/null || echo 100.64.0.0/10)}
+gateway=${pool%.0/10}.1 # containers have the pool's address plus their pid, which is never 1
+check=$(dirname "$(readlink -f "$0")")/network_check.py
+
+say() {
+	echo "network.sh: $*" >&2
+}
 
 die() {
-	echo "network.sh: $*" >&2
+	say "$*"
 	exit 1
 }
 
-is_on() {
-	[ -e "$state/ip_forward" ] && [ -d "/sys/class/net/$bridge/bridge" ] &&
-		nft list table ip workshop >/dev/null 2>&1
+# Runs a command. If it fails, dies with the first line that it printed.
+try() {
+	said=$("$@" 2>&1) || die "$1: $(echo "$said" | head -n 1)"
+}
+
+has_server() {
+	grep -aq '^nameserver[[:blank:]]' "$1" 2>/dev/null
 }
 
 on() {
-	if [ -e "/sys/class/net/$bridge" ] && [ ! -e "$state/ip_forward" ]; then
-		die "there is a $bridge already that is not ours: ip link show $bridge"
-	fi
-	mkdir -p "$state"
-	# Only the first "on" knows how the host was; kept under its final name only when whole.
 	if [ ! -e "$state/ip_forward" ]; then
-		cat /proc/sys/net/ipv4/ip_forward >"$state/ip_forward.new"
+		[ ! -e "/sys/class/net/$bridge" ] ||
+			die "there is a $bridge that is not ours; if nobody needs it: ip link delete $bridge"
+		trap off EXIT # what fails now leaves nothing behind
+		trap 'exit 1' HUP INT TERM
+	elif [ "$pool" != "$(cat "$state/pool")" ]; then
+		die "it is on with $(cat "$state/pool"); type: $0 off"
+	fi
+	"$check" pool "$pool" || exit
+	mkdir -p "$state"
+	chmod 755 "$state"
+	echo "$pool" >"$state/pool"
+	# Only the first "on" knows how the host was. A write to ip_forward changes the others
+	# as well. The file gets its final name when it is complete.
+	if [ ! -e "$state/ip_forward" ]; then
+		(cd /proc/sys/net/ipv4 && grep '' ip_forward conf/*/forwarding conf/all/accept_redirects) \
+			>"$state/ip_forward.new"
 		mv "$state/ip_forward.new" "$state/ip_forward"
 	fi
 
 	# The bridge: a switch made of software, and the host's own socket in it.
-	[ -e "/sys/class/net/$bridge" ] || ip link add "$bridge" type bridge
-	ip address replace "$gateway" dev "$bridge"
-	ip link set "$bridge" up
+	[ -e "/sys/class/net/$bridge" ] || try ip link add "$bridge" type bridge
+	try ip address replace "$gateway/10" dev "$bridge"
+	try ip link set "$bridge" up
 
 	# The host passes packets on that are not for itself.
-	echo 1 >/proc/sys/net/ipv4/ip_forward
+	[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward
 
 	# NAT: what leaves through another card leaves with that card's address. A table of our
 	# own, so that no rule of the host's is touched, and "off" is one line.
-	nft -f - <<-EOF
+	try nft -f - <<-EOF
 		table ip workshop
 		delete table ip workshop
 		table ip workshop {
 			chain postrouting {
 				type nat hook postrouting priority srcnat
-				ip saddr 100.64.0.0/10 oifname != "$bridge" masquerade
+				ip saddr $pool oifname != "$bridge" masquerade
 			}
 		}
 	EOF
 
-	# DNS: the host's servers, but for those on its loopback, which a container cannot reach.
-	servers=/etc/resolv.conf
-	if [ -e /run/systemd/resolve/resolv.conf ]; then
-		servers=/run/systemd/resolve/resolv.conf
-	fi
-	grep -av '^nameserver[[:blank:]]\{1,\}\(127\.\|::1\)' "$servers" >"$state/dns" || true
+	# DNS: the host's servers that a container can reach: by IPv4, and not on the host's
+	# loopback. If /etc/resolv.conf has none, ask the local server's configuration.
+	for servers in /etc/resolv.conf /run/systemd/resolve/resolv.conf \
+		/run/NetworkManager/no-stub-resolv.conf; do
+		[ -e "$servers" ] || continue
+		grep -av '^nameserver[[:blank:]]\{1,\}\(127\.\|0\.\|[^[:blank:]]*:\)' "$servers" >"$state/new" || true
+		if has_server "$state/new" || ! has_server "$state/dns"; then
+			cat "$state/new" >"$state/dns" # the same file: it is mounted in containers
+		fi
+		if has_server "$state/new"; then break; fi
+	done
+	rm -f "$state/new"
+	[ -e "$state/dns" ] || : >"$state/dns"
+	chmod 644 "$state/dns" "$state/pool"
+	trap - EXIT
+	warn
+}
+
+# Says what still keeps containers from the internet.
+warn() {
+	has_server "$state/dns" || say "this host has no name server that containers can reach;" \
+		"type: echo nameserver 9.9.9.9 | sudo tee -a $state/dns"
+	"$check" internet "$pool"
 }
 
 off() {
 	if nft list table ip workshop >/dev/null 2>&1; then nft delete table ip workshop; fi
 	[ -e "$state/ip_forward" ] || return 0 # not ours: leave bridge and forwarding alone
 	if [ -e "/sys/class/net/$bridge" ]; then ip link delete "$bridge"; fi
-	cat "$state/ip_forward" >/proc/sys/net/ipv4/ip_forward
+	# If somebody else has switched forwarding on or off meanwhile, that counts.
+	if ! grep -q '^ip_forward:0' "$state/ip_forward" || [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]; then
+		:
+	elif nft list ruleset 2>/dev/null | grep -qi 'masquerade\|snat'; then
+		say "left ip_forward on, because somebody else's NAT needs it; otherwise type: sysctl net.ipv4.ip_forward=0"
+	else
+		while IFS=: read -r file value; do
+			[ ! -e "/proc/sys/net/ipv4/$file" ] || echo "$value" >"/proc/sys/net/ipv4/$file"
+		done <"$state/ip_forward"
+	fi
 	rm -f "$state/ip_forward" "$state/dns"
-	rmdir "$state" 2>/dev/null || true
+	# Another pool than the usual one is remembered for the next "on".
+	[ "$pool" != 100.64.0.0/10 ] || rm -rf "$state"
 }
 
-[ "$(id -u)" = 0 ] || die "this needs root: type sudo $0 ${1:-on}"
-for tool in ip nft; do
-	command -v $tool >/dev/null || die "$tool is missing: apt-get install iproute2 nftables"
-done
-case ${1:-} in
-on) on ;;
-off) off ;;
-status) is_on ;;
-*) die "usage: network.sh on|off|status" ;;
+status() {
+	if [ ! -e "$state/ip_forward" ]; then
+		echo "off"
+		exit 3
+	fi
+	missing=
+	ip -4 address show dev "$bridge" up 2>/dev/null | grep -q " $gateway/10 " || missing="the bridge $bridge"
+	nft list table ip workshop 2>/dev/null | grep -q masquerade || missing="NAT"
+	[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || missing="forwarding"
+	[ -e "$state/dns" ] || missing="$state/dns"
+	[ -z "$missing" ] || die "it is on, but $missing is gone; type: $0 on"
+	"$check" pool "$pool" || exit
+	echo "on: containers get their addresses from $pool"
+	warn
+}
+
+usage() {
+	say "usage: network.sh on [POOL]|off|status"
+	exit 2
+}
+
+case $#,${1:-} in
+1,on | 2,on | 1,off | 1,status) ;;
+*) usage ;;
 esac
+[ "$(id -u)" = 0 ] || die "this needs root: type sudo $0 $*"
+for tool in ip nft python3; do
+	command -v $tool >/dev/null || die "$tool is missing: apt-get install iproute2 nftables python3"
+done
+exec 9<"$0" && flock 9 # one at a time
+"$1"

@@ -14,8 +14,8 @@
 #
 # ip-link(8), nft(8), resolv.conf(5), and the kernel's networking/ip-sysctl for ip_forward.
 set -eu
-umask 022                                                        # containers read our files
-PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin # su leaves sbin out
+umask 022 # containers read our files
+export PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin" # su leaves sbin out
 
 state=/run/workshop # the pool, the containers' resolv.conf, and what "off" must put back
 bridge=workshop0
@@ -48,7 +48,7 @@ on() {
 		trap off EXIT # what fails now leaves nothing behind
 		trap 'exit 1' HUP INT TERM
 	elif [ "$pool" != "$(cat "$state/pool")" ]; then
-		die "it is on with $(cat "$state/pool"); type: $0 off"
+		die "it is on with $(cat "$state/pool"); type: sudo $0 off"
 	fi
 	"$check" pool "$pool" || exit
 	mkdir -p "$state"
@@ -96,7 +96,7 @@ on() {
 	done
 	rm -f "$state/new"
 	[ -e "$state/dns" ] || : >"$state/dns"
-	chmod 644 "$state/dns" "$state/pool"
+	chmod 644 "$state"/*
 	trap - EXIT
 	warn
 }
@@ -105,7 +105,11 @@ on() {
 warn() {
 	has_server "$state/dns" || say "this host has no name server that containers can reach;" \
 		"type: echo nameserver 9.9.9.9 | sudo tee -a $state/dns"
-	"$check" internet "$pool"
+	# Without a route and a firewall there is nothing to check, which saves a tenth of a second.
+	if ip -4 route get 198.51.100.1 >/dev/null 2>&1 || ip -6 route show default | grep -q . ||
+		nft list chains | grep -q 'hook forward'; then
+		"$check" internet "$pool"
+	fi
 }
 
 off() {
@@ -116,7 +120,7 @@ off() {
 	if ! grep -q '^ip_forward:0' "$state/ip_forward" || [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]; then
 		:
 	elif nft list ruleset 2>/dev/null | grep -qi 'masquerade\|snat'; then
-		say "left ip_forward on, because somebody else's NAT needs it; otherwise type: sysctl net.ipv4.ip_forward=0"
+		say "left ip_forward on, because somebody else's NAT needs it; otherwise type: sudo sysctl net.ipv4.ip_forward=0"
 	else
 		while IFS=: read -r file value; do
 			[ ! -e "/proc/sys/net/ipv4/$file" ] || echo "$value" >"/proc/sys/net/ipv4/$file"
@@ -137,7 +141,7 @@ status() {
 	nft list table ip workshop 2>/dev/null | grep -q masquerade || missing="NAT"
 	[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || missing="forwarding"
 	[ -e "$state/dns" ] || missing="$state/dns"
-	[ -z "$missing" ] || die "it is on, but $missing is gone; type: $0 on"
+	[ -z "$missing" ] || die "it is on, but $missing is gone; type: sudo $0 on"
 	"$check" pool "$pool" || exit
 	echo "on: containers get their addresses from $pool"
 	warn

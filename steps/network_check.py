@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 # A pid has up to 22 bits, and an address is a pool's plus a pid: so these are /10. The first is
@@ -28,26 +27,20 @@ RESOLV_CONFS = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
 RESOLV_CONFS += ["/run/NetworkManager/no-stub-resolv.conf"]
 # Where the trial packet goes, which never gets there: for documentation, RFC 5737.
 TARGET = "198.51.100.1"
-EVERYTHING = 7  # a prefix of at most so many bits leads to the whole internet, like 0.0.0.0/1
+# A route with at most so many bits, such as 0.0.0.0/1, leads to the internet at large.
+EVERYTHING = 7
 COMMAND = "sudo steps/network.sh"
 IS_ON = "/run/workshop/ip_forward"
 
 
-@dataclass(frozen=True)
-class Route:
-    """A route of any table: its destination, and the device that it leads to."""
-
-    prefix: IPv4Network
-    device: str
-
-
-@dataclass
 class Host:
-    """What this host uses, apart from our bridge."""
+    """What this host uses, apart from our bridge: each address and each route of any table
+    with its device, and the name servers."""
 
-    addresses: list[tuple[IPv4Interface, str]] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
-    servers: list[IPv4Address] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.addresses: list[tuple[IPv4Interface, str]] = []
+        self.routes: list[tuple[IPv4Network, str]] = []
+        self.servers: list[IPv4Address] = []
 
 
 def user_of(pool: IPv4Network, host: Host) -> str:
@@ -55,12 +48,12 @@ def user_of(pool: IPv4Network, host: Host) -> str:
     for address, device in host.addresses:
         if address in pool or pool.overlaps(address.network):
             return f"{device} has the address {address}"
-    for route in host.routes:
-        if route.prefix.prefixlen > EVERYTHING and route.prefix.overlaps(pool):
-            return f"there is a route to {route.prefix} ({route.device})"
+    for prefix, device in host.routes:
+        if prefix.prefixlen > EVERYTHING and prefix.overlaps(pool):
+            return f"there is a route to {prefix} ({device})"
     for server in host.servers:
         # Without a route to it, the bridge hides nothing.
-        if server in pool and any(server in route.prefix for route in host.routes):
+        if server in pool and any(server in prefix for prefix, _ in host.routes):
             return f"it contains the name server {server}"
     return ""
 
@@ -78,7 +71,7 @@ def host_from(addresses: list[dict], routes: list[dict], resolv_conf: str) -> Ho
         if found.get("dev") != BRIDGE and found.get("type") != "throw":
             prefix = found["dst"].replace("default", "0.0.0.0/0")
             device = found.get("dev") or found.get("type") or "multipath"
-            host.routes.append(Route(IPv4Network(prefix), device))
+            host.routes.append((IPv4Network(prefix), device))
     for line in resolv_conf.splitlines():
         words = line.split()
         if words[:1] == ["nameserver"]:
@@ -130,8 +123,10 @@ def check_internet(pool: IPv4Network) -> None:
     chains = run("nft", "list", "chains") or ""
     leaves = packet_leaves(pool) if routed else None
     if leaves is None:  # only the policies are left to look at
-        leaves = not dropping_chain(chains)
+        leaves = not dropping_chains(chains)
     if not leaves:
+        with contextlib.suppress(OSError), open("/etc/ufw/ufw.conf") as file:
+            chains += file.read()
         say(
             "a firewall on this host drops what containers send to the internet; "
             f"type: {remedy(chains)}"
@@ -144,44 +139,35 @@ def packet_leaves(pool: IPv4Network) -> bool | None:
 
     Reading the rules instead does not work: there are several kinds of firewalls, and an
     accept in one table does not overrule a drop in another: nft(8)."""
-    number = os.getpid()
+    number = os.getpid()  # which no container has
     table, cable = f"ip workshop{number}", f"probe{number}"
+    rule = f"ip saddr {pool[number]} ip daddr {TARGET} counter drop"
+    hook = "type filter hook postrouting priority -300"
     script = 'echo ready; while read -r line; do echo >"/dev/udp/$0/9"; done'
-    words = ["unshare", "--net", "bash", "-c", script, TARGET]
     with subprocess.Popen(
-        words,
+        ["unshare", "--net", "bash", "-c", script, TARGET],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as sender:
+        assert sender.stdin and sender.stdout
         try:
-            assert sender.stdin and sender.stdout
-            if sender.stdout.readline() != "ready\n":
-                return None
-            link = f"ip link add {cable} up master {BRIDGE} type veth peer name eth0"
-            if run(*link.split(), "netns", str(sender.pid)) is None:
-                return None
-            with open(f"/sys/class/net/{BRIDGE}/address") as file:
-                mac = file.read().strip()
-            setup = "link set eth0 up\n"
-            setup += f"address add {pool[number]}/10 dev eth0\n"
-            setup += f"route add default via {pool[1]}\n"
-            setup += f"neighbor add {pool[1]} lladdr {mac} dev eth0\n"
-            inside = f"nsenter -t {sender.pid} -n ip -batch -"
-            last = f"""table {table} {{
-                chain last {{
-                    type filter hook postrouting priority -300
-                    ip saddr {pool[number]} ip daddr {TARGET} counter drop
-                }}
-            }}"""
-            if run(*inside.split(), input=setup) is None or run("nft", last) is None:
+            if (
+                sender.stdout.readline() != "ready\n"
+                or not connected(cable, sender.pid, pool[number], pool[1])
+                or run("nft", f"table {table} {{ chain last {{ {hook}; {rule}; }}; }}")
+                is None
+            ):
                 return None
             for _ in range(25):  # the bridge needs a moment until it passes packets on
                 sender.stdin.write("send\n")
                 sender.stdin.flush()
                 time.sleep(0.02)
-                if "packets 0 " not in (run("nft", "list", "table", *table.split()) or ""):
+                counted = run("nft", "list", "table", *table.split())
+                if counted is None:
+                    return None
+                if "packets 0 " not in counted:
                     return True
             return False
         finally:
@@ -190,34 +176,55 @@ def packet_leaves(pool: IPv4Network) -> bool | None:
             run("nft", "delete", "table", *table.split())
 
 
-def dropping_chain(chains: str) -> str:
-    """Returns "FAMILY TABLE CHAIN" of the first chain that drops, by its policy, what the host
+def connected(cable: str, pid: int, address: IPv4Address, gateway: IPv4Address) -> bool:
+    """Lays a cable from the bridge to a network namespace, as connect() in container.py does.
+    Returns whether it worked."""
+    link = (
+        f"ip link add {cable} up master {BRIDGE} type veth peer name eth0 netns {pid}"
+    )
+    if run(*link.split()) is None:
+        return False
+    with open(f"/sys/class/net/{BRIDGE}/address") as file:
+        mac = file.read().strip()
+    setup = f"link set eth0 up\naddress add {address}/10 dev eth0\n"
+    setup += f"neighbor add {gateway} lladdr {mac} dev eth0\n"  # nothing waits for ARP
+    setup += f"route add default via {gateway}\n"
+    inside = f"nsenter -t {pid} -n ip -batch -"
+    return run(*inside.split(), input=setup) is not None
+
+
+def dropping_chains(chains: str) -> list[str]:
+    """Returns "FAMILY TABLE CHAIN" of each chain that drops, by its policy, what the host
     forwards. chains: what `nft list chains` prints."""
-    table = chain = ""
+    found, table, chain = [], "", ""
     for words in map(str.split, chains.splitlines()):
         if words[:1] == ["table"]:
             table = " ".join(words[1:3])
         elif words[:1] == ["chain"]:
             chain = words[1]
         elif words[:4] == "type filter hook forward".split() and "drop;" in words:
-            return f"{table} {chain}"
-    return ""
+            found.append(f"{table} {chain}")
+    return found
 
 
 def remedy(chains: str) -> str:
-    """Returns the command that makes this host's firewall pass our packets on."""
-    if "chain ufw-user-forward" in chains:
-        return f"sudo ufw route allow in on {BRIDGE}"
+    """Returns the commands that make this host's firewalls pass our packets on. chains: what
+    `nft list chains` prints, and ufw.conf."""
+    iptables = (
+        "sudo iptables -I {0} -i {1} -j ACCEPT; sudo iptables -I {0} -o {1} -j ACCEPT"
+    )
+    commands = []
+    if "ENABLED=yes" in chains and "chain ufw-user-forward" in chains:
+        commands = [f"sudo ufw route allow in on {BRIDGE}"]
+    elif "chain DOCKER-USER" in chains:  # it comes first, and Docker leaves it to us
+        commands = [iptables.format("DOCKER-USER", BRIDGE)]
+    else:
+        for chain in dropping_chains(chains):
+            for end in "iifname", "oifname":
+                commands.append(f"sudo nft insert rule {chain} {end} {BRIDGE} accept")
     if "table inet firewalld" in chains:
-        return f"sudo firewall-cmd --zone=trusted --add-interface={BRIDGE}"
-    if "chain DOCKER-USER" in chains:
-        rule = "sudo iptables -I DOCKER-USER {} " + f"{BRIDGE} -j ACCEPT"
-        return f"{rule.format('-i')}; {rule.format('-o')}"
-    if chain := dropping_chain(chains):
-        rule = f"sudo nft insert rule {chain} {{}} {BRIDGE} accept"
-        return f"{rule.format('iifname')}; {rule.format('oifname')}"
-    rule = f"sudo iptables -I FORWARD {{}} {BRIDGE} -j ACCEPT"
-    return f"{rule.format('-i')}; {rule.format('-o')}"
+        commands.append(f"sudo firewall-cmd --zone=trusted --add-interface={BRIDGE}")
+    return "; ".join(commands or [iptables.format("FORWARD", BRIDGE)])
 
 
 def say(text: str) -> None:
@@ -225,11 +232,8 @@ def say(text: str) -> None:
 
 
 def main(words: list[str]) -> int:
-    try:
-        pool = IPv4Network(words[1])
-    except ValueError:
-        pool = None
-    if pool not in POOLS:
+    pool = next((pool for pool in POOLS if str(pool) == words[1]), None)
+    if pool is None:
         say(f"POOL is one of {', '.join(map(str, POOLS))}, not {words[1]!r}")
         return 2
     if words[0] == "pool":

@@ -37,6 +37,11 @@ try() {
 	said=$("$@" 2>&1) || die "$1: $(echo "$said" | head -n 1)"
 }
 
+# Counts the NAT rules of others: while "off" is at work, ours are gone.
+nat_rules() {
+	nft list ruleset 2>/dev/null | grep -ci 'masquerade\|snat' || true
+}
+
 has_server() {
 	grep -aq '^nameserver[[:blank:]]' "$1" 2>/dev/null
 }
@@ -54,9 +59,10 @@ on() {
 	mkdir -p "$state"
 	chmod 755 "$state"
 	echo "$pool" >"$state/pool"
-	# Only the first "on" knows how the host was. A write to ip_forward changes the others
-	# as well. The file gets its final name when it is complete.
+	# Only the first "on" knows how the host was. A write to ip_forward changes the other
+	# settings, too. The file gets its final name when it is complete.
 	if [ ! -e "$state/ip_forward" ]; then
+		nat_rules >"$state/nat"
 		(cd /proc/sys/net/ipv4 && grep '' ip_forward conf/*/forwarding conf/all/accept_redirects) \
 			>"$state/ip_forward.new"
 		mv "$state/ip_forward.new" "$state/ip_forward"
@@ -83,8 +89,8 @@ on() {
 		}
 	EOF
 
-	# DNS: the host's servers that a container can reach: by IPv4, and not on the host's
-	# loopback. If /etc/resolv.conf has none, ask the local server's configuration.
+	# DNS: the host's name servers, but not those on its loopback or with IPv6 addresses, which
+	# a container cannot reach. If only those are left, look for the servers behind them.
 	for servers in /etc/resolv.conf /run/systemd/resolve/resolv.conf \
 		/run/NetworkManager/no-stub-resolv.conf; do
 		[ -e "$servers" ] || continue
@@ -116,17 +122,18 @@ off() {
 	if nft list table ip workshop >/dev/null 2>&1; then nft delete table ip workshop; fi
 	[ -e "$state/ip_forward" ] || return 0 # not ours: leave bridge and forwarding alone
 	if [ -e "/sys/class/net/$bridge" ]; then ip link delete "$bridge"; fi
-	# If somebody else has switched forwarding on or off meanwhile, that counts.
+	# Forwarding: if somebody else has switched it off or needs it by now, it stays as it is.
 	if ! grep -q '^ip_forward:0' "$state/ip_forward" || [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]; then
 		:
-	elif nft list ruleset 2>/dev/null | grep -qi 'masquerade\|snat'; then
-		say "left ip_forward on, because somebody else's NAT needs it; otherwise type: sudo sysctl net.ipv4.ip_forward=0"
+	elif [ "$(nat_rules)" -gt "$(cat "$state/nat" 2>/dev/null || echo 0)" ]; then
+		say "left ip_forward on, because another program's NAT may need it;" \
+			"otherwise type: sudo sysctl net.ipv4.ip_forward=0"
 	else
 		while IFS=: read -r file value; do
 			[ ! -e "/proc/sys/net/ipv4/$file" ] || echo "$value" >"/proc/sys/net/ipv4/$file"
 		done <"$state/ip_forward"
 	fi
-	rm -f "$state/ip_forward" "$state/dns"
+	rm -f "$state/ip_forward" "$state/nat" "$state/dns"
 	# Another pool than the usual one is remembered for the next "on".
 	[ "$pool" != 100.64.0.0/10 ] || rm -rf "$state"
 }

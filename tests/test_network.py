@@ -185,6 +185,17 @@ def test_forwarding_that_somebody_needs_stays_on(host):
     assert host.run("cat /proc/sys/net/ipv4/ip_forward").out == "0\n"
 
 
+def test_forwarding_is_put_back_next_to_nat_that_was_there(host):
+    """Rules that were there before do not need what was not on."""
+    host.run(
+        "nft 'table ip nat { chain POSTROUTING { type nat hook postrouting priority 100;"
+        "ip saddr 172.17.0.0/16 masquerade; }; }'"
+    )
+    host.network("on")
+    assert host.network("off").err == ""
+    assert host.run("cat /proc/sys/net/ipv4/ip_forward").out == "0\n"
+
+
 @pytest.mark.parametrize(
     "damage, gone",
     [
@@ -263,6 +274,7 @@ def test_on_repairs_modes(host):
         "755 /run/workshop",
         "644 /run/workshop/dns",
         "644 /run/workshop/ip_forward",
+        "644 /run/workshop/nat",
         "644 /run/workshop/pool",
     ]
 

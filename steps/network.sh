@@ -19,8 +19,10 @@ export PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin" # su 
 
 state=/run/workshop # the pool, the containers' resolv.conf, and what "off" must put back
 bridge=workshop0
-pool=${2:-$(cat "$state/pool" 2>/dev/null || echo 100.64.0.0/10)}
+usual=100.64.0.0/10
+pool=${2:-$(cat "$state/pool" 2>/dev/null || echo "$usual")}
 gateway=${pool%.0/10}.1 # containers have the pool's address plus their pid, which is never 1
+ip_forward=/proc/sys/net/ipv4/ip_forward
 check=$(dirname "$(readlink -f "$0")")/network_check.py
 
 say() {
@@ -37,7 +39,7 @@ try() {
 	said=$("$@" 2>&1) || die "$1: $(echo "$said" | head -n 1)"
 }
 
-# Counts the NAT rules of others: while "off" is at work, ours are gone.
+# Counts the NAT rules of others: our own are not there yet, or not any more.
 nat_rules() {
 	nft list ruleset 2>/dev/null | grep -ci 'masquerade\|snat' || true
 }
@@ -49,7 +51,8 @@ has_server() {
 on() {
 	if [ ! -e "$state/ip_forward" ]; then
 		[ ! -e "/sys/class/net/$bridge" ] ||
-			die "there is a $bridge that is not ours; if nobody needs it: ip link delete $bridge"
+			die "there is a $bridge that is not ours; if nobody needs it, type:" \
+				"sudo ip link delete $bridge"
 		trap off EXIT # what fails now leaves nothing behind
 		trap 'exit 1' HUP INT TERM
 	elif [ "$pool" != "$(cat "$state/pool")" ]; then
@@ -74,7 +77,7 @@ on() {
 	try ip link set "$bridge" up
 
 	# The host passes packets on that are not for itself.
-	[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward
+	[ "$(cat "$ip_forward")" = 1 ] || echo 1 >"$ip_forward"
 
 	# NAT: what leaves through another card leaves with that card's address. A table of our
 	# own, so that no rule of the host's is touched, and "off" is one line.
@@ -91,10 +94,11 @@ on() {
 
 	# DNS: the host's name servers, but not those on its loopback or with IPv6 addresses, which
 	# a container cannot reach. If only those are left, look for the servers behind them.
+	unreachable='\(127\.\|0\.\|[^[:blank:]]*:\)'
 	for servers in /etc/resolv.conf /run/systemd/resolve/resolv.conf \
 		/run/NetworkManager/no-stub-resolv.conf; do
 		[ -e "$servers" ] || continue
-		grep -av '^nameserver[[:blank:]]\{1,\}\(127\.\|0\.\|[^[:blank:]]*:\)' "$servers" >"$state/new" || true
+		grep -av "^nameserver[[:blank:]]\+$unreachable" "$servers" >"$state/new" || true
 		if has_server "$state/new" || ! has_server "$state/dns"; then
 			cat "$state/new" >"$state/dns" # the same file: it is mounted in containers
 		fi
@@ -122,20 +126,20 @@ off() {
 	if nft list table ip workshop >/dev/null 2>&1; then nft delete table ip workshop; fi
 	[ -e "$state/ip_forward" ] || return 0 # not ours: leave bridge and forwarding alone
 	if [ -e "/sys/class/net/$bridge" ]; then ip link delete "$bridge"; fi
-	# Forwarding: if somebody else has switched it off or needs it by now, it stays as it is.
-	if ! grep -q '^ip_forward:0' "$state/ip_forward" || [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]; then
-		:
-	elif [ "$(nat_rules)" -gt "$(cat "$state/nat" 2>/dev/null || echo 0)" ]; then
-		say "left ip_forward on, because another program's NAT may need it;" \
-			"otherwise type: sudo sysctl net.ipv4.ip_forward=0"
-	else
-		while IFS=: read -r file value; do
-			[ ! -e "/proc/sys/net/ipv4/$file" ] || echo "$value" >"/proc/sys/net/ipv4/$file"
-		done <"$state/ip_forward"
+	# Forwarding stays as it is if somebody else has switched it off, or needs it by now.
+	if grep -q '^ip_forward:0' "$state/ip_forward" && [ "$(cat "$ip_forward")" != 0 ]; then
+		if [ "$(nat_rules)" -gt "$(cat "$state/nat")" ]; then
+			say "left ip_forward on, because another program's NAT may need it;" \
+				"otherwise type: sudo sysctl net.ipv4.ip_forward=0"
+		else
+			while IFS=: read -r file value; do
+				[ ! -e "/proc/sys/net/ipv4/$file" ] || echo "$value" >"/proc/sys/net/ipv4/$file"
+			done <"$state/ip_forward"
+		fi
 	fi
-	rm -f "$state/ip_forward" "$state/nat" "$state/dns"
-	# Another pool than the usual one is remembered for the next "on".
-	[ "$pool" != 100.64.0.0/10 ] || rm -rf "$state"
+	rm -f "$state/ip_forward" "$state/nat" "$state/dns" "$state/new"
+	[ "$pool" != "$usual" ] || rm -f "$state/pool" # another pool is for the next "on", too
+	rmdir "$state" 2>/dev/null || true
 }
 
 status() {
@@ -144,9 +148,10 @@ status() {
 		exit 3
 	fi
 	missing=
-	ip -4 address show dev "$bridge" up 2>/dev/null | grep -q " $gateway/10 " || missing="the bridge $bridge"
+	ip -4 address show dev "$bridge" up 2>/dev/null | grep -q " $gateway/10 " ||
+		missing="the bridge $bridge"
 	nft list table ip workshop 2>/dev/null | grep -q masquerade || missing="NAT"
-	[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || missing="forwarding"
+	[ "$(cat "$ip_forward")" = 1 ] || missing="forwarding"
 	[ -e "$state/dns" ] || missing="$state/dns"
 	[ -z "$missing" ] || die "it is on, but $missing is gone; type: sudo $0 on"
 	"$check" pool "$pool" || exit
@@ -165,7 +170,8 @@ case $#,${1:-} in
 esac
 [ "$(id -u)" = 0 ] || die "this needs root: type sudo $0 $*"
 for tool in ip nft python3; do
-	command -v $tool >/dev/null || die "$tool is missing: apt-get install iproute2 nftables python3"
+	command -v $tool >/dev/null ||
+		die "$tool is missing; type: sudo apt-get install iproute2 nftables python3"
 done
 exec 9<"$0" && flock 9 # one at a time
 "$1"

@@ -3,19 +3,19 @@
 # that the containers' cables end at, forwarding, NAT, and a list of name servers.
 #
 #   network.sh on [POOL]   set it up, or repair it. POOL is the network that containers get
-#                          their addresses from; network.sh remembers it. docs/providers.md
-#                          says when you need another one than 100.64.0.0/10.
+#                          their addresses from. docs/providers.md says when you need another
+#                          one than 100.64.0.0/10. network.sh remembers it.
 #   network.sh off         take it away, so that the host is as it was before
 #   network.sh status      say whether it is on, and what keeps it from working
 #
 # Exit status: 0 done, or it is on; 1 refused or failed; 2 wrong usage; 3 status: it is off.
-# Each line on stderr says what is in the way and what to type. With status 0 it is a warning:
-# containers reach each other and the host, but perhaps not the internet.
+# Each line on stderr says what is in the way and what to type. If the exit status is 0, that is
+# a warning: containers reach each other and the host, but perhaps not the internet.
 #
 # ip-link(8), nft(8), resolv.conf(5), and the kernel's networking/ip-sysctl for ip_forward.
 set -eu
-umask 022 # containers read our files
-export PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin" # su leaves sbin out
+umask 022 # so that containers can read our files, whatever the caller's umask is
+export PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin" # su and cron leave sbin out
 
 state=/run/workshop # the pool, the containers' resolv.conf, and what "off" must put back
 bridge=workshop0
@@ -39,7 +39,7 @@ try() {
 	said=$("$@" 2>&1) || die "$1: $(echo "$said" | head -n 1)"
 }
 
-# Counts the NAT rules of others: our own are not there yet, or not any more.
+# Counts the NAT rules on this host, when our own are not there yet or no longer.
 nat_rules() {
 	nft list ruleset 2>/dev/null | grep -ci 'masquerade\|snat' || true
 }
@@ -53,7 +53,7 @@ on() {
 		[ ! -e "/sys/class/net/$bridge" ] ||
 			die "there is a $bridge that is not ours; if nobody needs it, type:" \
 				"sudo ip link delete $bridge"
-		trap off EXIT # what fails now leaves nothing behind
+		trap off EXIT # an "on" that fails leaves nothing behind
 		trap 'exit 1' HUP INT TERM
 	elif [ "$pool" != "$(cat "$state/pool")" ]; then
 		die "it is on with $(cat "$state/pool"); type: sudo $0 off"
@@ -62,8 +62,8 @@ on() {
 	mkdir -p "$state"
 	chmod 755 "$state"
 	echo "$pool" >"$state/pool"
-	# Only the first "on" knows how the host was. A write to ip_forward changes the other
-	# settings, too. The file gets its final name when it is complete.
+	# Only the first "on" knows how the host was. Writing to ip_forward also changes the other
+	# settings here. The file gets its final name when it is complete.
 	if [ ! -e "$state/ip_forward" ]; then
 		nat_rules >"$state/nat"
 		(cd /proc/sys/net/ipv4 && grep '' ip_forward conf/*/forwarding conf/all/accept_redirects) \
@@ -138,7 +138,7 @@ off() {
 		fi
 	fi
 	rm -f "$state/ip_forward" "$state/nat" "$state/dns" "$state/new"
-	[ "$pool" != "$usual" ] || rm -f "$state/pool" # another pool is for the next "on", too
+	[ "$pool" != "$usual" ] || rm -f "$state/pool" # keep another one for the next "on"
 	rmdir "$state" 2>/dev/null || true
 }
 

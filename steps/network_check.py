@@ -1,11 +1,12 @@
 #!/usr/bin/python3 -S
-"""Finds what stands in the way of network.sh on this host, for network.sh itself.
+"""Finds what is in the way of network.sh on this host. network.sh calls it.
 
-    network_check.py pool POOL       does somebody else use addresses of the pool?
-    network_check.py internet POOL   what keeps containers from the internet?
+    network_check.py pool POOL       does this host already use addresses from the pool?
+    network_check.py internet POOL   does something keep containers from the internet?
 
-Prints each finding on stderr: one line, with what to type. Exit status of "pool": 0 nobody,
-1 somebody, 2 this is no pool. "internet" only warns: 0. See ip-address(8), ip-route(8), nft(8).
+Prints each finding as one line on stderr that says what to type. Exit status of `pool`: 0 no,
+1 yes, 2 POOL is not one of our pools. `internet` only warns, so its exit status is 0.
+ip-address(8), ip-route(8), nft(8)
 """
 
 import contextlib
@@ -16,8 +17,8 @@ import sys
 import time
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-# A pid has up to 22 bits, and an address is a pool's plus a pid: so these are /10. The first is
-# rarely used at home or in an office; 240.0.0.0/4 is reserved, but Linux uses it like any other.
+# A container's address is the pool's plus a pid, which has up to 22 bits, so each pool is a /10.
+# The first one is rare at home and in offices. The last one is reserved, but Linux routes it.
 POOLS = [
     IPv4Network(f"{start}/10")
     for start in "100.64.0.0 10.64.0.0 10.128.0.0 10.192.0.0 10.0.0.0 240.0.0.0".split()
@@ -25,17 +26,19 @@ POOLS = [
 BRIDGE = "workshop0"
 RESOLV_CONFS = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
 RESOLV_CONFS += ["/run/NetworkManager/no-stub-resolv.conf"]
-# Where the trial packet goes, which never gets there: for documentation, RFC 5737.
+# The destination of the trial packet, which never gets there: nobody has this address, because
+# it is for documentation (RFC 5737).
 TARGET = "198.51.100.1"
-# A route with at most so many bits, such as 0.0.0.0/1, leads to the internet at large.
+# A route whose prefix has at most this many bits, such as a VPN's 0.0.0.0/1, leads to the internet
+# as a whole, like a default route.
 EVERYTHING = 7
 COMMAND = "sudo steps/network.sh"
 IS_ON = "/run/workshop/ip_forward"
 
 
 class Host:
-    """What this host uses, apart from our bridge: each address and each route of any table
-    with its device, and the name servers."""
+    """What this host uses, apart from our bridge: its addresses and the routes in all tables,
+    each with its device, and its name servers."""
 
     def __init__(self) -> None:
         self.addresses: list[tuple[IPv4Interface, str]] = []
@@ -44,7 +47,7 @@ class Host:
 
 
 def user_of(pool: IPv4Network, host: Host) -> str:
-    """Says who else uses addresses of a pool. Returns "" if nobody does."""
+    """Returns what on this host uses addresses from a pool, or "" if nothing does."""
     for address, device in host.addresses:
         if address in pool or pool.overlaps(address.network):
             return f"{device} has the address {address}"
@@ -52,21 +55,21 @@ def user_of(pool: IPv4Network, host: Host) -> str:
         if prefix.prefixlen > EVERYTHING and prefix.overlaps(pool):
             return f"there is a route to {prefix} ({device})"
     for server in host.servers:
-        # Without a route to it, the bridge hides nothing.
+        # The bridge hides it only if there is another route to it.
         if server in pool and any(server in prefix for prefix, _ in host.routes):
             return f"it contains the name server {server}"
     return ""
 
 
-def host_from(addresses: list[dict], routes: list[dict], resolv_conf: str) -> Host:
+def host_from(addresses: str, routes: str, resolv_conf: str) -> Host:
     """Returns the Host that `ip -json address`, `ip -json route` and resolv.conf(5) show."""
     host = Host()
-    for link in addresses:
+    for link in json.loads(addresses):
         for found in link.get("addr_info", []):
             if link["ifname"] != BRIDGE:
                 interface = IPv4Interface(f"{found['local']}/{found['prefixlen']}")
                 host.addresses.append((interface, link["ifname"]))
-    for found in routes:
+    for found in json.loads(routes):
         # "throw" sends the search to the next table, so it leads nowhere.
         if found.get("dev") != BRIDGE and found.get("type") != "throw":
             prefix = found["dst"].replace("default", "0.0.0.0/0")
@@ -94,13 +97,14 @@ def this_host() -> Host:
     for path in RESOLV_CONFS:
         with contextlib.suppress(OSError), open(path, errors="replace") as file:
             texts.append(file.read())
-    addresses = json.loads(run("ip", "-j", "-4", "address") or "[]")
-    routes = json.loads(run(*"ip -j -4 route show table all".split()) or "[]")
+    addresses = run("ip", "-j", "-4", "address") or "[]"
+    routes = run(*"ip -j -4 route show table all".split()) or "[]"
     return host_from(addresses, routes, "\n".join(texts))
 
 
 def check_pool(pool: IPv4Network) -> int:
-    """Complains if somebody else uses the pool, and says which one is free."""
+    """Complains if this host uses the pool, and says which other pool is free. Returns the exit
+    status."""
     host = this_host()
     user = user_of(pool, host)
     if not user:
@@ -122,7 +126,7 @@ def check_internet(pool: IPv4Network) -> None:
         )
     chains = run("nft", "list", "chains") or ""
     leaves = packet_leaves(pool) if routed else None
-    if leaves is None:  # only the policies are left to look at
+    if leaves is None:  # then go by the policies
         leaves = not dropping_chains(chains)
     if not leaves:
         with contextlib.suppress(OSError), open("/etc/ufw/ufw.conf") as file:
@@ -134,11 +138,11 @@ def check_internet(pool: IPv4Network) -> None:
 
 
 def packet_leaves(pool: IPv4Network) -> bool | None:
-    """Sends a packet as a container does, and returns whether it gets as far as the last hook
-    before it leaves this host, where it is caught. Returns None if that cannot be tried.
+    """Sends a packet as a container does, and catches it at the last hook before it would leave
+    this host. Returns whether it got there, or None if that cannot be tried.
 
-    Reading the rules instead does not work: there are several kinds of firewalls, and an
-    accept in one table does not overrule a drop in another: nft(8)."""
+    Reading the rules instead would not be enough, because there are several kinds of firewalls,
+    and an accept in one table does not overrule a drop in another: nft(8)."""
     number = os.getpid()  # which no container has
     table, cable = f"ip workshop{number}", f"probe{number}"
     rule = f"ip saddr {pool[number]} ip daddr {TARGET} counter drop"
@@ -177,8 +181,8 @@ def packet_leaves(pool: IPv4Network) -> bool | None:
 
 
 def connected(cable: str, pid: int, address: IPv4Address, gateway: IPv4Address) -> bool:
-    """Lays a cable from the bridge to a network namespace, as connect() in container.py does.
-    Returns whether it worked."""
+    """Connects a process's network namespace to the bridge, as connect() in container.py does.
+    Returns whether that worked."""
     link = (
         f"ip link add {cable} up master {BRIDGE} type veth peer name eth0 netns {pid}"
     )
@@ -187,7 +191,9 @@ def connected(cable: str, pid: int, address: IPv4Address, gateway: IPv4Address) 
     with open(f"/sys/class/net/{BRIDGE}/address") as file:
         mac = file.read().strip()
     setup = f"link set eth0 up\naddress add {address}/10 dev eth0\n"
-    setup += f"neighbor add {gateway} lladdr {mac} dev eth0\n"  # nothing waits for ARP
+    setup += (
+        f"neighbor add {gateway} lladdr {mac} dev eth0\n"  # no need to wait for ARP
+    )
     setup += f"route add default via {gateway}\n"
     inside = f"nsenter -t {pid} -n ip -batch -"
     return run(*inside.split(), input=setup) is not None
@@ -216,7 +222,7 @@ def remedy(chains: str) -> str:
     commands = []
     if "ENABLED=yes" in chains and "chain ufw-user-forward" in chains:
         commands = [f"sudo ufw route allow in on {BRIDGE}"]
-    elif "chain DOCKER-USER" in chains:  # it comes first, and Docker leaves it to us
+    elif "chain DOCKER-USER" in chains:  # Docker leaves this chain to the admin
         commands = [iptables.format("DOCKER-USER", BRIDGE)]
     else:
         for chain in dropping_chains(chains):
@@ -228,10 +234,12 @@ def remedy(chains: str) -> str:
 
 
 def say(text: str) -> None:
+    """Prints a line on stderr, in the name of network.sh."""
     print(f"network.sh: {text}", file=sys.stderr)
 
 
 def main(words: list[str]) -> int:
+    """Runs one of the checks. Returns the exit status."""
     pool = next((pool for pool in POOLS if str(pool) == words[1]), None)
     if pool is None:
         say(f"POOL is one of {', '.join(map(str, POOLS))}, not {words[1]!r}")

@@ -1,6 +1,7 @@
 """steps/network_check.py: who uses a pool, and what a firewall needs. What `ip -json` and `nft`
 print is that of iproute2 6.1 and nftables 1.0.6."""
 
+import json
 from ipaddress import IPv4Network
 
 import network_check
@@ -22,7 +23,9 @@ POOL = IPv4Network("100.64.0.0/10")
 
 def user(addresses=(), routes=(), resolv_conf=""):
     host = network_check.host_from(
-        [*ADDRESSES, *addresses], [*ROUTES, *routes], resolv_conf
+        json.dumps([*ADDRESSES, *addresses]),
+        json.dumps([*ROUTES, *routes]),
+        resolv_conf,
     )
     return network_check.user_of(POOL, host)
 

@@ -186,6 +186,20 @@ def test_ip_address_is_derived_from_the_pid(runtime, network):
         assert f"veth{box.pid}" in os.listdir("/sys/class/net/workshop0/brif")
 
 
+def test_address_is_in_the_pool_of_network_sh(runtime):
+    """ip-address(8): where 100.64.0.0/10 is in use, network.sh takes another pool and writes
+    it to /run/workshop/pool. The gateway is in it, too."""
+    shell(f"{NETWORK} off; {NETWORK} on 10.128.0.0/10")
+    try:
+        with runtime.running(net="bridge") as box:
+            pid = box.pid
+            expected = f"10.{128 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}/10"
+            assert f" {expected} " in box.ask("ip -o -4 address show eth0")
+            assert "default via 10.128.0.1 " in box.ask("ip route")
+    finally:
+        shell(f"{NETWORK} off; {NETWORK} on 100.64.0.0/10; {NETWORK} off")
+
+
 def test_default_network_is_the_bridge(runtime, network):
     """ip-route(8): packets to an address that no other route covers go to the gateway,
     which is the bridge."""

@@ -13,7 +13,6 @@ from runtime import LIMIT, PROJECT, STEPS, Result, assert_one_line_error, eventu
 
 NETWORK = PROJECT / "steps/network.sh"
 WITH_NETWORK = STEPS[4:]
-POOLS = ["100.64.0.0/10", "10.64.0.0/10", "240.0.0.0/10"]
 
 # Its own /run, and an /etc whose resolv.conf can be replaced.
 OWN_FILES = """
@@ -369,6 +368,16 @@ def test_pool_is_remembered(host):
     host.network("on 100.64.0.0/10")
     host.network("off")
     assert host.run("ls /run/workshop", check=False).out == ""
+
+
+@pytest.mark.parametrize("pool", ["10.64.0.0/10", "240.0.0.0/10"])
+@pytest.mark.parametrize("step", WITH_NETWORK, ids=lambda step: step.parent.name)
+def test_container_reaches_the_internet_from_any_pool(host, step, pool):
+    """ip-route(8): Linux forwards 240.0.0.0/4 like any other addresses."""
+    host.internet()
+    host.network(f"on {pool}")
+    out = container(host, f"ip -o -4 address show eth0; {ASK}", step).out
+    assert f"inet {pool.split('.')[0]}." in out and out.endswith("hello\n"), out
 
 
 # ---- firewalls

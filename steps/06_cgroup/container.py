@@ -89,10 +89,10 @@ def connect(pid):
     """On the host: connects eth0 inside to the bridge that network.sh made."""
     cable = f"veth{pid} up master workshop0 type veth peer name eth0 netns {pid}"
     process.run(f"ip link add {cable}", hint="as root after sudo steps/network.sh on")
-    address = f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"  # 100.64.0.0 + pid
-    setup = f"link set eth0 up\naddress add {address}/10 dev eth0\n"
-    setup += "route add default via 100.64.0.1"
-    process.run(f"nsenter -t {pid} -n ip -batch -", input=setup)
+    a, b, *_ = process.read("/run/workshop/pool").split(".")  # such as 100.64.0.0/10
+    address = f"{a}.{int(b) + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}/10"  # + pid
+    setup = f"link set eth0 up\naddress add {address} dev eth0\nroute add default via "
+    process.run(f"nsenter -t {pid} -n ip -batch -", input=setup + f"{a}.{b}.0.1")
 
 
 def map_users(pid):

@@ -1,5 +1,6 @@
 """The lessons as they are committed. tests/test_notebooks.py runs them."""
 
+import ast
 import pathlib
 import re
 
@@ -7,8 +8,9 @@ import nbformat
 import pytest
 from notebook_cells import code_cells, complaints
 from pages import LESSONS
-from runtime import STEPS
+from runtime import PROJECT, STEPS
 
+from workshop.project import find_step
 from workshop.scenes import CUTS, parse
 
 # What a cell's metadata may have: see workshop/lesson_runner.py, slides.py and scenes.py, and
@@ -39,6 +41,30 @@ def test_has_stable_readable_cell_ids_and_the_plain_kernel(notebook):
 def test_cells_have_at_most_five_lines(notebook):
     for cell in code_cells(notebook):
         assert len(cell.source.splitlines()) <= 5, cell.source
+
+
+def facts_of(number: str) -> list[str]:
+    """Returns the facts of a step's suite in words, in lower case."""
+    tree = ast.parse((PROJECT / find_step(number).suite).read_text())
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [
+        name.removeprefix("test_").replace("_", " ")
+        for name in names
+        if name.startswith("test_")
+    ]
+
+
+def test_fact_that_a_cell_asks_for_exists_and_has_the_name_that_it_expects(notebook):
+    for cell in code_cells(notebook):
+        asked = re.search(r'workshop check (\d) --only "(.+)"', cell.source)
+        if not asked:
+            continue
+        word = asked[2].lower()
+        chosen = [fact for fact in facts_of(asked[1]) if word in fact]
+        assert chosen, cell.source
+        for pattern in map(str.lower, cell.metadata.get("expect", [])):
+            if word in pattern:
+                assert any(re.search(pattern, fact) for fact in chosen), pattern
 
 
 def test_pictures_exist_and_have_alternative_text(notebook):

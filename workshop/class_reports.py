@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from workshop.errors import Failure
-from workshop.facts import NUMBERS, UNREADABLE
+from workshop.errors import UNREADABLE, Failure
 from workshop.pages import day, page
+from workshop.project import NUMBERS
 from workshop.reports import Report
 from workshop.terminal import printable
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workshop import namespaces, procfs
 from workshop.errors import Failure
-from workshop.layers import STATE
+from workshop.project import STATE
 
 CONTAINERS = STATE / "containers"
 

@@ -1,5 +1,8 @@
-"""The error that a subcommand reports in one line."""
+"""What can go wrong: the error that a subcommand reports in one line, and unreadable JSON."""
+
+# What parsing raises if JSON has other contents than it should have.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class Failure(Exception):
-    """Something cannot be done. The text is one line that says what, why, and what to do."""
+    """Something cannot be done. Its text, one line, says what, why, and what to do."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from workshop import procfs
 from workshop.namespaces import NAMESPACES
 from workshop.procfs import Mount
-from workshop.layers import STATE
+from workshop.project import STATE
 
 # The options that the container is started with, unless its runtime does not have them yet.
 GIVEN = {"memory": "64M", "pids": "32", "cpus": "0.5", "hostname": "looked-at"}

@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from workshop import progress
-from workshop.errors import Failure
-from workshop.project import STEPS, Step
+from workshop.errors import UNREADABLE, Failure
+from workshop.project import NUMBERS, Step
 from workshop.workspace import Workspace, make_folder, shown, write
-
-NUMBERS = [step.number for step in STEPS]
-# What parse() raises if the data is not what as_json() returns.
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +45,8 @@ class Fact:
 
     @classmethod
     def parse(cls, data: Any) -> Fact:
-        """Returns the fact in a value that as_json() has returned. Raises KeyError, TypeError
-        or ValueError if it is something else."""
+        """Returns the fact in a value that as_json() has returned. Raises one of
+        UNREADABLE if it is something else."""
         types = typing.get_type_hints(cls)
         values = {name: data[name] for name in types if name in data}
         for name, value in values.items():

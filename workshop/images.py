@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from workshop.errors import Failure
-from workshop.layers import STATE, Layer
+from workshop.layers import Layer
+from workshop.project import STATE
 
 IMAGES = STATE / "images"
 

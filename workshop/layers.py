@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from workshop.errors import Failure
+from workshop.project import STATE
 
-STATE = Path("/var/lib/workshop")
 LAYERS = STATE / "layers"
 
 

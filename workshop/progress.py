@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workshop.project import STEPS, Step
+from workshop.errors import UNREADABLE
+from workshop.project import NUMBERS, STEPS, Step
 from workshop.workspace import Workspace, make_folder, shown, write
 
 VERSION = 1  # of the file
@@ -59,8 +60,8 @@ class Progress:
 
 
 def parse(data: bytes) -> Progress:
-    """Returns the progress in the contents of progress.json. Raises ValueError, KeyError,
-    TypeError or AttributeError if that is not what as_json() writes."""
+    """Returns the progress in the contents of progress.json. Raises one of UNREADABLE
+    if that is not what as_json() writes."""
     saved: dict[str, Any] = json.loads(data)
     if saved["version"] != VERSION:
         raise ValueError(saved["version"])
@@ -70,7 +71,7 @@ def parse(data: bytes) -> Progress:
     }
     hints, asked = saved["hints"], saved["asked"]
     at, name = saved.get("at"), saved.get("name")
-    if not {step.number for step in STEPS}.issuperset([*passed, *hints, *asked]):
+    if not {*NUMBERS}.issuperset([*passed, *hints, *asked]):
         raise ValueError("unknown step")
     for known in passed.values():
         datetime.datetime.fromisoformat(known.when)
@@ -97,7 +98,7 @@ def load(workspace: Workspace) -> Progress:
         return Progress()
     try:
         return parse(data)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except UNREADABLE:
         aside = workspace.unused("progress-unreadable", ".json")
         file.rename(aside)
         print(

@@ -1,4 +1,4 @@
-"""The project's own files: its steps and its lessons."""
+"""The project's own files, its steps and its lessons, and where its runtimes keep theirs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from workshop.errors import Failure
 
 PROJECT = Path(__file__).resolve().parent.parent
+STATE = Path("/var/lib/workshop")  # root filesystems, layers, images and containers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Step:
 STEPS = [
     Step(path.parent.name) for path in sorted(PROJECT.glob("steps/[0-9]*/container.py"))
 ]
+NUMBERS = [step.number for step in STEPS]
 
 
 def find_step(number: str) -> Step:

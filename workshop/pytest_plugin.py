@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from workshop.facts import UNREADABLE, Fact
+from workshop.errors import UNREADABLE
+from workshop.facts import Fact
 from workshop.pytest_failures import Found, check
 from workshop.sandbox import Ending, Sandbox
 from workshop.staging import Staging

@@ -11,8 +11,8 @@ import tokenize
 from typing import Any
 
 from workshop import facts, progress
-from workshop.facts import NUMBERS, Check, Fact
-from workshop.project import find_step
+from workshop.facts import Check, Fact
+from workshop.project import NUMBERS, find_step
 from workshop.workspace import Workspace
 
 NOT_CODE = {
@@ -88,7 +88,7 @@ class Report:
     @classmethod
     def parse(cls, data: Any) -> Report:
         """Returns the report in a value that as_json() has returned. Raises one of
-        facts.UNREADABLE if it is something else."""
+        errors.UNREADABLE if it is something else."""
         found = [fact for step in data["steps"] for fact in step["facts"]]
         check = Check.parse({**data, "facts": found})
         name, hints, lines = data["name"], data["hints"], data["lines"]

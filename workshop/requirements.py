@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from workshop.layers import STATE
+from workshop.project import STATE
 
 ROOT = STATE / "rootfs/busybox"
 CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")

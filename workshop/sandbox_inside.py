@@ -16,8 +16,7 @@ from typing import NoReturn
 
 import linux
 
-from workshop.project import PROJECT
-from workshop.layers import STATE
+from workshop.project import PROJECT, STATE
 from workshop.staging import SCRATCH, SHOWN, Staging
 
 CGROUP = Path("/sys/fs/cgroup")

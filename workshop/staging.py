@@ -8,8 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from workshop.layers import STATE
-from workshop.project import PROJECT
+from workshop.project import PROJECT, STATE
 
 # The files of all sandboxes. Those of one sandbox are removed when it ends.
 SCRATCH = STATE / "sandbox"

@@ -19,6 +19,7 @@ from typing import Any
 import pexpect
 from rich.text import Text
 
+from workshop.errors import UNREADABLE
 from workshop.scenes import Command, Scene
 from workshop.terminal import console
 from workshop.workspace import write
@@ -65,10 +66,8 @@ class State:
                 commands = tuple(Command(**known) for known in scene.pop("commands"))
                 scenes.append(Scene(**scene, commands=commands))
             return cls(scenes, Place(**saved.pop("place")), **saved)
-        except FileNotFoundError:
+        except (FileNotFoundError, *UNREADABLE):  # another version may have written it
             return None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None  # another version has written it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,19 @@
-"""How much a cgroup uses, and how much it may use. cgroups(7), and admin-guide/cgroup-v2 in
-the kernel's documentation"""
+"""Control groups: how much one uses and may use, and how to remove one. cgroups(7), and
+admin-guide/cgroup-v2 in the kernel's documentation"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import time
 from pathlib import Path
 
 from workshop import procfs
+from workshop.errors import Failure
 
 ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS = {"cpu", "memory", "pids"}  # that containers and sandboxes need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +32,30 @@ class CpuTime:
     allowed: float | None  # CPUs; None: all of them
     used: float  # seconds
     throttled: int  # how often the cgroup had to wait
+
+
+def available() -> set[str] | None:
+    """Returns the controllers of cgroup v2, or None if /sys/fs/cgroup is something else. A
+    machine can have versions 1 and 2 side by side, but each controller belongs to one."""
+    try:
+        return set((ROOT / "cgroup.controllers").read_text().split())
+    except OSError:
+        return None
+
+
+def remove(path: Path) -> None:
+    """Kills the processes in a cgroup, and removes it with all cgroups below it. Raises
+    Failure if the processes do not end."""
+    with contextlib.suppress(OSError):
+        (path / "cgroup.kill").write_text("1")
+    for _ in range(100):
+        for place, _, _ in os.walk(path, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(place)
+        if not path.exists():
+            return
+        time.sleep(0.05)  # a killed process takes a moment to leave its cgroup
+    raise Failure(f"cannot remove {path}: its processes do not end")
 
 
 def use(path: str, controller: str) -> Use | None:

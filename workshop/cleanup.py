@@ -5,22 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from workshop import commits, containers, sandbox
+from workshop import cgroups, commits, containers, sandbox
 from workshop.errors import Failure
 from workshop.layers import remove_tree
 from workshop.project import PROJECT
 
-CGROUPS = Path("/sys/fs/cgroup/workshop")
+CGROUPS = cgroups.ROOT / "workshop"
 NETWORK = PROJECT / "steps/network.sh"
 NETWORK_IS_ON = Path("/run/workshop/ip_forward")  # also if only a part of it works
 # The devices that are connected to the bridge of step 04.
 CONNECTED = Path("/sys/class/net/workshop0/brif")
-ATTEMPTS = 100  # to remove a cgroup
-PAUSE = 0.05  # seconds between two of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +38,7 @@ def remove_all() -> Iterator[Leftover]:
         remove_tree(path)
         yield Leftover(str(path))
     for path in dead(CGROUPS):
-        _remove_cgroup(path)
+        cgroups.remove(path)
         yield Leftover(str(path))
     for path in commits.unfinished():
         remove_tree(path)
@@ -59,21 +56,6 @@ def dead(folder: Path) -> list[Path]:
         return []
     found = [path for path in folder.iterdir() if path.name.isdigit()]
     return sorted(path for path in found if not containers.is_runtime(path.name))
-
-
-def _remove_cgroup(path: Path) -> None:
-    """Removes a cgroup, and kills the processes in it."""
-    kill = path / "cgroup.kill"
-    if kill.exists():
-        kill.write_text("1")
-    for _ in range(ATTEMPTS):
-        try:
-            return path.rmdir()
-        except FileNotFoundError:
-            return None
-        except OSError:  # EBUSY: the last process has not quite ended
-            time.sleep(PAUSE)
-    raise Failure(f"cannot remove {path}: its processes do not end")
 
 
 def _remove_network() -> Iterator[Leftover]:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from workshop import procfs
+from workshop import cgroups, procfs
 from workshop.namespaces import NAMESPACES
 from workshop.procfs import Mount
 from workshop.project import STATE
@@ -55,7 +55,7 @@ class Seen:
 
 def limits_can_be_set() -> bool:
     """Returns whether there is a cgroup v2."""
-    return os.path.exists("/sys/fs/cgroup/cgroup.subtree_control")
+    return cgroups.available() is not None
 
 
 def host(seen: Seen, name: str) -> Iterator[str]:
@@ -223,7 +223,7 @@ def cgroup(seen: Seen, number: str) -> Iterator[str]:
         )
         return
     for name, value in LIMITS.items():
-        file = Path(f"/sys/fs/cgroup{path}/{name}")
+        file = Path(f"{cgroups.ROOT}{path}/{name}")
         if not file.exists():
             yield f"its cgroup has no file {name}."
             return

@@ -12,12 +12,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
+from workshop import cgroups
 from workshop.project import STATE
 
 ROOT = STATE / "rootfs/busybox"
-CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")
 TIMEOUT = 20  # seconds for each attempt
 
 NETWORK = """
@@ -119,13 +118,10 @@ def root_filesystem() -> str | None:
 
 
 def controllers() -> str | None:
-    """A machine can have versions 1 and 2 side by side, but each controller belongs to only
-    one of them."""
-    try:
-        here = CONTROLLERS.read_text().split()
-    except FileNotFoundError:
+    available = cgroups.available()
+    if available is None:
         return (
             "/sys/fs/cgroup is not cgroup v2: --memory, --pids and --cpus do not work"
         )
-    absent = [name for name in ("cpu", "memory", "pids") if name not in here]
+    absent = sorted(cgroups.CONTROLLERS - available)
     return f"cgroup v2 lacks a controller: {', '.join(absent)}" if absent else None

@@ -27,9 +27,8 @@ from typing import Any
 
 import linux
 
-from workshop import sandbox_inside
-from workshop.errors import Failure
-from workshop.sandbox_inside import CGROUP, MEMORY
+from workshop import cgroups, sandbox_inside
+from workshop.sandbox_inside import MEMORY
 from workshop.staging import SCRATCH, Staging
 
 CGROUP_PREFIX = "workshop-sandbox-"
@@ -155,7 +154,7 @@ class Sandbox:
     def _remove(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
         if self._cgroup:
-            _remove_cgroup(self._cgroup)
+            cgroups.remove(self._cgroup)
 
 
 def run(function: Callable[[], object], staging: Staging, seconds: float) -> Ending:
@@ -180,11 +179,11 @@ def clean() -> list[Path]:
     """Removes the files and cgroups of sandboxes whose process was killed. Returns their
     paths."""
     removed = []
-    for path in [*SCRATCH.glob("*-*"), *CGROUP.glob(f"{CGROUP_PREFIX}*")]:
+    for path in [*SCRATCH.glob("*-*"), *cgroups.ROOT.glob(f"{CGROUP_PREFIX}*")]:
         pid = path.name.removeprefix(CGROUP_PREFIX).partition("-")[0]
         if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-            if path.is_relative_to(CGROUP):
-                _remove_cgroup(path)
+            if path.is_relative_to(cgroups.ROOT):
+                cgroups.remove(path)
             else:
                 shutil.rmtree(path, ignore_errors=True)
             removed.append(path)
@@ -194,30 +193,12 @@ def clean() -> list[Path]:
 def _make_cgroup(name: str) -> Path | None:
     """Makes a cgroup with the limits of a sandbox. Returns its path, or None if there is no
     cgroup v2 with the controllers that it needs. cgroups(7)"""
-    try:
-        available = (CGROUP / "cgroup.controllers").read_text().split()
-    except OSError:
+    if not cgroups.CONTROLLERS.issubset(cgroups.available() or ()):
         return None
-    if not {"cpu", "memory", "pids"} <= set(available):
-        return None
-    (CGROUP / "cgroup.subtree_control").write_text("+cpu +memory +pids")
-    path = CGROUP / f"{CGROUP_PREFIX}{name}"
+    (cgroups.ROOT / "cgroup.subtree_control").write_text("+cpu +memory +pids")
+    path = cgroups.ROOT / f"{CGROUP_PREFIX}{name}"
     path.mkdir()
     (path / "memory.max").write_text(str(MEMORY))
     (path / "memory.swap.max").write_text("0")
     (path / "pids.max").write_text(str(PROCESSES))
     return path
-
-
-def _remove_cgroup(path: Path) -> None:
-    """Kills what runs in a cgroup, and removes it with all cgroups below it."""
-    with contextlib.suppress(OSError):
-        (path / "cgroup.kill").write_text("1")
-    for _ in range(100):
-        for place, _, _ in os.walk(path, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(place)
-        if not path.exists():
-            return
-        time.sleep(0.02)  # a killed process takes a moment to leave its cgroup
-    raise Failure(f"{path} has processes that do not end")

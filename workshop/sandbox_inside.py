@@ -16,10 +16,10 @@ from typing import NoReturn
 
 import linux
 
+from workshop import cgroups
 from workshop.project import PROJECT, STATE
 from workshop.staging import SCRATCH, SHOWN, Staging
 
-CGROUP = Path("/sys/fs/cgroup")
 MS_REMOUNT, MS_SHARED = 0x20, 0x100000  # of mount(2); no step needs them
 # Bytes: half of the machine's memory, but never more than a suite needs.
 MEMORY = min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, 2 << 30)
@@ -96,11 +96,11 @@ def _mount_kernel_filesystems(limited: bool) -> None:
     """Mounts the filesystems that show the sandbox's own namespaces."""
     linux.mount("sysfs", "/sys", "sysfs")  # of this network namespace
     if limited:
-        linux.mount("cgroup2", CGROUP, "cgroup2")
+        linux.mount("cgroup2", cgroups.ROOT, "cgroup2")
         # A cgroup that gives controllers to its children has no processes of its own:
         # cgroups(7). systemd's tools look for process 1 in a cgroup of this name.
-        (CGROUP / "init.scope").mkdir()
-        (CGROUP / "init.scope/cgroup.procs").write_text("0")
+        (cgroups.ROOT / "init.scope").mkdir()
+        (cgroups.ROOT / "init.scope/cgroup.procs").write_text("0")
     linux.mount("proc", "/proc", "proc")  # of this pid namespace
     with contextlib.suppress(OSError):
         # As on a machine that has run for a while: only containers have small pids.

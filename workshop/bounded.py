@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import select
@@ -22,6 +23,13 @@ class Output:
     out: str
     err: str
 
+    def problem(self) -> str | None:
+        """Returns why the command did not succeed, in a line, or None if it did."""
+        if self.status is None:
+            return "it took too long, or printed too much"
+        lines = self.err.strip().splitlines() or [f"exit status {self.status}"]
+        return lines[0] if self.status else None
+
     def as_json(self) -> dict[str, Any]:
         """Returns it as a value that is fit for JSON. Output(**value) turns it back."""
         return dataclasses.asdict(self)
@@ -41,23 +49,23 @@ def run(command: Sequence[str], seconds: float, limit: int = 1 << 20) -> Output:
     except OSError as error:
         return Output(NOT_EXECUTABLE, "", f"{error.strerror}\n")
     assert process.stdout and process.stderr  # because of PIPE
-    end = time.monotonic() + seconds
+    end, status = time.monotonic() + seconds, None
     printed = {process.stdout: b"", process.stderr: b""}
     still_open = set(printed)
-    while still_open and sum(map(len, printed.values())) < limit:
-        ready = select.select(still_open, [], [], max(end - time.monotonic(), 0))[0]
-        if not ready:
-            break
-        for stream in ready:
-            data = os.read(stream.fileno(), CHUNK)
-            printed[stream] += data
-            if not data:
-                still_open.discard(stream)
-    status: int | None = None
-    try:
-        status = process.wait(0 if still_open else max(end - time.monotonic(), 0))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with process, contextlib.suppress(subprocess.TimeoutExpired):
+        try:
+            while still_open and sum(map(len, printed.values())) < limit:
+                left = max(end - time.monotonic(), 0)
+                ready = select.select(still_open, [], [], left)[0]
+                if not ready:
+                    break
+                for stream in ready:
+                    data = os.read(stream.fileno(), CHUNK)
+                    printed[stream] += data
+                    if not data:
+                        still_open.discard(stream)
+            status = process.wait(0 if still_open else max(end - time.monotonic(), 0))
+        finally:
+            process.kill()  # unless it has ended
     out, err = (data.decode(errors="replace") for data in printed.values())
     return Output(status, out, err)

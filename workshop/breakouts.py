@@ -14,7 +14,7 @@ from workshop.errors import Failure
 from workshop.project import Step
 from workshop.staging import RUNTIME
 
-SECONDS = 120  # that an attack may take, even in an emulated VM
+TIMEOUT = 120  # seconds that an attack may take, even in an emulated VM
 WORKED, STOPPED = 0, 1  # exit statuses of an attack
 
 
@@ -44,7 +44,7 @@ def attack(step: Step, source: bytes, name: str) -> Output:
     with sandbox.staged(source) as staging:
         runner.first_run(staging, name)
         ending = sandbox.run(
-            lambda: bounded.run(command, SECONDS).as_json(), staging, SECONDS + 10
+            lambda: bounded.run(command, TIMEOUT).as_json(), staging, TIMEOUT + 10
         )
     if ending.result is None:
         raise Failure(f"the attack could not be tried: it {ending.problem()}")

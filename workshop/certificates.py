@@ -18,7 +18,7 @@ from workshop.reports import lines_of_code
 from workshop.terminal import printable
 from workshop.workspace import Workspace, shown, write
 
-SECONDS = 30  # that the start of a container may take
+TIMEOUT = 30  # seconds that the start of a container may take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def certificate_of(workspace: Workspace) -> Certificate:
     known, last = progress.load(workspace), STEPS[-1].number
     source = progress.passed_source(workspace, last).read_bytes()
     with sandbox.staged(source) as staging:
-        isolated = diagnose.isolation(staging, SECONDS)
+        isolated = diagnose.isolation(staging, TIMEOUT)
     return Certificate(
         name=printable(known.name or ""),
         when=known.passed[last].when,

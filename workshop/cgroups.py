@@ -48,13 +48,13 @@ def remove(path: Path) -> None:
     Failure if the processes do not end."""
     with contextlib.suppress(OSError):
         (path / "cgroup.kill").write_text("1")
-    for _ in range(100):
+    for _ in range(250):
         for place, _, _ in os.walk(path, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(place)
         if not path.exists():
             return
-        time.sleep(0.05)  # a killed process takes a moment to leave its cgroup
+        time.sleep(0.02)  # a killed process takes a moment to leave its cgroup
     raise Failure(f"cannot remove {path}: its processes do not end")
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 
 from rich.box import Box
 from rich.table import Table
 from rich.text import Text
 
+from workshop import bounded
 from workshop.errors import Failure
 from workshop.namespaces import KINDS
 from workshop.project import Step
 
-LIMIT = 60  # seconds to answer
+TIMEOUT = 60  # seconds that an answer may take
 QUESTIONS = """
 cat /proc/sys/kernel/hostname
 echo $$
@@ -35,22 +35,12 @@ class Answers:
 def ask(command: list[str]) -> Answers:
     """Returns the answers of a shell that is started by a command line, or on the host if it
     is empty. Raises Failure if it does not answer."""
-    try:
-        done = subprocess.run(
-            [*command, "sh", "-c", QUESTIONS],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-        )
-    except subprocess.TimeoutExpired:
-        raise Failure(f"no answer within {LIMIT} s") from None
-    lines = done.stdout.splitlines()
-    if done.returncode or len(lines) != 3 + len(KINDS):
-        raise Failure(done.stderr.strip() or f"exit status {done.returncode}")
-    links = [
-        line.partition(":")[2].strip("[]") for line in lines[3:]
-    ]  # uts:[4026531838]
+    output = bounded.run([*command, "sh", "-c", QUESTIONS], TIMEOUT)
+    lines = output.out.splitlines()
+    if output.status != 0 or len(lines) != 3 + len(KINDS):
+        raise Failure(output.err.strip() or output.problem() or "it did not answer")
+    # Such as uts:[4026531838].
+    links = [line.partition(":")[2].strip("[]") for line in lines[3:]]
     namespaces = dict(zip(KINDS, links, strict=True))
     return Answers(lines[0], lines[1], lines[2], namespaces)
 

@@ -16,7 +16,7 @@ from typing import Any
 from workshop.project import PROJECT
 from workshop.workspace import Workspace
 
-SECONDS = 600  # that a cell may take: one that runs a whole check in an emulated VM
+TIMEOUT = 600  # seconds that a cell may take: a whole check in an emulated VM
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def run(path: Path, workspace: Workspace) -> Any:
 
     NotebookClient(
         notebook,
-        timeout=SECONDS,
+        timeout=TIMEOUT,
         kernel_name="python3",
         allow_errors=True,
         on_cell_execute=play_the_learner,

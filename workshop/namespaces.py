@@ -4,9 +4,10 @@ namespaces(7)"""
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 
 import linux
+
+from workshop import bounded
 from workshop.errors import Failure
 
 TIMEOUT = 30  # seconds that a question may take
@@ -44,19 +45,7 @@ def ask(script: str, pid: int | None = None) -> str:
     process, or in ours. No program of the container runs. Raises Failure if the shell
     script fails. nsenter(1)"""
     enter = [] if pid is None else ["nsenter", f"--target={pid}", "-u", "-i", "-n"]
-    try:
-        done = subprocess.run(
-            [*enter, "sh", "-ec", script],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-        )
-    except subprocess.TimeoutExpired:
-        raise Failure(f"{script!r} did not finish within {TIMEOUT} s") from None
-    if done.returncode:
-        lines = done.stderr.splitlines() or [f"{script!r}: status {done.returncode}"]
-        raise Failure(lines[0])
-    return done.stdout
+    output = bounded.run([*enter, "sh", "-ec", script], TIMEOUT)
+    if problem := output.problem():
+        raise Failure(problem)
+    return output.out

@@ -10,14 +10,13 @@ import dataclasses
 import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 
-from workshop import cgroups
+from workshop import bounded, cgroups
 from workshop.project import STATE
 
 ROOT = STATE / "rootfs/busybox"
-TIMEOUT = 20  # seconds for each attempt
+TIMEOUT = 20  # seconds that each attempt may take
 
 NETWORK = """
 ip link add workshop8 type bridge
@@ -99,16 +98,7 @@ def tries(namespaces: str, script: str) -> Callable[[], str | None]:
 
     def problem() -> str | None:
         command = ["unshare", *namespaces.split(), "sh", "-ec", script]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, check=False, text=True, timeout=TIMEOUT
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        if done.returncode == 0:
-            return None
-        lines = done.stderr.strip().splitlines()
-        return lines[0] if lines else f"exit status {done.returncode}"
+        return bounded.run(command, TIMEOUT).problem()
 
     return problem
 

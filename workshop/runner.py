@@ -22,7 +22,7 @@ from workshop.staging import RUNTIME, Staging
 from workshop.workspace import Workspace
 
 SHEBANG = "#!/usr/bin/python3 -S"
-HELP_SECONDS = 10  # that the runtime's --help may take
+HELP_TIMEOUT = 10  # seconds that the runtime's --help may take
 # pytest's exit statuses: all facts hold; some do not; --only has chosen none.
 EXPECTED = (0, 1, 5)
 
@@ -62,9 +62,9 @@ def first_run(staging: Staging, name: str) -> float:
     Failure if the runtime does not end, or does not print its usage."""
     begin = time.monotonic()
     ending = sandbox.run(
-        lambda: bounded.run([str(RUNTIME), "--help"], HELP_SECONDS).as_json(),
+        lambda: bounded.run([str(RUNTIME), "--help"], HELP_TIMEOUT).as_json(),
         staging,
-        HELP_SECONDS + 5,
+        HELP_TIMEOUT + 5,
     )
     if ending.result is None:
         raise Failure(f"`{name} --help` {ending.problem()}")

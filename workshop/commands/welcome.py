@@ -24,7 +24,7 @@ from workshop.workspace import shown
 
 TOKEN = Path("/etc/workshop/token")  # that JupyterLab asks for
 JUPYTER = "http://127.0.0.1:8888/login"
-LIMIT = 180  # seconds until JupyterLab answers
+TIMEOUT = 180  # seconds that the start of JupyterLab may take
 
 
 def main(arguments: list[str]) -> int:
@@ -77,8 +77,8 @@ def compare(console: Console, on_screen: bool) -> bool:
 
 
 def jupyter_answers() -> bool:
-    """Waits until JupyterLab answers. Returns False if it does not within LIMIT seconds."""
-    end = time.monotonic() + LIMIT
+    """Waits until JupyterLab answers. Returns False if it does not within TIMEOUT seconds."""
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         try:
             urllib.request.urlopen(JUPYTER, timeout=5).close()

@@ -17,7 +17,7 @@ from workshop.errors import UNREADABLE, Failure
 from workshop.pages import day, page
 from workshop.project import NUMBERS
 from workshop.reports import Report
-from workshop.terminal import printable
+from workshop.terminal import count, printable
 
 LARGEST = 4 << 20  # bytes of a file; a real report has a hundredth of that
 LONGEST = 60  # characters of a name
@@ -88,7 +88,7 @@ def most_failing(rows: Iterable[Row]) -> list[FailingFact]:
 
 def learners_table(rows: Sequence[Row]) -> Table:
     """Returns a table with a row for each learner."""
-    table = Table(title=f"{len(rows)} {'report' if len(rows) == 1 else 'reports'}")
+    table = Table(title=count(len(rows), "report"))
     for heading in "name", "passed", "checked", "facts", "hints", "stuck at":
         table.add_column(heading, overflow="fold")
     for row in rows:

@@ -14,6 +14,7 @@ from workshop.facts import Fact, failed
 from workshop.hints import best_hint
 from workshop.project import Step
 from workshop.runner import readable
+from workshop.terminal import count
 from workshop.workspace import Workspace
 
 
@@ -84,19 +85,17 @@ def assertion_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
 def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
     """Returns how many facts hold. `only`: just some facts of the step were checked."""
     own = [fact for fact in facts if fact.step == step.number]
-    before = len(facts) - len(own)
+    total, before = count(len(own), "fact"), len(facts) - len(own)
     wrong, wrong_own = failed(facts), failed(own)
     if only:
         good = len(own) - len(wrong)
-        text = f"{good} of {count(own)} {'holds' if 1 in (good, len(own)) else 'hold'}."
+        text = f"{good} of {total} {'holds' if 1 in (good, len(own)) else 'hold'}."
     elif not wrong:
         rest = f", and {before} of the steps before it" if before else ""
-        text = f"Step {step.number} holds: {count(own)}{rest}."
+        text = f"Step {step.number} holds: {total}{rest}."
     elif wrong_own:
         verb = "does" if len(wrong_own) == 1 else "do"
-        text = (
-            f"Step {step.number}: {len(wrong_own)} of {count(own)} {verb} not hold yet."
-        )
+        text = f"Step {step.number}: {len(wrong_own)} of {total} {verb} not hold yet."
     else:
         verb = "does" if len(wrong) == 1 else "do"
         text = (
@@ -105,8 +104,3 @@ def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
         )
     # Not bold, because Jupyter's bold green and red are dark, and its page may be dark, too.
     return Text(text, "red" if wrong else "green")
-
-
-def count(facts: Sequence[Fact]) -> str:
-    """Returns the number of facts, such as "1 fact" or "2 facts"."""
-    return f"{len(facts)} fact{'' if len(facts) == 1 else 's'}"

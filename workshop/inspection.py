@@ -24,8 +24,8 @@ from workshop.errors import Failure
 from workshop.namespaces import KINDS, ask
 from workshop.procfs import IdRange, Mount
 from workshop.resources import layers, limits
-from workshop.rows import LINES, SHARED, Row, count, shortened
-from workshop.terminal import printable
+from workshop.rows import LINES, SHARED, Row, shortened
+from workshop.terminal import count, printable
 
 WIDTH = 52  # columns for the container's side, to which lists are wrapped
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from workshop import cgroups, containers, images, procfs
 from workshop.containers import Container
 from workshop.procfs import Mount
-from workshop.rows import SHARED, Row, bar, count, shortened, size
+from workshop.rows import SHARED, Row, bar, shortened, size
+from workshop.terminal import count
 
 FILES = 2000  # counted at most in a container's own layer
 

@@ -26,12 +26,6 @@ def shortened(lines: Sequence[str], most: int = LINES) -> list[str]:
     return [*lines[:most], f"… {rest} more"] if rest > 0 else list(lines)
 
 
-def count(number: int, thing: str) -> str:
-    """Returns a number of things: 2 processes."""
-    plural = thing + ("es" if thing.endswith("s") else "s")
-    return f"{number} {thing if number == 1 else plural}"
-
-
 def size(number: int) -> str:
     """Returns a number of bytes as the option --memory takes it: 64M."""
     if number < 1 << 20:

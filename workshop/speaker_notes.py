@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import time
 
 from rich.console import RenderableType
@@ -11,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from workshop.talk import QUIT, State, next_key
-from workshop.terminal import keys_one_by_one
+from workshop.talk import State
+from workshop.terminal import QUIT, keys_one_by_one, next_key
 
 
 def show() -> None:
@@ -20,7 +19,7 @@ def show() -> None:
     with keys_one_by_one(), Live(screen=True, auto_refresh=False) as live:
         while True:
             live.update(Padding(notes(State.load(), time.time()), 1), refresh=True)
-            if select.select([0], [], [], 0.5)[0] and next_key() in QUIT:
+            if next_key(0.5) in QUIT:
                 return
 
 

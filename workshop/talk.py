@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -21,13 +20,12 @@ from rich.text import Text
 
 from workshop.errors import UNREADABLE
 from workshop.scenes import Command, Scene
-from workshop.terminal import console
+from workshop.terminal import QUIT, console, next_key
 from workshop.workspace import write
 
-STATE = Path("/run/workshop-demo.json")
+SAVED = Path("/run/workshop-demo.json")
 FORWARD = {"\n", "\r", " ", "\x1b[6~", "\x1b[C"}  # Enter, Space, Page Down, right arrow
 BACK = {"b", "\x1b[5~", "\x1b[D"}  # b, Page Up, left arrow
-QUIT = {"q", "\x03", ""}  # q, Ctrl-C, the end of the terminal
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
@@ -54,13 +52,13 @@ class State:
     wrong: bool  # whether its output did not match its pattern
 
     def save(self) -> None:
-        write(STATE, json.dumps(dataclasses.asdict(self)).encode(), 0o600)
+        write(SAVED, json.dumps(dataclasses.asdict(self)).encode(), 0o600)
 
     @classmethod
     def load(cls) -> State | None:
         """Returns the state of the running talk, or None if there is none."""
         try:
-            saved: dict[str, Any] = json.loads(STATE.read_bytes())
+            saved: dict[str, Any] = json.loads(SAVED.read_bytes())
             scenes = []
             for scene in saved.pop("scenes"):
                 commands = tuple(Command(**known) for known in scene.pop("commands"))
@@ -224,7 +222,7 @@ class Talk:
         self.out.print(Text("  to which? ", "bold yellow"), end="")
         sys.stdout.flush()
         digits = ""
-        while (key := next_key()).isascii() and key.isdigit():
+        while (key := next_key() or "").isascii() and key.isdigit():
             digits += key
             print(key, end="", flush=True)
         if digits and int(digits) < len(self.scenes):
@@ -239,15 +237,6 @@ def read_output(shell: Any) -> bytes:
         return data
     except pexpect.EOF:
         return b""
-
-
-def next_key() -> str:
-    """Waits for a key. Returns what the terminal sends for it: a letter, or an escape
-    sequence; "" at the end of the input."""
-    key = os.read(0, 1)
-    while key.startswith(b"\x1b") and select.select([0], [], [], 0.05)[0]:
-        key += os.read(0, 1)
-    return key.decode(errors="replace")
 
 
 def quietly(line: str | None) -> None:

@@ -41,7 +41,7 @@ def stage():
     yield lambda words: terminals.append(on_stage(words)) or terminals[-1]
     for terminal in terminals:
         terminal.close(force=True)
-    talk.STATE.unlink(missing_ok=True)
+    talk.SAVED.unlink(missing_ok=True)
 
 
 def on_stage(words):
@@ -113,7 +113,7 @@ def wait_until_it_has_run():
 
     def ran():
         with contextlib.suppress(OSError, ValueError):
-            return json.loads(talk.STATE.read_bytes())["ran"]
+            return json.loads(talk.SAVED.read_bytes())["ran"]
 
     assert eventually(ran, LIMIT)
 
@@ -127,7 +127,7 @@ def test_keys_go_on_repeat_skip_go_back_jump_and_quit(stage):
     demo.send(" ")  # it runs
     demo.expect("BROKEN IN .*process \\d+ ")
     wait_until_it_has_run()
-    talk.STATE.unlink()
+    talk.SAVED.unlink()
     demo.send("r")  # once more
     demo.expect("BROKEN IN .*process \\d+ ")
     wait_until_it_has_run()
@@ -146,7 +146,7 @@ def test_keys_go_on_repeat_skip_go_back_jump_and_quit(stage):
     demo.expect(pexpect.EOF)
     demo.close()
     assert demo.exitstatus == INTERRUPTED
-    assert not talk.STATE.exists()
+    assert not talk.SAVED.exists()
 
 
 def test_second_screen_says_what_to_say_and_what_went_wrong(stage):
@@ -176,7 +176,7 @@ def test_output_that_does_not_match_is_recorded():
         assert mismatch == Mismatch(wrong, mismatch.output)
         assert mismatch.output.strip() == "one"
     finally:
-        talk.STATE.unlink()
+        talk.SAVED.unlink()
 
 
 def test_wrong_output_of_a_talk_that_plays_by_itself_is_status_1(capfd, monkeypatch):

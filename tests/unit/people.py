@@ -55,7 +55,7 @@ def learner_with(folder: pathlib.Path) -> Iterator[Learner]:
         patch.setenv("WORKSHOP_MY", str(folder))
         # The real one is in /run, which belongs to root. Anybody may lock this one.
         patch.setattr(progress, "LOCK", pathlib.Path("/dev/null"))
-        patch.setattr(talk, "STATE", folder.parent / "demo.json")
+        patch.setattr(talk, "SAVED", folder.parent / "demo.json")
         yield Learner(folder)
 
 

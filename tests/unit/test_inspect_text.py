@@ -6,7 +6,8 @@ from workshop import cgroups, containers, procfs, resources
 from workshop.containers import Container
 from workshop.errors import Failure
 from workshop.inspection import Picture
-from workshop.rows import Row, bar, count, shortened, size
+from workshop.rows import Row, bar, shortened, size
+from workshop.terminal import count
 from workshop.views.notebook import Page
 
 BOXES = [

@@ -1,6 +1,8 @@
 """A talk, as the lessons' metadata describe it, without playing it."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -44,7 +46,7 @@ def test_going_back_leads_to_the_start_of_a_scene():
 
 
 def test_state_of_a_talk_survives_being_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(talk, "STATE", tmp_path / "state.json")
+    monkeypatch.setattr(talk, "SAVED", tmp_path / "state.json")
     assert State.load() is None
     Talk([BUSY, QUIET], auto=True).save(1, ran=True)
     state = State.load()
@@ -58,8 +60,8 @@ def test_state_of_a_talk_survives_being_saved(tmp_path, monkeypatch):
     "text", ["", "[]", "{}", '{"scenes": 3}', '{"scenes": [{}]}', "1"]
 )
 def test_unreadable_state_is_no_talk(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(talk, "STATE", tmp_path / "state.json")
-    talk.STATE.write_text(text)
+    monkeypatch.setattr(talk, "SAVED", tmp_path / "state.json")
+    talk.SAVED.write_text(text)
     assert State.load() is None
 
 
@@ -71,3 +73,13 @@ def test_second_screen_shows_the_next_command_and_the_delay():
     assert "2.5 of 3 min" in shown and "0.5 min late" in shown, shown
     assert "Say much." in shown and "then: Quiet" in shown, shown
     assert "r repeats the command" in shown, shown
+
+
+def test_keys_end_with_the_input():
+    script = (
+        "from workshop.terminal import next_key; print([next_key() for _ in '123'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=b"b\x1b", capture_output=True, timeout=20
+    )
+    assert done.stdout == b"['b', '\\x1b', '']\n", done

@@ -56,7 +56,7 @@ def play(played: talk.Talk) -> int:
     except talk.Quit:
         return INTERRUPTED
     finally:
-        talk.STATE.unlink(missing_ok=True)
+        talk.SAVED.unlink(missing_ok=True)
     for mismatch in played.mismatches:
         command = mismatch.command
         print(f"workshop demo: {command.line}")

@@ -9,7 +9,6 @@ notebook, use `%inspect PID` or `%inspect BOX`.
 """
 
 import os
-import select
 import sys
 
 from rich.console import Console
@@ -21,11 +20,10 @@ from workshop.command_line import Parser
 from workshop.containers import Container
 from workshop.errors import Failure
 from workshop.inspection import Ended, look
-from workshop.terminal import keys_one_by_one
+from workshop.terminal import QUIT, keys_one_by_one, next_key
 from workshop.views.text import WIDTH, drawing, listing
 
 REFRESH = 1.0  # seconds from one live picture to the next
-QUIT = "qQ\x04"  # \x04 is Ctrl-D
 
 
 def main(arguments: list[str]) -> int:
@@ -65,17 +63,9 @@ def watch(container: Container, console: Console) -> None:
             keys_one_by_one(),
             Live(picture, console=console, auto_refresh=False) as live,
         ):
-            while _key(REFRESH) not in QUIT:
+            while next_key(REFRESH) not in QUIT:
                 live.update(drawing(look(container), hint), refresh=True)
     except KeyboardInterrupt:
         pass
     except Ended as error:
         console.print(Text(f"{error}. This was the last picture."))
-
-
-def _key(seconds: float) -> str:
-    """Returns the key that is typed within so many seconds, q if the terminal is gone, and
-    "none" if no key is typed."""
-    if select.select([0], [], [], seconds)[0]:
-        return os.read(0, 1).decode(errors="replace") or "q"
-    return "none"

@@ -6,7 +6,6 @@ machine.
 """
 
 import contextlib
-import select
 import sys
 import time
 
@@ -14,7 +13,7 @@ from workshop import progress
 from workshop.checks import check
 from workshop.command_line import Parser
 from workshop.errors import Failure
-from workshop.terminal import console, keys_one_by_one, printable
+from workshop.terminal import QUIT, console, keys_one_by_one, next_key, printable
 from workshop.workspace import Workspace
 
 PAUSE = 0.25  # seconds
@@ -52,16 +51,14 @@ def contents(workspace: Workspace) -> bytes | None:
 def wait(workspace: Workspace, checked: bytes | None) -> bool:
     """Waits until the runtime has new contents that stay, or the learner presses Enter.
     Returns False if they press q. `checked`: the old contents."""
-    keys = [sys.stdin] if sys.stdin else []
+    key = None if sys.stdin else ""
     while True:
-        if select.select(keys, [], [], PAUSE)[0]:
-            key = sys.stdin.read(1)
-            if key in ("q", "Q", "\x04"):
-                return False
-            if key in ("\n", "\r"):
-                return True
-            if not key:  # the end of the input
-                keys = []
+        if key == "":  # the end of the input
+            time.sleep(PAUSE)
+        elif (key := next_key(PAUSE)) in QUIT - {""}:
+            return False
+        elif key in ("\n", "\r"):
+            return True
         now = contents(workspace)
         if now and now != checked:
             time.sleep(PAUSE / 2)  # an editor may still be writing

@@ -206,9 +206,8 @@ class CellProcess:
             try:
                 message = self._channel.recv()
             except (EOFError, ConnectionResetError):
-                sources.remove(
-                    self._channel
-                )  # it executes another program, or has ended
+                # The process executes another program, or has ended.
+                sources.remove(self._channel)
                 return False
             self._pass_on_rest()
             self._receive(message)

@@ -147,9 +147,7 @@ class CellRunner:
         except BaseException as error:
             lines = self._traceback(error, file)
             answer = Raised(type(error).__name__, str(error), lines)
-        if (
-            os.getpid() != me
-        ):  # a child that the cell has forked, and that ran to its end
+        if os.getpid() != me:  # a child that the cell forked, and that ran to its end
             if isinstance(answer, Raised):
                 print("\n".join(answer.traceback), file=sys.stderr)
             flush()

@@ -19,7 +19,7 @@ from workshop import (
 )
 from workshop.errors import Failure
 from workshop.facts import Check, Fact
-from workshop.project import STEPS, Step
+from workshop.project import STEPS, Step, find_step
 from workshop.staging import Staging
 from workshop.terminal import console
 from workshop.workspace import Workspace
@@ -46,11 +46,8 @@ def check(
             raise NoFacts(f"no fact of step {step.number} has {only!r} in its name")
         junit = staging.junit.read_bytes()
         if wrong := facts.failed(found):
-            lacks = diagnose.findings(
-                next(s for s in STEPS if s.number == wrong[0].step),
-                staging,
-                5 + 10 * seconds,
-            )
+            about = find_step(wrong[0].step)
+            lacks = diagnose.findings(about, staging, 5 + 10 * seconds)
             explanations.explain(wrong[0], lacks, workspace, out)
     out.print(explanations.last_line(step, found, bool(only)))
     if not only:

@@ -87,14 +87,10 @@ def _copy(source: Path, target: Path) -> None:
     extended attributes. Raises Failure if cp(1) fails, for example because the disk is
     full."""
     kept = "mode,ownership,timestamps,links,xattr"
-    command = ["cp", "-dR", f"--preserve={kept}", str(source), str(target)]
+    command = ["setpriv", "--pdeathsig", "KILL"]  # it must not outlive this process
+    command += ["cp", "-dR", f"--preserve={kept}", str(source), str(target)]
     done = subprocess.run(
-        [
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            *command,
-        ],  # it must not outlive this process
+        command,
         check=False,
         capture_output=True,
         text=True,

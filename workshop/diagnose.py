@@ -11,7 +11,7 @@ import time
 
 from workshop import bounded, expectations, procfs, sandbox
 from workshop.expectations import GIVEN, Seen
-from workshop.namespaces import NAMESPACES
+from workshop.namespaces import KINDS
 from workshop.project import PROJECT, Step
 from workshop.refusals import why_ended
 from workshop.staging import RUNTIME, Staging
@@ -56,7 +56,7 @@ def isolation(staging: Staging, seconds: float) -> list[Isolation]:
         seen = start(usage(seconds), seconds)
         return [
             (kind, procfs.namespace(kind), procfs.namespace(kind, seen.pid))
-            for kind in (namespace.kind for namespace in NAMESPACES)
+            for kind in KINDS
             if isinstance(seen, Seen) and not seen.shares(kind)
         ]
 

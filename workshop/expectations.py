@@ -44,7 +44,7 @@ class Seen:
     def shares(self, kind: str) -> bool:
         """Returns whether the container is in the same namespace as its runtime."""
         inside, outside = (procfs.namespace(kind, p) for p in (self.pid, self.runtime))
-        return bool(inside == outside)
+        return inside == outside
 
     def ask(self, namespace: str, *command: str) -> str:
         """Returns what a command of the host's prints in the container's --uts or --net
@@ -181,22 +181,20 @@ def network(seen: Seen, number: str) -> Iterator[str]:
 def users(seen: Seen, number: str) -> Iterator[str]:
     """Looks at what step 05 maps."""
     for name in "uid_map", "gid_map":
-        found = (seen.proc / name).read_text().split()
+        found = procfs.read(seen.proc / name).split()
         if found != ["0", str(USER), "65536"]:
             problem = f"says {' '.join(found)}" if found else "is empty"
             yield f"its {name} {problem}; started by root, it must be 0 {USER} 65536."
             return
-    status = (seen.proc / "status").read_text()
+    status = procfs.status(seen.pid)
     for line, call in ("Uid", "os.setuid(0)"), ("Gid", "os.setgid(0)"):
-        fields = re.findall(rf"^{line}:\s+(.*)$", status, re.MULTILINE)
-        ids = set(" ".join(fields).split())
-        if ids != {str(USER)}:
-            numbers = " ".join(ids)
+        if {*status[line]} != {str(USER)}:
+            ids = " ".join(dict.fromkeys(status[line]))
             yield (
-                f"it is not root in its user namespace ({line} {numbers}): call {call} in "
+                f"it is not root in its user namespace ({line} {ids}): call {call} in "
                 "child."
             )
-    if re.search(r"^Groups:[ \t]*\d", status, re.MULTILINE):
+    if status["Groups"]:
         yield (
             "it still has the caller's groups: call os.setgroups([]) in child. (Until the map "
             "is written, os.getuid() is 65534 there, no matter who started the container.)"

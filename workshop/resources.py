@@ -8,6 +8,7 @@ from pathlib import Path
 
 from workshop import cgroups, containers, images, procfs
 from workshop.containers import Container
+from workshop.errors import Failure
 from workshop.procfs import Mount
 from workshop.rows import SHARED, Row, bar, shortened, size
 from workshop.terminal import count
@@ -52,8 +53,10 @@ def layers(container: Container) -> Row:
     host = [f"{mount.kind} on {mount.source}" for mount in ours[-1:]]
     pid = container.pid
     if upper := container.upper():
-        below = images.layers_of(containers.image_of(container.runtime))
-        labels = shortened([layer.label for layer in below])
+        labels = ["layers that no image lists any more"]
+        with contextlib.suppress(Failure):
+            below = images.layers_of(containers.image_of(container.runtime))
+            labels = shortened([layer.label for layer in below])
         return Row(
             "layers", True, host, [f"{changes(upper)} of its own, on top of", *labels]
         )

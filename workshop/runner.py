@@ -102,9 +102,8 @@ def run(
     `in_turn`, that goes for a fact of any suite. Raises Failure if pytest itself fails."""
     read, write = os.pipe()
     try:
-        with open(
-            staging.log, "w+"
-        ) as log:  # a pipe could fill up while we wait for facts
+        # Not a pipe, which could fill up while we wait for facts.
+        with open(staging.log, "w+") as log:
             process = subprocess.Popen(
                 _pytest(steps, staging, seconds, only, in_turn, write),
                 cwd=PROJECT,

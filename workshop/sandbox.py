@@ -43,13 +43,9 @@ _numbers = itertools.count(1)  # for the names of this process's sandboxes
 class Ending:
     """How a function in a sandbox has ended."""
 
-    result: (
-        Any  # what it has returned; None if it was late, or was killed in the sandbox
-    )
+    result: Any  # what it has returned; None: it was late, or was killed in the sandbox
     late: bool  # whether it was killed because it took too long
-    status: (
-        int  # the exit status of the sandbox; 128 + N: signal N has killed the function
-    )
+    status: int  # the exit status of the sandbox; 128 + N: signal N killed the function
 
     def problem(self) -> str:
         """Returns why there is no result, as the end of a sentence about the runtime."""

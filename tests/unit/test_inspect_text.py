@@ -144,3 +144,13 @@ def test_limits_are_shown_with_what_is_used(cgroup, monkeypatch):
         "0.5 CPUs, 0.2 s used, throttled 4 times",
     ]
     assert resources.limits(Container(1, 1, ())).inside == ["shared with the host"]
+
+
+def test_container_is_shown_even_if_its_image_was_removed(store, monkeypatch):
+    upper = store / "containers/1/upper"
+    upper.mkdir(parents=True)
+    monkeypatch.setattr(Container, "upper", lambda _: upper)
+    monkeypatch.setattr(containers, "image_of", lambda _: "removed")
+    row = resources.layers(Container(1, 2, ()))
+    unknown = "layers that no image lists any more"
+    assert row.own and row.inside == ["0 files (0K) of its own, on top of", unknown]

@@ -8,7 +8,7 @@ import io
 import sys
 import tokenize
 
-from workshop import bounded, runner, sandbox
+from workshop import bounded, suite_runner, sandbox
 from workshop.bounded import Output
 from workshop.errors import Failure
 from workshop.project import Step
@@ -42,7 +42,7 @@ def attack(step: Step, source: bytes, name: str) -> Output:
     `name`: the runtime's, for messages."""
     command = [sys.executable, str(step.breakout), str(RUNTIME)]
     with sandbox.staged(source) as staging:
-        runner.first_run(staging, name)
+        suite_runner.first_run(staging, name)
         ending = sandbox.run(
             lambda: bounded.run(command, TIMEOUT).as_json(), staging, TIMEOUT + 10
         )
@@ -52,7 +52,7 @@ def attack(step: Step, source: bytes, name: str) -> Output:
     if output.status is None:
         raise Failure("the attack could not be tried: it took too long")
     if output.status not in (WORKED, STOPPED):
-        lines = runner.readable(output.err, name, 20).splitlines()
+        lines = suite_runner.readable(output.err, name, 20).splitlines()
         last = lines[-1] if lines else f"status {output.status}"
         raise Failure(f"the attack could not be tried: {last}")
     return output

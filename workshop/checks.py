@@ -13,7 +13,7 @@ from workshop import (
     explanations,
     facts,
     progress,
-    runner,
+    suite_runner,
     sandbox,
     snapshots,
 )
@@ -37,10 +37,10 @@ def check(
     facts hold. Raises NoFacts if `only` is in no name, and Failure if the runtime cannot be
     started."""
     snapshots.take(workspace)
-    source, out = runner.startable(workspace), console()
+    source, out = suite_runner.startable(workspace), console()
     before = [] if only or alone else STEPS[: STEPS.index(step)]
     with sandbox.staged(source) as staging:
-        seconds = runner.first_run(staging, workspace.name)
+        seconds = suite_runner.first_run(staging, workspace.name)
         found = print_facts([step, *before], staging, seconds, only, out)
         if not found:
             raise NoFacts(f"no fact of step {step.number} has {only!r} in its name")
@@ -68,7 +68,9 @@ def print_facts(
     """Checks the facts of these steps, and prints each one. `first`: how many seconds the
     first run of the runtime took. Returns the facts."""
     found: list[Fact] = []
-    for fact in runner.run(steps, staging, runner.fact_seconds(first), only):
+    for fact in suite_runner.run(
+        steps, staging, suite_runner.fact_seconds(first), only
+    ):
         if fact.step != (found[-1].step if found else steps[0].number):
             out.print(f"Step {fact.step}", style="dim")
         found.append(fact)

@@ -13,7 +13,7 @@ from rich.text import Text
 from workshop.facts import Fact, failed
 from workshop.hints import best_hint
 from workshop.project import Step
-from workshop.runner import readable
+from workshop.suite_runner import readable
 from workshop.terminal import count
 from workshop.workspace import Workspace
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from workshop import facts, runner, sandbox
+from workshop import facts, suite_runner, sandbox
 from workshop.errors import Failure
 from workshop.facts import Fact
 from workshop.project import Step
@@ -66,9 +66,9 @@ def grade(source: bytes, steps: Sequence[Step]) -> Grade:
         try:
             if len(source) > LARGEST:
                 raise Failure("it is larger than a megabyte")
-            with sandbox.staged(runner.startable(workspace)) as staging:
-                first = runner.first_run(staging, workspace.name)
-                seconds = runner.fact_seconds(first)
+            with sandbox.staged(suite_runner.startable(workspace)) as staging:
+                first = suite_runner.first_run(staging, workspace.name)
+                seconds = suite_runner.fact_seconds(first)
                 for step in grade_steps(steps, staging, seconds):
                     found.append(step)
             if found and not found[-1].passed():
@@ -87,7 +87,7 @@ def grade_steps(
     rest, good = list(steps), True
     while rest and good:
         # All that are left at once, because pytest takes its time to start.
-        found = list(runner.run(rest, staging, seconds, in_turn=True))
+        found = list(suite_runner.run(rest, staging, seconds, in_turn=True))
         checked = {rest[0].number} | {fact.step for fact in found}
         while rest and rest[0].number in checked:
             step = rest.pop(0)
@@ -104,7 +104,7 @@ def grade_step(
     more, each alone: bad luck on a busy machine does not count, so a runtime always gets the
     same grade."""
     if any(fact.late for fact in found):  # so the rest was not checked
-        found = list(runner.run([step], staging, seconds))
+        found = list(suite_runner.run([step], staging, seconds))
     late = any(fact.late for fact in found)
     if len(facts.failed(found)) <= BAD_LUCK and not late:
         found = [
@@ -119,7 +119,7 @@ def grade_step(
 def once_more(step: Step, fact: Fact, staging: Staging, seconds: float) -> Fact:
     """Checks a fact again, alone. Returns it, with whether it holds now."""
     # The names of other facts may contain this one's.
-    again = runner.run([step], staging, seconds, fact.name)
+    again = suite_runner.run([step], staging, seconds, fact.name)
     holds = any(other.holds for other in again if other.test == fact.test)
     return dataclasses.replace(fact, holds=holds)
 
@@ -130,4 +130,4 @@ def reason(step: StepGrade, name: str) -> str:
     if step.wrong is None:
         return "no facts"
     happened = step.wrong.happened or step.wrong.said or ""
-    return f"{step.wrong.name}: {runner.readable(happened, name, 1)}"
+    return f"{step.wrong.name}: {suite_runner.readable(happened, name, 1)}"

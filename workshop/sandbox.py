@@ -32,8 +32,8 @@ from workshop.sandbox_inside import MEMORY
 from workshop.staging import SCRATCH, Staging
 
 CGROUP_PREFIX = "workshop-sandbox-"
-NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET
-NAMESPACES |= linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
+FLAGS = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET
+FLAGS |= linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 PROCESSES = 600  # as many as a sandbox may have
 
 _numbers = itertools.count(1)  # for the names of this process's sandboxes
@@ -84,7 +84,7 @@ class Sandbox:
             (self._scratch / name).mkdir(parents=True)
         for name in "tmp", "var":
             (self._scratch / name).chmod(0o1777)
-        flags, cgroup = NAMESPACES, None
+        flags, cgroup = FLAGS, None
         if self._cgroup:
             flags |= linux.CLONE_NEWCGROUP
             cgroup = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY)

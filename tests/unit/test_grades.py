@@ -11,7 +11,7 @@ import tempfile
 import pytest
 from runtime import STEPS
 
-from workshop import grades, runner, sandbox
+from workshop import grades, suite_runner, sandbox
 from workshop.commands import grade as command
 from workshop.errors import Failure
 from workshop.facts import Fact
@@ -59,8 +59,8 @@ def grade(monkeypatch, capsys):
     def grade(suites, source=SOURCE):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source)))
         monkeypatch.setattr(sandbox, "staged", contextlib.nullcontext)
-        monkeypatch.setattr(runner, "first_run", lambda *_: 0.1)
-        monkeypatch.setattr(runner, "run", suites.run)
+        monkeypatch.setattr(suite_runner, "first_run", lambda *_: 0.1)
+        monkeypatch.setattr(suite_runner, "run", suites.run)
         assert command.main(["--upto", "3"]) == 0
         return json.loads(capsys.readouterr().out)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from workshop import breakouts, runner
+from workshop import breakouts, suite_runner
 from workshop.breakouts import STOPPED, WORKED
 from workshop.command_line import FAILED, MISUSED, Parser
 from workshop.terminal import console
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return MISUSED
-    source, story = runner.startable(workspace), breakouts.story_of(step)
+    source, story = suite_runner.startable(workspace), breakouts.story_of(step)
     out.print(Text(f"Break-out {step.number}: {story.about}\n", "bold"))
     if story.why:
         out.print(Padding(Text(story.why, "dim"), (0, 2)), soft_wrap=False)
@@ -55,6 +55,6 @@ def main(arguments: list[str]) -> int:
 
 def show(text: str, name: str, out: Console) -> None:
     """Prints the output of an attack, in colour."""
-    for line in runner.readable(text, name, 20).splitlines():
+    for line in suite_runner.readable(text, name, 20).splitlines():
         styles = [style for words, style in STYLES.items() if line.startswith(words)]
         out.print(Text(f"  {line}", styles[0] if styles else "dim"))

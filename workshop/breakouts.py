@@ -8,7 +8,7 @@ import io
 import sys
 import tokenize
 
-from workshop import bounded, suite_runner, sandbox
+from workshop import bounded, sandbox, suite_runner
 from workshop.bounded import Output
 from workshop.errors import Failure
 from workshop.project import Step

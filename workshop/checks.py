@@ -13,9 +13,9 @@ from workshop import (
     explanations,
     facts,
     progress,
-    suite_runner,
     sandbox,
     snapshots,
+    suite_runner,
 )
 from workshop.errors import Failure
 from workshop.facts import Check, Fact

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from workshop import facts, suite_runner, sandbox
+from workshop import facts, sandbox, suite_runner
 from workshop.errors import Failure
 from workshop.facts import Fact
 from workshop.project import Step

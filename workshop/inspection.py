@@ -27,7 +27,7 @@ from workshop.resources import layers, limits
 from workshop.rows import LINES, SHARED, Row, shortened
 from workshop.terminal import count, printable
 
-WIDTH = 52  # columns for the container's side, to which lists are wrapped
+WIDTH = 52  # columns of the container's side, to which lists are wrapped
 
 # Asked in a container's namespaces, and outside. The host name comes last, because it can
 # contain anything.

@@ -91,7 +91,7 @@ class Sandbox:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
-            pid: int = linux.clone(flags, cgroup)
+            pid = linux.clone(flags, cgroup)
         finally:
             if cgroup is not None:
                 os.close(cgroup)

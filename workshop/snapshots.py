@@ -55,8 +55,8 @@ def position(workspace: Workspace, progress: Progress) -> tuple[list[Path], int]
     except FileNotFoundError:
         existing = snapshots(workspace)
         return existing, len(existing)
-    at: Path | None = workspace.state / "snapshots" / str(progress.at)
-    if not (at and at.exists() and at.read_bytes() == data):
-        at = take(workspace)
+    at = workspace.state / "snapshots" / str(progress.at)
+    if not (at.exists() and at.read_bytes() == data):
+        at = take(workspace) or at
     existing = snapshots(workspace)
     return existing, existing.index(at) if at in existing else len(existing)

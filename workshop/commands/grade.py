@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """Prints the grade. Returns the exit status."""
     parser = Parser(prog="workshop grade")
     text = "the last step to check"
-    parser.add_argument("--upto", default="7", metavar="N", help=text)
+    parser.add_argument("--upto", default=STEPS[-1].number, metavar="N", help=text)
     last = find_step(parser.parse_args(arguments).upto)
     steps = STEPS[: STEPS.index(last) + 1]
     found = grade(sys.stdin.buffer.read(LARGEST + 1), steps)

@@ -8,11 +8,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from workshop import inspection
 from workshop.containers import host_name, running
 from workshop.inspection import Picture
 from workshop.terminal import printable
 
-COLUMNS = 7, 36, 52  # the row's name, the host, the container
+COLUMNS = 7, 36, inspection.WIDTH  # the row's name, the host, the container
 WIDTH = 100  # of all columns, with the space between them
 
 

@@ -11,6 +11,7 @@ import tokenize
 from workshop import bounded, sandbox, suite_runner
 from workshop.bounded import Output
 from workshop.errors import Failure
+from workshop.explanations import readable
 from workshop.project import Step
 from workshop.staging import RUNTIME
 
@@ -52,7 +53,7 @@ def attack(step: Step, source: bytes, name: str) -> Output:
     if output.status is None:
         raise Failure("the attack could not be tried: it took too long")
     if output.status not in (WORKED, STOPPED):
-        lines = suite_runner.readable(output.err, name, 20).splitlines()
+        lines = readable(output.err, name, 20).splitlines()
         last = lines[-1] if lines else f"status {output.status}"
         raise Failure(f"the attack could not be tried: {last}")
     return output

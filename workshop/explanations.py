@@ -13,7 +13,7 @@ from rich.text import Text
 from workshop.facts import Fact, failed
 from workshop.hints import best_hint
 from workshop.project import Step
-from workshop.suite_runner import readable
+from workshop.staging import RUNTIME
 from workshop.terminal import count
 from workshop.workspace import Workspace
 
@@ -104,3 +104,12 @@ def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
         )
     # Not bold, because Jupyter's bold green and red are dark, and its page may be dark, too.
     return Text(text, "red" if wrong else "green")
+
+
+def readable(text: str, name: str, lines: int = 6) -> str:
+    """Returns what a runtime has printed, fit for a terminal: the first lines, with the
+    runtime's own name, and dots for control characters."""
+    kept = text.replace(str(RUNTIME), name).splitlines()[:lines]
+    return "\n".join(
+        "".join(c if c.isprintable() else "·" for c in line) for line in kept
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 from workshop import facts, sandbox, suite_runner
 from workshop.errors import Failure
+from workshop.explanations import readable
 from workshop.facts import Fact
 from workshop.project import Step
 from workshop.staging import Staging
@@ -130,4 +131,4 @@ def reason(step: StepGrade, name: str) -> str:
     if step.wrong is None:
         return "no facts"
     happened = step.wrong.happened or step.wrong.said or ""
-    return f"{step.wrong.name}: {suite_runner.readable(happened, name, 1)}"
+    return f"{step.wrong.name}: {readable(happened, name, 1)}"

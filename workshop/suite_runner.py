@@ -165,12 +165,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(5)
         process.kill()
         process.wait()
-
-
-def readable(text: str, name: str, lines: int = 6) -> str:
-    """Returns what a runtime has printed, fit for a terminal: the first lines, with the
-    runtime's own name, and dots for control characters."""
-    kept = text.replace(str(RUNTIME), name).splitlines()[:lines]
-    return "\n".join(
-        "".join(c if c.isprintable() else "·" for c in line) for line in kept
-    )

@@ -13,6 +13,7 @@ from rich.text import Text
 from workshop import breakouts, suite_runner
 from workshop.breakouts import STOPPED, WORKED
 from workshop.command_line import FAILED, MISUSED, Parser
+from workshop.explanations import readable
 from workshop.terminal import console
 from workshop.workspace import Workspace
 
@@ -55,6 +56,6 @@ def main(arguments: list[str]) -> int:
 
 def show(text: str, name: str, out: Console) -> None:
     """Prints the output of an attack, in colour."""
-    for line in suite_runner.readable(text, name, 20).splitlines():
+    for line in readable(text, name, 20).splitlines():
         styles = [style for words, style in STYLES.items() if line.startswith(words)]
         out.print(Text(f"  {line}", styles[0] if styles else "dim"))

@@ -1,6 +1,7 @@
 """Plain QEMU: disks, VMs that are thrown away, and virtualization. QEMU itself
 is replaced by functions that do nothing."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -12,8 +13,10 @@ from host.providers.qemu import Qemu, jupyter_answers
 
 
 @pytest.fixture
-def provider(make_lab, monkeypatch):
+def provider(make_lab, monkeypatch, tmp_path):
     lab = make_lab(LAB="qemu")
+    # A VM's start creates my/ in the project, and the checkout may be read-only.
+    lab.settings = dataclasses.replace(lab.settings, project=tmp_path)
     image = lab.settings.image
     image.mkdir()
     (image / "inputs").write_text("first\n")

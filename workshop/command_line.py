@@ -10,6 +10,7 @@ from typing import NoReturn
 from workshop import progress
 from workshop.errors import Failure
 from workshop.project import Step, find_step
+from workshop.subcommands import SUBCOMMANDS
 from workshop.terminal import printable
 from workshop.workspace import Workspace
 
@@ -18,7 +19,15 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, except that each error is one line."""
+    """argparse's parser, except that each error is one line.
+
+    prog: what is being parsed, such as "workshop check". Its first subcommand describes it.
+    """
+
+    def __init__(self, prog: str) -> None:
+        _, name, *_ = [*prog.split(), "progress"]
+        does = SUBCOMMANDS[name]
+        super().__init__(prog=prog, description=f"{does[0].upper()}{does[1:]}.")
 
     def error(self, message: str) -> NoReturn:
         """Prints what is wrong with the command line, and exits with MISUSED."""

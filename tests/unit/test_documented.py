@@ -8,7 +8,7 @@ import documented
 import pytest
 from pages import LESSONS, PAGES, PROJECT, commands
 
-from workshop.__main__ import SUBCOMMANDS
+from workshop.subcommands import SUBCOMMANDS
 
 
 def test_commands_are_found():

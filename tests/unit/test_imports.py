@@ -10,7 +10,7 @@ import sys
 import pytest
 from runtime import PROJECT
 
-from workshop.__main__ import SUBCOMMANDS
+from workshop.subcommands import SUBCOMMANDS
 
 GUIDE = PROJECT / "workshop"
 FILES = sorted(GUIDE.rglob("*.py"))

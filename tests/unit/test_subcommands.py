@@ -12,7 +12,7 @@ from runtime import PROJECT, STEPS
 from source import code_lines
 
 from workshop import reports
-from workshop.__main__ import SUBCOMMANDS
+from workshop.subcommands import SUBCOMMANDS
 
 NAMES = [step.parent.name for step in STEPS]
 STEP_00 = STEPS[0].read_text()
@@ -179,6 +179,7 @@ def test_help_has_a_line_for_each_subcommand(learner):
 def test_subcommand_has_help_of_its_own(learner, name):
     done = learner.type([name, "--help"])
     assert done.returncode == 0 and done.stdout.startswith("usage: workshop"), done
+    assert SUBCOMMANDS[name][1:] in " ".join(done.stdout.split())
 
 
 def test_lines_of_code_are_those_that_the_suite_counts():

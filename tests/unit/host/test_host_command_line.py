@@ -98,7 +98,7 @@ def test_wrong_usage_is_explained_and_the_right_usage_shown(words, tmp_path):
 
 
 def test_all_subcommands_of_the_guide_are_known():
-    from workshop.__main__ import SUBCOMMANDS
+    from workshop.subcommands import SUBCOMMANDS
 
     assert set(GUIDE) == set(SUBCOMMANDS) - {*COMMANDS, *FOR_OTHERS}
 

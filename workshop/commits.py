@@ -48,6 +48,11 @@ def commit(container: Container, name: str, below: list[Layer]) -> Layer:
     below. Returns the new layer. Raises Failure if the container ends before the layer is
     complete, or if another commit takes the name."""
     upper = upper_of(container)
+    if len(below) >= images.MOST:
+        raise Failure(
+            f"the container's image has {len(below)} layers, and step 07 can stack only "
+            f"{images.MOST}, so there is no room for one more"
+        )
     for layer in below:
         if len(str(layer.path).splitlines()) != 1:
             raise Failure(
@@ -126,7 +131,7 @@ def remove_unlisted() -> Iterator[Path]:
     if not layers.LAYERS.is_dir():
         return
     with layers.locked(fcntl.LOCK_EX):
-        listed = {layer for name in images.names() for layer in images.layers_of(name)}
+        listed = images.listed()
         for path in sorted(layers.LAYERS.glob(f"[!.]*{COMMITTED}*")):
             if Layer(path) not in listed and not _is_in_use(Layer(path)):
                 remove_tree(path)

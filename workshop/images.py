@@ -6,6 +6,7 @@ The top layer comes first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from workshop.layers import Layer
 from workshop.project import STATE
 
 IMAGES = STATE / "images"
+MOST = 228  # layers: mount(2) takes one page of options, and these fill it
 
 
 def names() -> list[str]:
@@ -36,21 +38,65 @@ def check_name(name: str) -> None:
 
 def layers_of(image: str) -> list[Layer]:
     """Returns the layers of an image, the top one first. The image is given by its name or,
-    with a slash in it, by the path of a directory. Raises Failure if there is none."""
+    with a slash in it, by the path of a directory. Raises Failure if there is none, or if its
+    list contains something else than absolute paths."""
     if "/" in image:
         if not os.path.isdir(image):
             raise Failure(f"{image} is not a directory")
         return [Layer(Path(os.path.realpath(image)))]
     check_name(image)
     try:
-        text = (IMAGES / image).read_text(errors="surrogateescape")
+        lines = _lines(image)
     except FileNotFoundError:
         known = ", ".join(names()) or "none"
         raise Failure(f"there is no image {image}. Existing images: {known}") from None
-    return [Layer(Path(line)) for line in text.splitlines()]
+    file = IMAGES / image
+    if not lines:
+        raise Failure(f"{file} lists no layer")
+    for number, line in enumerate(lines, 1):
+        where = f"{file}, line {number}"
+        if not line.strip():
+            raise Failure(f"{where} is blank: type `sed -i '{number}d' {file}`")
+        if not line.startswith("/"):
+            raise Failure(f"{where} is {line!r}, which is not an absolute path")
+        if line != line.rstrip() and not os.path.exists(line):
+            strip = f"sed -i 's/[[:space:]]*$//' {file}"
+            raise Failure(f"{where} ends with a blank: type `{strip}`")
+    return [Layer(Path(line)) for line in lines]
+
+
+def listed() -> set[Layer]:
+    """Returns the layers that any image lists, also in a list that layers_of() refuses."""
+    found = set()
+    for name in names():
+        with contextlib.suppress(IsADirectoryError):
+            found |= {Layer(Path(line.strip())) for line in _lines(name)}
+    return found
+
+
+def _lines(name: str) -> list[str]:
+    return (IMAGES / name).read_text(errors="surrogateescape").splitlines()
 
 
 def check_layers(layers: list[Layer]) -> None:
-    """Raises Failure unless every layer is a directory."""
+    """Raises Failure unless overlayfs can stack these layers: each is a directory, none is
+    the same as another or inside it, and there are at most MOST."""
     for layer in layers:
         layer.check()
+    if len(layers) > MOST:
+        raise Failure(f"it has {len(layers)} layers, but step 07 can stack only {MOST}")
+    found: dict[Path, Layer] = {}
+    for layer in layers:
+        real = layer.path.resolve()
+        if real in found:
+            raise Failure(
+                f"layer {layer.path} is listed twice, which overlayfs refuses"
+            )
+        found[real] = layer
+    for real, layer in found.items():
+        for outer in real.parents:
+            if outer in found:
+                raise Failure(
+                    f"layer {layer.path} is inside layer {found[outer].path}, which "
+                    "overlayfs refuses"
+                )

@@ -124,17 +124,25 @@ def _entries_of(
 
 
 def _is_whiteout(item: os.DirEntry[str]) -> bool:
+    """Returns whether a file is a whiteout: the device 0:0 or, since Linux 6.7, an empty
+    file with an attribute."""
     status = item.stat(follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        return _attribute(item.path, "whiteout") is not None
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _is_opaque(folder: str) -> bool:
     """Returns whether a directory hides everything that the layers below have in it."""
-    for kind in "user", "trusted":  # step 07 mounts with userxattr
-        with contextlib.suppress(OSError):
-            if os.getxattr(folder, f"{kind}.overlay.opaque") == b"y":
-                return True
-    return False
+    return _attribute(folder, "opaque") == b"y"
+
+
+def _attribute(path: str, name: str) -> bytes | None:
+    """Returns an attribute of overlayfs, or None. Step 07 mounts with userxattr, so the
+    kernel does not look at trusted.overlay.* either."""
+    with contextlib.suppress(OSError):
+        return os.getxattr(path, f"user.overlay.{name}", follow_symlinks=False)
+    return None
 
 
 @dataclasses.dataclass(frozen=True)

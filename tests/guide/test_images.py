@@ -114,14 +114,18 @@ def stack(container):
     set -e; mkdir {top} {middle} {bottom}
     cd {bottom}; mkdir -p opaque/deep merged replaced away; ln -s merged link
     touch opaque/deep/1 opaque/2 merged/3 merged/4 replaced/5 away/6 gone file twice
-    mkdir over; touch over/7
+    mkdir over xattr trusted; touch over/7 xattr/12 xattr/13 trusted/14
     cd {middle}; mkdir opaque merged; touch opaque/8 merged/4 merged/9 replaced twice over
     mknod away c 0 0
     cd {top}; mknod gone c 0 0; mkdir merged file over; touch file/10 twice over/11
-    mknod merged/3 c 0 0
+    mknod merged/3 c 0 0; mkdir xattr trusted; touch xattr/12
     """
     shell(script)
     os.setxattr(middle / "opaque", "user.overlay.opaque", b"y")
+    os.setxattr(top / "trusted", "trusted.overlay.opaque", b"y")
+    # Since Linux 6.7, an empty file can be a whiteout, in a directory that says so.
+    os.setxattr(top / "xattr", "user.overlay.opaque", b"x")
+    os.setxattr(top / "xattr/12", "user.overlay.whiteout", b"y")
     busybox = (IMAGES / "busybox").read_text()
     (IMAGES / name).write_text(f"{top}\n{middle}\n{bottom}\n{busybox}")
     yield name
@@ -163,6 +167,17 @@ def test_files_are_those_that_a_container_sees(container, stack):
     inside = container.ok("find / -xdev ! -type d", image=stack).split()
     made = r"/(sys|proc|dev)(/|$)"
     assert shown == {path for path in inside if not re.match(made, path)}
+
+
+@pytest.mark.parametrize("which", ["the same", "inside", "above"])
+def test_stack_that_the_guide_calls_broken_does_not_start(
+    container, image, name, which
+):
+    other = {"the same": image, "inside": image / "d", "above": image.parent}[which]
+    (IMAGES / name).write_text(f"{image}\n{other}\n")
+    assert refused(workshop("image", "layers", name))
+    result = container.run("true", image=name)
+    assert result.status == 125, result
 
 
 def test_app_has_three_layers(container):

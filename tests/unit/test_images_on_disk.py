@@ -6,14 +6,15 @@ import os
 import pathlib
 import re
 import stat
+import subprocess
 
 import pytest
 from people import one_line
 
 from workshop import cleanup, commits, containers
 from workshop.errors import Failure
-from workshop.images import check_layers
-from workshop.layers import Layer
+from workshop.images import MOST, check_layers
+from workshop.layers import Layer, entries
 
 
 def whiteout(path):
@@ -150,6 +151,122 @@ def test_bad_name_is_an_error_of_one_line_and_makes_nothing(learner, store, word
     done = learner.type(["commit", "1", "--", word])
     assert one_line(done, "name") and not done.stdout, done
     assert stored(store) == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("{base}\n\n", "line 2 is blank: type `sed -i '2d' .*/images/odd`"),
+        ("\n{base}\n", "line 1 is blank"),
+        ("{base}\n \t\n", "line 2 is blank"),
+        ("", "lists no layer"),
+        ("{base} \n", "line 1 ends with a blank: type `sed -i "),
+        ("{base}\t\n", "line 1 ends with a blank"),
+        ("layers/base\n", "line 1 is 'layers/base', which is not an absolute path"),
+        (" {base}\n", "line 1 is ' /.*', which is not an absolute path"),
+        ("{base}\n{base}\n", "layer .*/base is listed twice"),
+        ("{base}\n{base}/\n", "layer .*/base is listed twice"),
+        ("{link}\n{base}\n", "layer .*/base is listed twice"),
+        ("{base}\n{base}/dir\n", "layer .*/base/dir is inside layer .*/base"),
+        ("{base}/dir\n{base}\n", "layer .*/base/dir is inside layer .*/base"),
+    ],
+)
+def test_odd_list_of_layers_is_explained_in_one_line(learner, store, lines, message):
+    base, link = store / "layers/base", store / "layers/link"
+    make(base, "dir/file")
+    link.symlink_to(base)
+    (store / "images/odd").write_text(lines.format(base=base, link=link))
+    (store / "images/whole").write_text(f"{base}\n")
+    done = learner.type("image layers odd")
+    assert one_line(done, message) and not done.stdout, done
+    done = learner.type("image ls")
+    assert done.returncode == 1 and re.search(
+        f"odd is broken: .*{message}", done.stdout
+    )
+    assert row(done, "whole")[1] == "base"
+
+
+def test_command_that_a_message_names_repairs_the_list(learner, store):
+    base = store / "layers/base"
+    make(base, "file")
+    (store / "images/odd").write_text(f"\n{base} \t\n\n")
+    for _ in range(3):
+        message = learner.type("image layers odd").stderr
+        subprocess.run(re.search("`(.*)`", message)[1], shell=True, check=True)
+    assert learner.type("image layers odd").returncode == 0
+    assert (store / "images/odd").read_text() == f"{base}\n"
+
+
+def test_list_with_the_line_ends_of_windows_is_read(learner, store):
+    base = store / "layers/base"
+    make(base, "file")
+    (store / "images/dos").write_bytes(f"{base}\r\n".encode())
+    assert learner.type("image layers dos").returncode == 0
+
+
+def test_directory_among_the_lists_does_not_hide_the_other_images(
+    learner, stack, store
+):
+    (store / "images/folder").mkdir()
+    done = learner.type("image ls")
+    assert done.returncode == 1 and "folder is broken" in done.stdout, done
+    assert row(done, "busybox")
+    assert list(commits.remove_unlisted()) == []
+
+
+def test_image_with_more_layers_than_step_07_can_stack_is_broken(learner, store):
+    names = [f"layers/{number}" for number in range(MOST + 1)]
+    for name in names:
+        make(store / name, "file")
+    lines = [f"{store / name}\n" for name in names]
+    (store / "images/most").write_text("".join(lines[1:]))
+    assert learner.type("image layers most").returncode == 0
+    (store / "images/more").write_text("".join(lines))
+    done = learner.type("image layers more")
+    assert one_line(done, "229 layers, but step 07 can stack only 228"), done
+
+
+def test_commit_on_top_of_a_full_stack_is_refused_and_makes_nothing(store, monkeypatch):
+    make(store, "upper/file")
+    container = containers.Container(1, 2, ())
+    monkeypatch.setattr(commits, "upper_of", lambda _: store / "upper")
+    before = stored(store)
+    below = [Layer(store / "layers" / str(number)) for number in range(MOST)]
+    with pytest.raises(Failure, match="228 layers, .* no room for one more"):
+        commits.commit(container, "more", below)
+    assert stored(store) == before
+
+
+def test_layer_stays_whatever_else_is_in_the_list_of_its_image(store):
+    made = store / "layers/mine@0a"
+    make(made, "file")
+    (store / "images/mine").write_text(f"\nrelative\n{made} \n")
+    assert list(commits.remove_unlisted()) == []
+
+
+def test_only_the_attribute_of_users_makes_a_directory_opaque(store):
+    """With userxattr the kernel reads user.overlay.opaque. filesystems/overlayfs"""
+    top, low = store / "layers/top", store / "layers/low"
+    make(low, "user/1", "trusted/2", "other/3")
+    make(top, "user/", "trusted/", "other/")
+    os.setxattr(top / "user", "user.overlay.opaque", b"y")
+    os.setxattr(top / "other", "user.overlay.opaque", b"x")
+    if os.geteuid() == 0:  # others cannot set it
+        os.setxattr(top / "trusted", "trusted.overlay.opaque", b"y")
+    seen = [entry.path for entry in entries([Layer(top), Layer(low)]) if entry.is_seen]
+    assert sorted(seen) == ["/other/3", "/trusted/2"]
+
+
+def test_empty_file_with_an_attribute_is_a_whiteout(store):
+    """filesystems/overlayfs: whiteouts and opaque directories"""
+    top, low = store / "layers/top", store / "layers/low"
+    make(low, "gone", "there", "full")
+    make(top, "gone", "there", "full")
+    for name in "gone", "full":
+        os.setxattr(top / name, "user.overlay.whiteout", b"y")
+    (top / "full").write_text("text")
+    found = {e.path: e for e in entries([Layer(top), Layer(low)]) if e.layer == 0}
+    assert {path for path, entry in found.items() if entry.is_whiteout} == {"/gone"}
 
 
 def test_layer_that_is_not_a_directory_is_named(store, tmp_path):

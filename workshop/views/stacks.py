@@ -21,12 +21,14 @@ from workshop.terminal import printable
 def overview() -> tuple[Group, bool]:
     """Returns a table with a row for each image, and whether one of them is broken, which
     the text below the table explains."""
-    stacks, broken = {}, []
+    stacks: dict[str, list[Layer]] = {}
+    broken = []
     for name in images.names():
-        stacks[name] = images.layers_of(name)
+        stacks[name] = []
         try:
+            stacks[name] = images.layers_of(name)
             images.check_layers(stacks[name])
-        except Failure as error:
+        except (Failure, OSError) as error:
             broken.append(Text(f"{name} is broken: {printable(str(error))}", "red"))
     users = collections.Counter(x for stack in stacks.values() for x in set(stack))
     sizes = {layer: layer.size() for layer in users if layer.path.is_dir()}

@@ -8,6 +8,7 @@ import hashlib
 import json
 import pathlib
 import re
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 
@@ -48,8 +49,10 @@ def submissions(paths: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
 
 
 def submission_name(path: pathlib.Path) -> str:
-    """Returns a submission's name, which can also be the name of a file."""
+    """Returns a submission's name, which can also be the name of a file. macOS may write
+    an umlaut as a letter and a mark, which is not a letter."""
     own = path.stem if path.name != "container.py" else path.resolve().parent.name
+    own = unicodedata.normalize("NFC", own)
     return re.sub(r"[^\w.-]", "_", own)
 
 
@@ -103,14 +106,19 @@ def printable(text: str) -> str:
 
 
 def write_csv(grades: Mapping[str, Grade], path: pathlib.Path) -> None:
-    with open(path, "w", newline="") as file:
+    """Writes a table for a spreadsheet. Without the byte order mark that utf-8-sig writes,
+    Excel takes UTF-8 for the encoding of its own country."""
+    with open(path, "w", encoding="utf-8-sig", newline="") as file:
         table = csv.writer(file)
         table.writerow(["name", "steps passed", *STEPS, "wrong"])
         for name, grade in sorted(grades.items()):
-            counts = ["/".join(map(str, grade.steps.get(step, []))) for step in STEPS]
+            # Not 5/8, which Excel would read as a date.
+            counts = [
+                " of ".join(map(str, grade.steps.get(step, []))) for step in STEPS
+            ]
+            cells = [name, str(len(grade.passed)), *counts, grade.wrong or ""]
             # A spreadsheet would read these as the beginning of a formula.
-            wrong = re.sub(r"^([=+@\t\r-])", r"'\1", grade.wrong or "")
-            table.writerow([name, len(grade.passed), *counts, wrong])
+            table.writerow([re.sub(r"^([=+@\t\r-])", r"'\1", cell) for cell in cells])
 
 
 def write_junit(grades: Mapping[str, Grade], path: pathlib.Path) -> None:

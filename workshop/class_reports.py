@@ -124,7 +124,8 @@ def as_html(rows: Sequence[Row], failing: Sequence[FailingFact]) -> bytes:
 
 
 def as_csv(rows: Iterable[Row]) -> bytes:
-    """Returns the table of learners as CSV (RFC 4180), one line for each."""
+    """Returns the table of learners as CSV (RFC 4180), one line for each. Without the byte
+    order mark, Excel takes UTF-8 for the encoding of its own country."""
     file = io.StringIO(newline="")
     table = csv.writer(file)
     table.writerow(COLUMNS)
@@ -134,7 +135,7 @@ def as_csv(rows: Iterable[Row]) -> bytes:
         cells += [check.held(), len(check.facts), report.hints, report.lines]
         cells += [check.when, row.stuck_at]
         table.writerow([harmless(cell) for cell in cells])
-    return file.getvalue().encode()
+    return file.getvalue().encode("utf-8-sig")
 
 
 def harmless(cell: str | int | None) -> str:

@@ -1,5 +1,6 @@
 """`workshop class`: makes one table of many reports."""
 
+import codecs
 import csv
 import json
 import os
@@ -59,7 +60,8 @@ def test_tables_show_where_everyone_is_and_the_facts_that_fail_most(folder, repo
     assert order == ["Ada", "nameless", "=Bob()"], done.stdout
     most = next(line for line in lines if re.match(r"│ 2 +│ 01 ", line))
     assert "a queue of" in most, done.stdout
-    rows = list(csv.DictReader(open(folder / "all/class.csv", newline="")))
+    with open(folder / "all/class.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["Ada", "nameless", "'=Bob()"]
     assert [row["passed"] for row in rows] == ["00 01", "00", "00"]
     assert [row["held"] for row in rows] == ["2", "1", "0"]
@@ -68,6 +70,17 @@ def test_tables_show_where_everyone_is_and_the_facts_that_fail_most(folder, repo
     page = (folder / "all/class.html").read_text()
     assert page.count('class="done"') == 4 and FACTS[1] in page
     assert "http" not in page  # it loads nothing
+
+
+def test_csv_has_the_mark_by_which_excel_knows_utf_8(learner, folder):
+    (folder / "one").mkdir()
+    report_of(learner, folder / "one", "Müller-Lüdenscheidt", 1)
+    learner.type(f"class {folder} --out {folder}/all")
+    data = (folder / "all/class.csv").read_bytes()
+    assert data.startswith(codecs.BOM_UTF8 + b"name,") and data.count(b"\xef\xbb") == 1
+    assert "Müller-Lüdenscheidt".encode() in data
+    page = (folder / "all/class.html").read_bytes()
+    assert b'charset="utf-8"' in page and "Müller".encode() in page
 
 
 def test_file_that_is_not_a_report_is_named_and_the_others_are_shown(folder, reports):

@@ -1,5 +1,6 @@
 """The names of submissions, their grades, and the tables of grades."""
 
+import codecs
 import csv
 import json
 import subprocess
@@ -33,7 +34,13 @@ def test_submission_is_named_after_its_directory_or_its_file(class_folder):
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("a b", "a_b"), ("=cmd()", "_cmd__"), ("../x", "x"), ("ä.b-c", "ä.b-c")],
+    [
+        ("a b", "a_b"),
+        ("=cmd()", "_cmd__"),
+        ("../x", "x"),
+        ("ä.b-c", "ä.b-c"),
+        ("Mu\u0308ller", "Müller"),
+    ],
 )
 def test_name_of_a_submission_is_a_valid_file_name(tmp_path, folder, name):
     path = tmp_path / folder / "container.py"
@@ -134,11 +141,21 @@ GRADES = {
 
 def test_table_is_sorted_by_name_and_contains_no_formula(tmp_path):
     grading.write_csv(GRADES, tmp_path / "grades.csv")
-    rows = list(csv.DictReader(open(tmp_path / "grades.csv", newline="")))
+    with open(tmp_path / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["ada", "bob", "eve"]
     assert [row["steps passed"] for row in rows] == ["2", "1", "0"]
-    assert [row["01"] for row in rows] == ["4/4", "3/4", ""]
+    assert [row["01"] for row in rows] == ["4 of 4", "3 of 4", ""]
     assert rows[1]["wrong"].startswith("'=1+1")
+
+
+def test_table_has_the_mark_by_which_excel_knows_utf_8(tmp_path):
+    grades = {"Jürgen Müller": GRADES["ada"], "-Ω": GRADES["eve"]}
+    grading.write_csv(grades, tmp_path / "grades.csv")
+    data = (tmp_path / "grades.csv").read_bytes()
+    assert data.startswith(codecs.BOM_UTF8 + b"name,") and data.count(b"\xef\xbb") == 1
+    text = data.decode("utf-8-sig")
+    assert "\r\nJürgen Müller,2,5 of 5," in text and "\r\n'-Ω,0," in text
 
 
 def test_junit_has_a_suite_for_each_submission_and_a_case_for_each_step(tmp_path):

@@ -21,6 +21,7 @@ from workshop.errors import Failure
 from workshop.facts import Check, Fact
 from workshop.project import STEPS, Step, find_step
 from workshop.staging import Staging
+from workshop.startable import startable
 from workshop.terminal import console
 from workshop.workspace import Workspace
 
@@ -37,7 +38,7 @@ def check(
     facts hold. Raises NoFacts if `only` is in no name, and Failure if the runtime cannot be
     started."""
     snapshots.take(workspace)
-    source, out = suite_runner.startable(workspace), console()
+    source, out = startable(workspace), console()
     before = [] if only or alone else STEPS[: STEPS.index(step)]
     with sandbox.staged(source) as staging:
         seconds = suite_runner.first_run(staging, workspace.name)

@@ -16,6 +16,7 @@ from workshop.explanations import readable
 from workshop.facts import Fact
 from workshop.project import Step
 from workshop.staging import Staging
+from workshop.startable import startable
 from workshop.workspace import Workspace
 
 LARGEST = 1 << 20  # bytes of a runtime
@@ -67,7 +68,7 @@ def grade(source: bytes, steps: Sequence[Step]) -> Grade:
         try:
             if len(source) > LARGEST:
                 raise Failure("it is larger than a megabyte")
-            with sandbox.staged(suite_runner.startable(workspace)) as staging:
+            with sandbox.staged(startable(workspace)) as staging:
                 first = suite_runner.first_run(staging, workspace.name)
                 seconds = suite_runner.fact_seconds(first)
                 for step in grade_steps(steps, staging, seconds):

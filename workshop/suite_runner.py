@@ -1,4 +1,4 @@
-"""Runs the suites on a learner's runtime: looks at the runtime, starts it once, and then runs
+"""Runs the suites on a learner's runtime: starts the runtime once, and then runs
 pytest, whose plugin (pytest_plugin.py) checks every fact in a sandbox."""
 
 from __future__ import annotations
@@ -19,41 +19,10 @@ from workshop.errors import Failure
 from workshop.facts import Fact
 from workshop.project import PROJECT, Step
 from workshop.staging import RUNTIME, Staging
-from workshop.workspace import Workspace
 
-SHEBANG = "#!/usr/bin/python3 -S"
 HELP_TIMEOUT = 10  # seconds that the runtime's --help may take
 # pytest's exit statuses: all facts hold; some do not; --only has chosen none.
 EXPECTED = (0, 1, 5)
-
-
-def startable(workspace: Workspace) -> bytes:
-    """Returns the contents of the learner's runtime. Raises Failure if there is none, or if
-    the kernel or Python could not start it."""
-    source, path, name = workspace.source(), workspace.container, workspace.name
-    if not os.access(path, os.X_OK):
-        raise Failure(f"{name} is not executable: type `chmod +x {path}`")
-    first = source.partition(b"\n")[0]
-    if first.endswith(b"\r"):
-        # To the kernel, the \r is a part of the interpreter's name.
-        raise Failure(
-            f"{name} has the line ends of Windows (CRLF), so Linux cannot start it. Type "
-            f"`sed -i 's/\\r$//' {path}`, and let your editor write LF"
-        )
-    try:
-        compile(source, name, "exec")
-    except SyntaxError as error:
-        line = (error.text or "").strip()
-        where = f"{name}, line {error.lineno}" if error.lineno else name
-        raise Failure(f"{where}: {error.msg}{f': {line}' if line else ''}") from None
-    except ValueError as error:  # null bytes
-        raise Failure(f"{name}: {error}") from None
-    if not first.startswith(b"#!"):
-        raise Failure(
-            f"the first line of {name} names no interpreter. It should be {SHEBANG}, with "
-            "nothing before it"
-        )
-    return source
 
 
 def first_run(staging: Staging, name: str) -> float:

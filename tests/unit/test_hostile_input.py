@@ -117,15 +117,26 @@ def test_limit_is_a_number_that_the_machine_can_hold_or_is_refused(option, value
 
 
 @MANY
-@given(st.one_of(st.binary(max_size=80), WORD.map(str.encode)))
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        WORD.map(str.encode),
+        st.lists(WORD.map(lambda word: f"/{word}\n".encode())).map(b"".join),
+    )
+)
 def test_list_of_layers_is_read_as_step_07_reads_it(content):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "IMAGES", pathlib.Path(folder))
         path = pathlib.Path(folder, "image")
         path.write_bytes(content)
-        layers = images.layers_of("image")
+        lines = tools.read(path).splitlines()
+        try:
+            layers = images.layers_of("image")
+        except Failure:
+            assert not lines or any(x[:1] != "/" or x != x.rstrip() for x in lines)
+            return
         assert [os.fspath(layer.path) for layer in layers] == [
-            os.fspath(pathlib.Path(line)) for line in tools.read(path).splitlines()
+            os.fspath(pathlib.Path(line)) for line in lines
         ]
         with printed() as (out, _), contextlib.suppress(Failure):
             guide.main(["image", "ls"])

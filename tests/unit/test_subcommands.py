@@ -4,6 +4,7 @@ the solution, saved progress, and mistakes that are found before a runtime is st
 import ast
 import os
 import re
+import subprocess
 import time
 
 import pytest
@@ -12,7 +13,10 @@ from runtime import PROJECT, STEPS
 from source import code_lines
 
 from workshop import reports
+from workshop.errors import Failure
+from workshop.startable import startable
 from workshop.subcommands import SUBCOMMANDS
+from workshop.workspace import Workspace
 
 NAMES = [step.parent.name for step in STEPS]
 STEP_00 = STEPS[0].read_text()
@@ -63,6 +67,90 @@ def test_file_that_is_not_a_script_is_reported_in_one_line(learner):
     assert one_line(learner.type("check 0"), "line ends of Windows .*sed -i")
     learner.has(STEP_00.removeprefix("#!/usr/bin/python3 -S\n"))
     assert one_line(learner.type("check 0"), "names no interpreter. .*python3 -S")
+
+
+BOM, SHEBANG, UMLAUT = b"\xef\xbb\xbf", "#!/usr/bin/python3 -S", "# Grüße\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "pattern"),
+    [
+        (BOM + STEP_00.encode(), r"byte order mark \(BOM\).*`sed -i .*`"),
+        ((STEP_00 + UMLAUT).encode("utf-16"), "is in UTF-16.*`iconv -f UTF-16 "),
+        (
+            b"\xfe\xff" + STEP_00.encode("utf-16-be"),
+            "is in UTF-16.*`iconv -f UTF-16 -t UTF-8 .*`",
+        ),
+        (STEP_00.replace("\n", "\r\n").encode("utf-16"), "is in UTF-16.*`iconv .*`"),
+        (STEP_00.replace("\n", "\r\n").encode(), "line ends of Windows.*`sed -i .*`"),
+        (
+            BOM + STEP_00.replace("\n", "\r\n").encode(),
+            "byte order mark .*`sed -i .*`",
+        ),
+        (
+            (STEP_00 + UMLAUT).encode("latin-1"),
+            "in line [0-9]+ that is not in UTF-8.*`iconv -f WINDOWS-1252 ",
+        ),
+    ],
+    ids=lambda value: value[:3].hex() if isinstance(value, bytes) else "",
+)
+def test_command_in_the_message_repairs_what_an_editor_of_windows_saved(
+    learner, source, pattern
+):
+    learner.has("")
+    learner.path.write_bytes(source)
+    assert one_line(learner.type("check 0"), pattern)
+    for _ in range(2):  # a file can have two problems
+        try:
+            startable(Workspace(learner.my))
+        except Failure as error:
+            command = re.search("`(.*?)`", str(error))[1]
+            subprocess.run(command, shell=True, check=True)
+    startable(Workspace(learner.my))
+    text = learner.path.read_bytes().decode()
+    assert text.removesuffix(UMLAUT) == STEP_00 and os.access(learner.path, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("first", "problem"),
+    [
+        ("", "names no interpreter"),
+        ("#!", "names no interpreter"),
+        ("#! ", "names no interpreter"),
+        ("#!/usr/bin/python2", "names /usr/bin/python2, but there is no such program"),
+        ("#!/usr/bin/python2 -S", "names /usr/bin/python2, but there is no such"),
+        ("#!/usr", "names /usr, but there is no such program here"),
+        ("#!/etc/passwd", "names /etc/passwd, but there is no such program here"),
+        ("#!python3", "names python3, which is not an absolute path"),
+        ("#!/usr/bin/env python1", "env look for 'python1', but there is no such"),
+        ("#!/usr/bin/env python3 -S", "env look for 'python3 -S', but there is no"),
+        ("#!/usr/bin/env -S python1 -S", "env look for 'python1', but there is no"),
+    ],
+)
+def test_missing_interpreter_is_named_with_the_line_that_works(learner, first, problem):
+    learner.has(STEP_00.replace(SHEBANG, first, 1))
+    done = learner.type("check 0")
+    assert one_line(done, f"the first line of .*container.py .*{problem}"), done
+    assert done.stderr.endswith(f"It should be {SHEBANG}\n")
+    assert one_line(learner.type("breakout 1"), problem)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        SHEBANG,
+        "#! /usr/bin/python3",
+        "#!/usr/bin/env python3",
+        "#!/usr/bin/env -S python3 -S",
+        "#!/usr/bin/env -S A=b python3 -S",
+    ],
+)
+def test_first_line_that_works_is_accepted(learner, first):
+    learner.has(STEP_00.replace(SHEBANG, first, 1))
+    assert startable(Workspace(learner.my)).startswith(first.encode())
+    steps = os.environ | {"PYTHONPATH": str(PROJECT / "steps")}
+    done = subprocess.run([learner.path, "--help"], env=steps, capture_output=True)
+    assert done.returncode == 0 and done.stdout.startswith(b"usage"), done
 
 
 def test_runtime_that_is_not_executable_is_reported_in_one_line(learner):

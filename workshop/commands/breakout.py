@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from workshop import breakouts, suite_runner
+from workshop import breakouts
 from workshop.breakouts import STOPPED, WORKED
 from workshop.command_line import FAILED, MISUSED, Parser
 from workshop.explanations import readable
+from workshop.startable import startable
 from workshop.terminal import console
 from workshop.workspace import Workspace
 
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return MISUSED
-    source, story = suite_runner.startable(workspace), breakouts.story_of(step)
+    source, story = startable(workspace), breakouts.story_of(step)
     out.print(Text(f"Break-out {step.number}: {story.about}\n", "bold"))
     if story.why:
         out.print(Padding(Text(story.why, "dim"), (0, 2)), soft_wrap=False)

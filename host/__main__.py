@@ -13,8 +13,10 @@ import sys
 if not __package__:  # started as `python3 …/host`, from any directory
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+from host import streams
 from host.dispatch import main
 
 if __name__ == "__main__":
+    streams.prepare()
     status = main(sys.argv[1:], os.environ)
     sys.exit(status)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import importlib
-import os
 import re
 import signal
 import subprocess
@@ -14,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from host import settings
+from host import settings, streams
 from host.errors import LabError, UsageError
 from host.guest import become
 from host.lab import Lab
@@ -66,19 +64,25 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         signal.signal(number, lambda *_: sys.exit(143))
     try:
         record(arguments, environment)
-        return run(arguments, environment)
+        status = run(arguments, environment)
+    except SystemExit as end:  # of argparse, after --help, or of a signal
+        status = end.code if isinstance(end.code, int) else 0
     except LabError as error:
         return report(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stdout = open(os.devnull, "w")
+        streams.flush()
         return 141
     except subprocess.CalledProcessError as error:
         return report(LabError(f"this command failed: {quote(words(error.cmd))}"))
     except OSError as error:
         parts = (error.filename, error.strerror or error)
         return report(LabError(": ".join(str(part) for part in parts if part)))
+    lost = streams.flush()
+    if isinstance(lost, BrokenPipeError):
+        return 141
+    return report(unwritten(lost)) if lost else status
 
 
 def record(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -96,12 +100,16 @@ def words(command: object) -> list[str]:
 
 def report(error: LabError) -> int:
     """Prints what went wrong and what to do. Returns the exit status."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-        print(f"lab: {error.sentence}", file=sys.stderr)
-        for line in error.advice:
-            print(f"     {line}", file=sys.stderr)
+    lost = streams.flush()  # what was printed comes before the error
+    if lost and not isinstance(lost, BrokenPipeError):
+        error = unwritten(lost)
+    advice = [f"     {line}" for line in error.advice]
+    streams.complain(f"lab: {error.sentence}", *advice)
     return error.status
+
+
+def unwritten(error: OSError) -> LabError:
+    return LabError(f"the output cannot be written: {error.strerror}")
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:

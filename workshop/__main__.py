@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from workshop import __version__
+from workshop import __version__, output
 from workshop.subcommands import SUBCOMMANDS
 
 
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         print(f"workshop {__version__}")
         return 0
     if name not in SUBCOMMANDS:
-        print(f"workshop: {unknown(name)}", file=sys.stderr)
+        output.complain(f"workshop: {unknown(name)}")
         return 2
     from workshop.command_line import call
 
@@ -55,8 +55,21 @@ def unknown(name: str) -> str:
 
 
 def run() -> NoReturn:
-    """Runs the subcommand on the command line, and exits with its status."""
-    sys.exit(main(sys.argv[1:]))
+    """Runs the subcommand on the command line, and exits with its status, or with 1 if its
+    output cannot be written."""
+    output.prepare()
+    lost = None
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as end:  # of argparse, after --help or an error
+        status = end.code if isinstance(end.code, int) else 0
+    except OSError as error:  # from printing the help or the version
+        status, lost = 1, error
+    if lost := output.flush() or lost:
+        if not isinstance(lost, BrokenPipeError):
+            output.complain(f"workshop: {output.unwritten(lost)}")
+        status = status or 1
+    sys.exit(status)
 
 
 if __name__ == "__main__":

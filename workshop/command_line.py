@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from workshop import progress
+from workshop import output, progress
 from workshop.errors import Failure
 from workshop.project import Step, find_step
 from workshop.subcommands import SUBCOMMANDS
@@ -32,7 +31,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints what is wrong with the command line, and exits with MISUSED."""
         usage = " ".join(self.format_usage().split())
-        self.exit(MISUSED, f"{self.prog}: {printable(message)}; {usage}\n")
+        output.complain(f"{self.prog}: {printable(message)}; {usage}")
+        self.exit(MISUSED)
 
     def parse_step(
         self, arguments: list[str], workspace: Workspace
@@ -62,12 +62,15 @@ def call(function: Callable[[list[str]], int], arguments: list[str]) -> int:
     except Failure as error:
         line = str(error)
     except BrokenPipeError:  # the reader, such as head, has read enough
-        sys.stderr.close()
+        output.flush()
         return FAILED
     except OSError as error:
-        parts = (error.filename, error.strerror or error)
-        line = ": ".join(str(part) for part in parts if part)
+        if lost := output.flush():  # so this is the error that a print has raised
+            line = output.unwritten(lost)
+        else:
+            parts = (error.filename, error.strerror or error)
+            line = ": ".join(str(part) for part in parts if part)
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(f"workshop: {printable(line)}", file=sys.stderr)
+    output.complain(f"workshop: {printable(line)}")
     return FAILED

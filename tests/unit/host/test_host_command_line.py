@@ -143,6 +143,59 @@ def test_closed_pipe_causes_no_traceback():
 
 
 @pytest.mark.parametrize(
+    ("words", "redirection", "status", "error"),
+    [
+        ("help", ">/dev/full", 1, "lab: the output cannot be written: No space"),
+        ("--version", ">/dev/full", 1, "lab: the output cannot be written: No space"),
+        ("up --help", ">/dev/full", 1, "lab: the output cannot be written: No space"),
+        ("status", ">/dev/full", 1, "lab: the output cannot be written: No space"),
+        ("tset", ">/dev/full", 2, "lab: unknown subcommand 'tset'. Did you"),
+        ("help", "| true", 141, ""),
+        ("up --help", "| true", 141, ""),
+        ("help", ">&-", 0, ""),
+        ("status", ">&- <&- 2>&-", 3, ""),
+        ("tset", "2>/dev/full", 2, ""),
+        ("tset", "2>&-", 2, ""),
+        ("up now", "2>/dev/full", 2, ""),
+        ("check", "2>/dev/full", 1, ""),
+    ],
+)
+def test_stream_that_is_full_or_closed_causes_no_traceback(
+    words, redirection, status, error, tmp_path
+):
+    script = f"'{sys.executable}' '{PROJECT}/host' {words} {redirection}"
+    variables = {"LAB_DIR": str(tmp_path), "LAB": "qemu", "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {script}"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done
+    assert done.stderr.startswith(error) and bool(done.stderr) == bool(error), done
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_character_that_the_terminal_lacks_causes_no_traceback(encoding):
+    script = "from host import streams; streams.prepare(); print('a…b')"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        cwd=PROJECT,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout) == (0, b"a?b\n"), done
+
+
+@pytest.mark.parametrize("word", ["x", "--nosuch"])
+@pytest.mark.parametrize("name", ["up", "down", "status", "destroy", "doctor"])
+def test_extra_argument_is_refused_before_anything_happens(name, word, tmp_path):
+    done = call(name, word, LAB_DIR=str(tmp_path / "lab"), LAB="qemu")
+    assert done.returncode == 2 and done.stderr.startswith(f"lab: {name}: "), done
+    assert not (tmp_path / "lab").exists()
+
+
+@pytest.mark.parametrize(
     ("words", "own", "others"),
     [
         (["-q", "tests/x.py"], [], ["-q", "tests/x.py"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import time
 from pathlib import Path
@@ -41,6 +42,41 @@ def available() -> set[str] | None:
         return set((ROOT / "cgroup.controllers").read_text().split())
     except OSError:
         return None
+
+
+def handed_on(path: Path) -> set[str]:
+    """Returns the controllers that a cgroup hands on to those below it."""
+    return set((path / "cgroup.subtree_control").read_text().split())
+
+
+def make(path: Path) -> None:
+    """Makes a cgroup, and those above it that are missing. Each cgroup above it hands
+    CONTROLLERS on. Raises OSError, which why_not_handed_on() explains."""
+    if path != ROOT:
+        make(path.parent)
+        control = path.parent / "cgroup.subtree_control"
+        control.write_text(" ".join(f"+{name}" for name in sorted(CONTROLLERS)))
+        path.mkdir(exist_ok=True)
+
+
+def keep_back(path: Path, controllers: set[str]) -> None:
+    """Ends what make() has begun: a cgroup hands these controllers on no longer. Raises
+    OSError if a cgroup below uses one of them."""
+    if controllers:
+        text = " ".join(f"-{name}" for name in sorted(controllers))
+        (path / "cgroup.subtree_control").write_text(text)
+
+
+def why_not_handed_on(error: OSError) -> str:
+    """Returns why make() has failed."""
+    if error.errno == errno.EBUSY:
+        return (
+            f"processes are in {ROOT} itself, so the kernel gives the cgroups below it no "
+            "controllers: no internal processes, cgroups(7)"
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{ROOT} is read-only here, or belongs to another user namespace"
+    return f"{error.filename or ROOT}: {error.strerror}"
 
 
 def remove(path: Path) -> None:

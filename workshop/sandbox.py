@@ -188,12 +188,14 @@ def clean() -> list[Path]:
 
 def _make_cgroup(name: str) -> Path | None:
     """Makes a cgroup with the limits of a sandbox. Returns its path, or None if there is no
-    cgroup v2 with the controllers that it needs. cgroups(7)"""
+    cgroup v2 that hands on the controllers that it needs. cgroups(7)"""
     if not cgroups.CONTROLLERS.issubset(cgroups.available() or ()):
         return None
-    (cgroups.ROOT / "cgroup.subtree_control").write_text("+cpu +memory +pids")
     path = cgroups.ROOT / f"{CGROUP_PREFIX}{name}"
-    path.mkdir()
+    try:
+        cgroups.make(path)
+    except OSError:  # `workshop doctor` says why
+        return None
     (path / "memory.max").write_text(str(MEMORY))
     (path / "memory.swap.max").write_text("0")
     (path / "pids.max").write_text(str(PROCESSES))

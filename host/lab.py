@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,11 @@ from host import locks, processes
 from host.errors import LabError
 from host.progress import Progress
 from host.settings import Settings
+
+
+# The VM's user has the uid of the project's owner. If that is not an ordinary user, it
+# has this one: vagrant/files/usr/local/lib/workshop-setup
+FIRST_USER = 1000
 
 
 class Lab:
@@ -29,6 +35,22 @@ class Lab:
         state.mkdir(parents=True, exist_ok=True)
         state.chmod(0o700)
         (state / "log").mkdir(exist_ok=True)
+
+    def make_my(self, in_vm: bool = True) -> None:
+        """Makes my/, the learner's directory. If root runs this, what belongs to root in it
+        is given to the project's owner, or with `in_vm` to the user who is that owner in
+        the VM, because they must be able to write there."""
+        my = self.settings.project / "my"
+        my.mkdir(exist_ok=True)
+        if not processes.is_root():
+            return
+        owner = os.lstat(self.settings.project)
+        uid, gid = owner.st_uid, owner.st_gid
+        if in_vm and uid < FIRST_USER:
+            uid = gid = FIRST_USER
+        for path in [my, *my.rglob("*")]:
+            if os.lstat(path).st_uid == 0:
+                os.lchown(path, uid, gid)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -34,11 +34,13 @@ class Leftover:
 def remove_all() -> Iterator[Leftover]:
     """Removes everything that was left behind. Yields each piece when it is done. Raises
     Failure if a piece cannot be removed."""
-    for path in dead(containers.CONTAINERS):
-        remove_tree(path)
-        yield Leftover(str(path))
+    # First, because that ends what still runs on the files of a container: a command that
+    # has changed its user id outlives the runtime if its guard is killed as well.
     for path in dead(CGROUPS):
         cgroups.remove(path)
+        yield Leftover(str(path))
+    for path in dead(containers.CONTAINERS):
+        remove_tree(path)
         yield Leftover(str(path))
     for path in commits.unfinished():
         remove_tree(path)

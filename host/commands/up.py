@@ -41,6 +41,6 @@ def start(lab: Lab, source: pathlib.Path | None = None) -> Provider:
     with lab.lock():
         provider = choose.provider(lab)
         choose.remember(lab, provider)
-        (lab.settings.project / "my").mkdir(exist_ok=True)
+        lab.make_my(in_vm=provider.name != "local")
         provider.up(source)
     return provider

@@ -197,7 +197,7 @@ class Qemu(Provider):
                 accelerator = self.prepare()
                 hardware = self.hardware(accelerator, memory)
                 self.lab.need_memory(hardware.memory * count)
-                (self.lab.settings.project / "my").mkdir(exist_ok=True)
+                self.lab.make_my()
                 place = stack.enter_context(scratch.directory(self.lab.settings.state))
             vms = []
             processors = sorted(os.sched_getaffinity(0))

@@ -18,8 +18,10 @@ from runtime import (
     STEPS,
     Result,
     Runtime,
+    children,
     eventually,
     nothing_left_behind,
+    processes_with,
     shell,
 )
 
@@ -392,6 +394,36 @@ def test_clean_removes_what_killed_runtimes_left(container, image, network, limi
         assert (CONTAINERS / str(alive.process.pid)).exists()
         assert alive.ask("touch /x && echo here") == "here\n"
         assert workshop("clean").out == "nothing to clean\n"
+
+
+@pytest.mark.needs("cgroup2")
+def test_clean_ends_a_command_that_has_outlived_its_runtime(container, image, network):
+    """As after `systemctl kill -s KILL` of a unit: the runtime and its guard are killed, and
+    the kernel does not kill a command that has changed its user id: prctl(2)."""
+    seconds = f"1000.{random.randint(10**6, 10**7)}"
+    # Process 1 changes its user id, so that nothing in the container ends it.
+    command = f"setpriv --reuid 65534 --clear-groups sleep {seconds}"
+    argv = container.argv(*command.split(), image="debian", memory="64M")
+    with subprocess.Popen(argv) as runtime:
+        try:
+            # The container, and after a moment the guard, a copy of the runtime.
+            assert eventually(lambda: len(children(runtime.pid)) == 2)
+            guard = children(runtime.pid)[1]
+            os.kill(guard, signal.SIGKILL)
+            runtime.kill()
+            runtime.wait()
+            assert eventually(lambda: len(processes_with(seconds)) == 1)
+            time.sleep(0.2)
+            assert len(processes_with(seconds)) == 1  # it has outlived its runtime
+            folder = CONTAINERS / str(runtime.pid)
+            result = workshop("clean")
+            assert result.status == 0 and processes_with(seconds) == [], result
+            cgroup = f"/sys/fs/cgroup/workshop/{runtime.pid}"
+            assert result.lines[:2] == [f"removed {cgroup}", f"removed {folder}"]
+            assert not folder.exists() and not os.path.exists(cgroup)
+        finally:
+            for pid in processes_with(seconds):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_clean_removes_unfinished_layers_and_layers_of_no_image(

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from people import one_line
 
-from workshop import cleanup, commits, containers
+from workshop import cgroups, cleanup, commits, containers, sandbox
 from workshop.errors import Failure
 from workshop.images import MOST, check_layers
 from workshop.layers import Layer, entries
@@ -312,6 +312,26 @@ def test_only_unfinished_commits_of_processes_that_have_ended_are_removed(store)
     (store / "images/.mine.4194305").touch()
     (store / "images/.hidden").touch()
     assert commits.unfinished() == [store / "images/.mine.4194305", dead]
+
+
+def test_what_runs_in_a_cgroup_is_ended_before_its_files_are_removed(
+    store, monkeypatch
+):
+    folder, cgroup = store / "containers/4194305", store / "cgroups/4194305"
+    for path in folder, cgroup:
+        path.mkdir(parents=True)
+    monkeypatch.setattr(cleanup, "CGROUPS", cgroup.parent)
+    monkeypatch.setattr(cleanup, "NETWORK_IS_ON", store / "none")
+    monkeypatch.setattr(sandbox, "clean", list)
+
+    def remove(path):
+        assert folder.exists()
+        path.rmdir()
+
+    monkeypatch.setattr(cgroups, "remove", remove)
+    lines = [str(leftover) for leftover in cleanup.remove_all()]
+    assert lines == [f"removed {cgroup}", f"removed {folder}"]
+    assert not folder.exists()
 
 
 def test_directory_is_dead_if_its_pid_belongs_to_no_runtime(store):

@@ -1,5 +1,6 @@
 """The smaller parts: scratch directories, packages, boxes, disks, classes, totals."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ from host import bootable_disk, ovf, packages, passwords, scratch
 from host.commands import box, kernel, pack, seat
 from host.commands.test import HALVES, QUICK, total
 from host.errors import LabError
+from host.lab import FIRST_USER
 from host.providers import choose
 from host.providers.vagrant import has_box, with_whole_urls
 from host.settings import ARCHS, PROJECT
@@ -322,3 +324,61 @@ def test_every_file_with_a_quick_fact_is_in_a_half_of_the_quick_rung():
     ]
     assert len(marked) >= 6
     assert [name for name in marked if not name.startswith(tuple(chosen))] == []
+
+
+# ---- my/, the learner's directory
+
+
+@pytest.fixture
+def given(make_lab, tmp_path, monkeypatch):
+    """Calls make_my() with a project and a my/ of these owners. Returns to whom each file
+    was given, as the call of lchown(2) that only root may make."""
+
+    def call(project_owner, root_runs_it, in_vm=True):
+        project = tmp_path / "project"
+        (project / "my/deep").mkdir(parents=True)
+        (project / "my/deep/file").touch()
+        (project / "my/mine").touch()
+        (project / "my/link").symlink_to("/etc/passwd")
+        lab = make_lab()
+        lab.settings = dataclasses.replace(lab.settings, project=project)
+        owners, calls = {"project": project_owner, "mine": 1005}, {}
+        real = os.lstat
+
+        def lstat(path):
+            values = list(real(path))
+            values[4] = values[5] = owners.get(os.path.basename(path), 0)
+            return os.stat_result(values)
+
+        def lchown(path, uid, gid):
+            calls[str(path.relative_to(project))] = uid, gid
+
+        monkeypatch.setattr("host.processes.is_root", lambda: root_runs_it)
+        monkeypatch.setattr(os, "lstat", lstat)
+        monkeypatch.setattr(os, "lchown", lchown)
+        lab.make_my(in_vm)
+        return calls
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("project_owner", "in_vm", "user"),
+    [(1000, True, 1000), (1003, True, 1003), (0, True, 1000), (33, True, 1000)]
+    + [(1003, False, 1003), (0, False, 0)],
+)
+def test_what_root_makes_in_my_is_given_to_the_user_in_the_vm(
+    given, project_owner, in_vm, user
+):
+    names = "my", "my/deep", "my/deep/file", "my/link"
+    assert given(project_owner, True, in_vm) == dict.fromkeys(names, (user, user))
+
+
+def test_ordinary_user_gives_nothing_away(given):
+    assert given(1000, False) == {}
+
+
+def test_uid_is_the_one_that_the_vm_uses():
+    setup = (PROJECT / "vagrant/files/usr/local/lib/workshop-setup").read_text()
+    assert "owner=$(stat -c %u /workshop)" in setup
+    assert f'"$owner" -ge {FIRST_USER}' in setup

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import pytest
 from runtime import PROJECT, STEPS, Runtime, Terminal, children, eventually, shell
 
-from workshop import containers, inspection
+from workshop import containers, inspection, procfs
 from workshop.errors import Failure
 from workshop.views import notebook
 
@@ -277,6 +278,65 @@ def test_learners_runtime_is_found_even_while_it_prepares(tmp_path):
     assert shown["title"].startswith("container · pid ")
     assert f", child of {process.pid} · /" in shown["title"]
     assert len(shown["pid"][1]) == 2
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        ["timeout", "60"],
+        ["setsid", "--wait"],
+        ["nohup"],
+        ["env", "A=b", "nice"],
+        ["strace", "--follow-forks", "--output=/dev/null"],
+        ["unshare", "--fork"],
+        # Like sudo, which waits for its command and has all of its words.
+        ["bash", "-c", """exec -a sudo sh -c '"$@"; exit' sudo "$@" """, "bash"],
+    ],
+    ids=lambda prefix: "sudo" if prefix[0] == "bash" else prefix[0],
+)
+@pytest.mark.parametrize("step", [3, 7])
+def test_command_in_front_of_a_runtime_is_not_a_second_container(prefix, step):
+    with Runtime(STEPS[step], prefix).running(hostname="only") as box:
+        [pid] = box.ask("readlink /proc/self").split()  # that it has started
+        done = run()
+        title = done.stdout.splitlines()[0]
+        found = re.match(
+            r"only · pid (\d+), child of (\d+) · \S*container\.py run", title
+        )
+        assert done.returncode == 0 and found, done
+        first, parent = map(int, found.groups())
+        assert parent in children_below(box.process.pid)
+        assert pathlib.Path(f"/proc/{parent}/comm").read_text() == "container.py\n"
+        assert shell(f"nsenter -t {first} -u hostname").out == "only\n"
+        if step == 7:
+            assert containers.find("only").upper() is not None
+
+
+def children_below(pid):
+    """Returns a process and all its descendants."""
+    return [pid, *(below for child in children(pid) for below in children_below(child))]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sudo python3 -S my/container.py run true",
+        "timeout 5 my/container.py run true",
+        "strace -f my/container.py run true",
+        "podman run debian true",
+        "python3 manage.py test run",
+        "python3 -m pytest run",
+        "run",
+        "",
+    ],
+)
+def test_other_command_with_the_word_run_is_not_a_runtime(line, monkeypatch):
+    monkeypatch.setattr(procfs, "words", lambda _: line.split())
+    assert not containers.is_runtime(1)
+    for runtime in "/usr/bin/python3 -S my/container.py", "python3.13 x/07.py":
+        words = f"{runtime} run --net none busybox true".split()
+        monkeypatch.setattr(procfs, "words", lambda _, words=words: words)
+        assert containers.is_runtime(1)
 
 
 def test_two_containers_are_listed_and_each_has_its_host_name():

@@ -43,11 +43,13 @@ class Output:
 class Notebook:
     """A kernel, started as JupyterLab starts it."""
 
-    def __init__(self):
+    def __init__(self, place=NOTEBOOKS):
         self.manager = KernelManager(kernel_name="python3")
-        path = os.pathsep.join([str(PROJECT), str(PROJECT / "steps")])
-        environment = os.environ | {"PYTHONPATH": path}
-        self.manager.start_kernel(cwd=str(NOTEBOOKS), env=environment)
+        environment = dict(os.environ)
+        environment.pop(
+            "PYTHONPATH", None
+        )  # the lab's Python finds the project without
+        self.manager.start_kernel(cwd=str(place), env=environment)
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=LIMIT)
@@ -121,6 +123,32 @@ def gone(pid):
 
 def test_extension_changes_to_the_directory_of_the_project(notebook):
     assert notebook.value("__import__('os').getcwd()") == str(NOTEBOOKS.parent)
+
+
+@pytest.mark.parametrize("place", ["/", "elsewhere", "my"])
+def test_notebook_in_any_directory_finds_the_guide_and_the_system_calls(
+    tmp_path, place
+):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my/container.py").write_text("raise Exception('not this one')")
+    notebook = Notebook(tmp_path / place)
+    try:
+        modules = "workshop", "linux", "process"
+        loaded = notebook.cell(f"import {', '.join(modules)}")
+        assert not loaded.error and not loaded.err, loaded
+        files = {notebook.value(f"{name}.__file__") for name in modules}
+        assert files == {
+            str(PROJECT / name)
+            for name in ("workshop/__init__.py", "steps/linux.py", "steps/process.py")
+        }
+        inside = notebook.cell(
+            "%%box a --ns uts\nimport os\nprint(os.uname().nodename)"
+        )
+        assert inside.out and not inside.error, inside
+        assert notebook.cell("!workshop --version").out.startswith("workshop ")
+    finally:
+        notebook.close()
 
 
 def test_box_is_not_the_process_of_the_kernel(notebook):

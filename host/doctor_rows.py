@@ -103,7 +103,34 @@ def qemu_rows(probe: Probe) -> Rows:
     arch = probe.arch()
     for program, package in [(arch.qemu, arch.package), *TOOLS]:
         yield tool_row(probe, program, package)
+    yield directory_row(probe)
+    lacks = probe.qemu_lacks() if probe.has(arch.qemu) else []
+    if lacks:
+        found = f"this QEMU was built without {' and '.join(lacks)}"
+        yield Row(
+            "NO", arch.qemu, found, f"install Debian's or Ubuntu's {arch.package}"
+        )
+    if probe.is_root() and not probe.has_image() and (why := probe.build_problem()):
+        found = f"root may not make the namespaces to build the image in: {why}"
+        yield Row(
+            "NO", "namespaces", found, "./lab up on the machine, not in a container"
+        )
     yield virtualization_row(probe)
+
+
+def directory_row(probe: Probe) -> Row:
+    """Returns the row about the lab's directory, with the VM's keys and image."""
+    what, typed = "LAB_DIR", 'LAB_DIR="$HOME/.lab" ./lab up   (or another disk)'
+    if not probe.keeps_modes():
+        found = f"{probe.state()} lets everyone read the VM's keys, so ssh refuses them"
+        return Row("NO", what, found, typed)
+    flags = [] if probe.has_image() else probe.mount_flags()
+    if flags:
+        found = (
+            f"{probe.state()} is mounted {' and '.join(flags)}: no place for an image"
+        )
+        return Row("NO", what, found, typed)
+    return Row("ok", what, f"{probe.state()} has a filesystem that works")
 
 
 def virtualization_row(probe: Probe) -> Row:
@@ -126,8 +153,14 @@ def local_rows(probe: Probe) -> Rows:
     yield root_row(probe, "make containers")
     yield tool_row(probe, "python3", "python3")
     yield tool_row(probe, "mmdebstrap", "mmdebstrap")
-    found = f"{probe.release()}; ./lab up checks that each step can run on it"
-    yield Row("ok", "kernel", found)
+    release = probe.release()
+    if not probe.is_root():
+        found = f"{release}; sudo ./lab doctor tries what the steps need"
+        yield Row("ok", "kernel", found)
+    elif why := probe.steps_problem():
+        yield Row("NO", "kernel", f"{release}: {why}", "LAB=qemu ./lab up   (in a VM)")
+    else:
+        yield Row("ok", "kernel", f"{release} can run the steps")
 
 
 def vagrant_rows(probe: Probe) -> Rows:

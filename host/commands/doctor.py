@@ -1,7 +1,8 @@
 """Checks this machine, and says what to type if something is missing.
 
-It starts nothing and changes nothing, except that it tests once whether hardware
-virtualization works. Exit status: 0 if everything needed is there, 1 if not.
+It changes nothing. What it starts ends with it: a VM, once, to find out whether hardware
+virtualization works, and if root runs it, what ./lab up would need root for. Exit status:
+0 if everything needed is there, 1 if not.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """`./lab doctor`, on machines made of canned answers."""
 
+import os
 import pathlib
 import re
 
@@ -8,6 +9,7 @@ import pytest
 from host.doctor_rows import at_least
 from host.commands.doctor import report
 from host.doctor_probes import Probe
+from host.providers import choose
 from host.settings import ARCHS
 
 TOOLS = "qemu-system-x86_64 qemu-img mmdebstrap mkfs.ext4 ssh setpriv sudo apt-get"
@@ -34,6 +36,11 @@ class Machine(Probe):
             "kvm_usable": False,
             "accelerator": None,
             "libvirt_answers": False,
+            "keeps_modes": True,
+            "mount_flags": [],
+            "qemu_lacks": [],
+            "build_problem": "",
+            "steps_problem": "",
         }
         self.facts.update(facts)
         for name in self.facts:
@@ -94,6 +101,143 @@ def test_root_comes_from_sudo_or_is_missing(facts, without, mark, found):
     text, _ = report(Machine(without=without, **facts), "qemu")
     assert row(text, "root")[0] == mark
     assert re.search(rf"root .*{found}", text)
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "found"),
+    [
+        ({"keeps_modes": False}, "LAB_DIR", "lets everyone read the VM's keys"),
+        ({"mount_flags": ["nodev"]}, "LAB_DIR", "is mounted nodev: no place"),
+        (
+            {"qemu_lacks": ["virtio-9p", "user networking"]},
+            "qemu-system-x86_64",
+            "built without virtio-9p and user networking",
+        ),
+        (
+            {"is_root": True, "build_problem": "unshare failed: not permitted"},
+            "namespaces",
+            "to build the image in: unshare failed: not permitted",
+        ),
+    ],
+)
+def test_what_would_make_up_fail_is_named_with_what_to_type(facts, what, found):
+    text, status = report(Machine(**facts), "qemu")
+    assert status == 1 and found in text, text
+    line, below = next(
+        (line, below)
+        for line, below in zip(text.splitlines(), text.splitlines()[1:], strict=False)
+        if line.startswith("NO") and line[6:].startswith(what)
+    )
+    assert found in line and "type: " in below
+
+
+def test_image_that_exists_needs_no_place_to_be_built_in():
+    facts = {"mount_flags": ["nodev"], "build_problem": "x", "is_root": True}
+    text, status = report(Machine(has_image=True, **facts), "qemu")
+    assert status == 0, text
+
+
+@pytest.mark.parametrize(
+    ("facts", "mark", "found"),
+    [
+        ({"is_root": True}, "ok", "6.1.0 can run the steps"),
+        ({}, "ok", "sudo ./lab doctor tries what the steps need"),
+        (
+            {"is_root": True, "steps_problem": "on overlayfs"},
+            "NO",
+            "6.1.0: on overlayfs",
+        ),
+    ],
+)
+def test_kernel_without_a_vm_is_tried_by_root(facts, mark, found):
+    text, status = report(Machine(commands={"python3": ""}, **facts), "local")
+    assert row(text, "kernel")[0] == mark and found in text, text
+    assert status == (mark == "NO")
+
+
+# ---- this machine's own answers
+
+
+@pytest.fixture
+def probe(lab):
+    return Probe(lab, choose.provider(lab, "qemu"))
+
+
+def test_private_file_is_tried_in_the_labs_directory(probe, monkeypatch):
+    assert probe.keeps_modes()
+    monkeypatch.setattr(os, "chmod", lambda path, mode: None)  # as on FAT
+    real = os.stat
+
+    def everyone(path, **options):
+        values = list(real(path, **options))
+        values[0] |= 0o777
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "stat", everyone)
+    assert not probe.keeps_modes()
+    assert not [path for path in probe.state().iterdir() if path.is_file()]
+
+
+def test_mount_flags_are_those_of_the_labs_directory(probe, monkeypatch):
+    class Answer:
+        f_flag = os.ST_NODEV | os.ST_NOEXEC | os.ST_NOSUID
+
+    monkeypatch.setattr(os, "statvfs", lambda path: path == probe.state() and Answer)
+    assert probe.mount_flags() == ["nodev", "noexec"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "networks", "lacks"),
+    [
+        ('name "virtio-9p-pci", bus PCI', "socket\nuser\ntap", []),
+        ('name "virtio-net-pci"', "user", ["virtio-9p"]),
+        ('name "virtio-9p-pci"', "vhost-user\n", ["user networking"]),
+        ('name "virtio-9p-pci"', "socket\ntap\n", ["user networking"]),
+        ("", "", ["virtio-9p", "user networking"]),
+    ],
+)
+def test_qemu_is_asked_what_it_has(probe, monkeypatch, devices, networks, lacks):
+    answers = {"-device": devices, "-netdev": networks}
+    monkeypatch.setattr(probe, "output", lambda qemu, option, _: answers[option])
+    assert probe.qemu_lacks() == lacks
+
+
+def test_device_that_cannot_be_opened_is_not_usable(probe, monkeypatch, tmp_path):
+    monkeypatch.setattr("host.accel.KVM", tmp_path / "kvm")
+    assert not probe.kvm_usable()
+    (tmp_path / "kvm").touch()
+    assert probe.kvm_usable()
+    (tmp_path / "kvm").unlink()
+    (tmp_path / "kvm").symlink_to("/proc/self")  # a directory cannot be written
+    assert not probe.kvm_usable()
+
+
+def test_guide_that_is_installed_says_which_steps_can_run(probe):
+    doctor = probe.state() / "local/bin/workshop"
+    doctor.parent.mkdir(parents=True)
+    for status, problem in (1, "These steps cannot run here: 07."), (0, ""):
+        lines = "a table\nThese steps cannot run here: 07.\nThe other steps work."
+        doctor.write_text(f"#!/bin/sh\necho '{lines}'\nexit {status}\n")
+        doctor.chmod(0o755)
+        assert probe.steps_problem() == problem
+
+
+def test_without_the_guide_the_filesystem_of_the_images_is_named(probe, monkeypatch):
+    monkeypatch.setattr(probe, "output", lambda *command: "overlayfs\n")
+    assert "is on overlayfs: steps 05 to 07 need" in probe.steps_problem()
+    monkeypatch.setattr(probe, "output", lambda *command: "ext2/ext3\n")
+    tried = []
+    monkeypatch.setattr(probe, "problem", lambda *words: tried.append(words) or "no")
+    assert probe.steps_problem() == "no" and "--user" in tried[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [("true", ""), ("exit 3", "exit status 3"), ("echo a; echo b >&2; false", "a")],
+)
+def test_problem_is_the_first_line_of_a_command_that_fails(probe, script, problem):
+    assert probe.problem("sh", "-c", script) == problem
+    assert "No such file" in probe.problem("/nosuch")
 
 
 def test_too_little_disk_and_memory():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -70,10 +71,26 @@ def running() -> list[Container]:
     for runtime in procfs.pids():
         words = procfs.words(runtime)
         # A child that has not executed its command yet has its parent's command line.
-        if _place_of_run(words) and words != procfs.words(procfs.parent(runtime)):
+        if words == procfs.words(procfs.parent(runtime)):
+            continue
+        if (place := _place_of_run(words)) and _is_ours(runtime, words[place - 1]):
             pid = first_process(runtime)
             found += [Container(runtime, pid, tuple(words))] if pid else []
     return found
+
+
+def _is_ours(pid: int, script: str) -> bool:
+    """Returns whether the Python script that a process executes is a container.py: it uses
+    the modules of the steps. If the script cannot be read, it may be one."""
+    with contextlib.suppress(OSError):
+        folder = os.readlink(f"/proc/{pid}/cwd")
+        path = os.path.join(folder, script).lstrip("/")
+        source = Path(f"/proc/{pid}/root", path).read_bytes()
+        return (
+            re.search(rb"^\s*(import|from)\s.*\b(linux|process)\b", source, re.M)
+            is not None
+        )
+    return True
 
 
 def first_process(runtime: int | str) -> int | None:

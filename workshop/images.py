@@ -61,7 +61,8 @@ def layers_of(image: str) -> list[Layer]:
             raise Failure(f"{where} is {line!r}, which is not an absolute path")
         if line != line.rstrip() and not os.path.exists(line):
             strip = f"sed -i 's/[[:space:]]*$//' {file}"
-            raise Failure(f"{where} ends with a blank: type `{strip}`")
+            what = "a carriage return (CRLF)" if line.endswith("\r") else "a blank"
+            raise Failure(f"{where} ends with {what}: type `{strip}`")
     return [Layer(Path(line)) for line in lines]
 
 
@@ -75,7 +76,10 @@ def listed() -> set[Layer]:
 
 
 def _lines(name: str) -> list[str]:
-    return (IMAGES / name).read_text(errors="surrogateescape").splitlines()
+    """Returns the lines of an image's list, as step 07 reads them: only a line feed ends
+    one. Bytes that are not text stay as they are."""
+    text = os.fsdecode((IMAGES / name).read_bytes())
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def check_layers(layers: list[Layer]) -> None:

@@ -339,6 +339,20 @@ def test_other_command_with_the_word_run_is_not_a_runtime(line, monkeypatch):
         assert containers.is_runtime(1)
 
 
+@pytest.mark.parametrize("place", ["", "sub/"])
+def test_other_python_program_with_the_word_run_is_not_a_container(tmp_path, place):
+    """As of a web application that starts workers."""
+    (tmp_path / "sub").mkdir()
+    script = "import subprocess, time\nsubprocess.run(['sleep', '1005'])\n"
+    (tmp_path / place / "app.py").write_text(script)
+    command = [sys.executable, f"{place}app.py", "run", "true"]
+    with started(*command, cwd=tmp_path) as process:
+        assert eventually(lambda: children(process.pid))
+        done = run()
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+    assert done.returncode == 1 and "no container is running" in done.stderr, done
+
+
 def test_two_containers_are_listed_and_each_has_its_host_name():
     with (
         runtime(1).running(hostname="one") as one,

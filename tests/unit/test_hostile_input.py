@@ -129,11 +129,12 @@ def test_list_of_layers_is_read_as_step_07_reads_it(content):
         patch.setattr(images, "IMAGES", pathlib.Path(folder))
         path = pathlib.Path(folder, "image")
         path.write_bytes(content)
-        lines = tools.read(path).splitlines()
+        text = tools.read(path)
+        lines = text.removesuffix("\n").split("\n")
         try:
             layers = images.layers_of("image")
         except Failure:
-            assert not lines or any(x[:1] != "/" or x != x.rstrip() for x in lines)
+            assert any(x[:1] != "/" or x != x.rstrip() for x in lines)
             return
         assert [os.fspath(layer.path) for layer in layers] == [
             os.fspath(pathlib.Path(line)) for line in lines

@@ -6,6 +6,7 @@ It does what `ssh HOST COMMAND` does, in the project's directory.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from host.guest import at_terminal, become
 from host.lab import Lab
@@ -21,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(lab: Lab, options: argparse.Namespace) -> int:
     provider = choose.provider(lab)
     provider.need_running()
-    return become(provider.shell_argv(text(options.arguments), at_terminal()))
+    # With a terminal in the VM, stderr arrives with stdout, not where it is redirected to.
+    command = text(options.arguments)
+    terminal = at_terminal() and (not command or sys.stderr.isatty())
+    return become(provider.shell_argv(command, terminal))
 
 
 def text(words: list[str]) -> str:

@@ -1,16 +1,20 @@
 """ssh: its configuration, whatever the paths are, and quoting."""
 
+import argparse
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from host import ssh
+from host.commands import ssh as ssh_command
 from host.errors import LabError
 from host.processes import quote
+from host.providers import choose
 from host.settings import check_path
 
 needs_ssh = pytest.mark.skipif(not shutil.which("ssh"), reason="OpenSSH is needed")
@@ -114,6 +118,17 @@ TEXTS = [
     "\techo tab",
     "echo \\",
     "exec 3>&1; echo x >&3",
+    "echo a;",
+    "echo a\n",
+    "echo a &\n",
+    "echo a; \n\n",
+    "(exit 3)\n",
+    "\n",
+    " ",
+    ";",
+    "&",
+    "trap 'echo bye' EXIT; exit 4",
+    "echo $0 $# $-",
 ]
 
 
@@ -123,6 +138,73 @@ def test_any_command_does_what_it_does_with_ssh(text, tmp_path, monkeypatch):
     direct = as_sshd(text, tmp_path)
     ours = as_sshd(ssh.user_command(text), "/")
     assert ours == direct
+
+
+PIECES = [
+    "echo a",
+    "false",
+    ";",
+    "&",
+    "\n",
+    " ",
+    "'",
+    '"',
+    "#",
+    "\\",
+    "(",
+    ")",
+    "|",
+    "$?",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join))
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+def test_any_pieces_of_shell_do_what_they_do_with_ssh(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssh, "GUEST_PROJECT", "/")
+        assert sorted_lines(as_sshd(ssh.user_command(text), "/")) == sorted_lines(
+            as_sshd(text, "/")
+        )
+
+
+def sorted_lines(answer):
+    """What sshd answers, in any order of the lines: & may print them in any order."""
+    out, err, status = answer
+    return sorted(out.splitlines()), sorted(err.splitlines()), status
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_command_does_the_same_without_a_vm(text, make_lab, monkeypatch):
+    monkeypatch.setattr("host.processes.is_root", lambda: True)
+    argv = choose.provider(make_lab(LAB="local")).shell_argv(text, False)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == as_sshd(text, "/")
+
+
+@pytest.mark.parametrize(
+    ("terminals", "with_terminal"),
+    [((0, 1, 2), True), ((0, 1), False), ((1, 2), False), ((0, 2), False)],
+)
+def test_terminal_is_used_only_if_nothing_is_redirected(
+    make_lab, monkeypatch, terminals, with_terminal
+):
+    """With a terminal in the VM, stdout and stderr would arrive as one."""
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        monkeypatch.setattr(stream, "isatty", lambda number=number: number in terminals)
+    asked = []
+    lab = make_lab(LAB="local")
+    monkeypatch.setattr(ssh_command, "become", lambda argv: 0)
+    monkeypatch.setattr(
+        "host.providers.local.Local.shell_argv",
+        lambda self, text, terminal: asked.append((text, terminal)),
+    )
+    monkeypatch.setattr("host.providers.local.Local.is_running", lambda self: True)
+    words = argparse.Namespace(arguments=["--", "echo", "a;"])
+    assert ssh_command.run(lab, words) == 0
+    assert asked.pop() == ("echo a;", with_terminal)
+    ssh_command.run(lab, argparse.Namespace(arguments=[]))  # a shell
+    assert asked.pop() == ("", {0, 1} <= set(terminals))
 
 
 def test_command_runs_in_the_projects_directory(tmp_path, monkeypatch):

@@ -117,6 +117,41 @@ def test_subcommands_work_one_after_the_other_in_processes_of_their_own(learner)
     assert learner.type("nonsense").returncode == 2
 
 
+ONE_FACT = "check 0 --only command"
+WORDS = [ONE_FACT, "breakout 1", "hint 1", "solve 1", "clean", "doctor"]
+WORDS += [
+    "image layers busybox --files",
+    "reset",
+    "undo",
+    "inspect 1",
+    "grade --upto 0",
+]
+WORDS += ["demo --outline"]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: words.split()[0])
+def test_full_output_is_an_error_of_one_line_for_a_subcommand(learner, words):
+    learner.has(STEP_00)
+    if words == "undo":
+        learner.has("# mine")
+        learner.type("reset")
+    variables = {"PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "workshop", *words.split()],
+            env=learner.environment() | variables,
+            input=STEP_00,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=400,
+            cwd="/",
+        )
+    assert one_line(
+        done, "^workshop: (the output cannot .*: )?No space left on device$"
+    )
+
+
 # (a step, one of its facts that does not hold before, what the step before lacks).
 PATH = [
     (1, "option hostname sets the host name", "USAGE lacks --hostname NAME"),

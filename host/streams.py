@@ -11,11 +11,8 @@ import sys
 
 def prepare() -> None:
     """Makes the standard streams take any text."""
-    # A file that we open must not get the number of a stream that is closed.
-    while True:
-        descriptor = os.open(os.devnull, os.O_RDWR)
-        if descriptor > 2:
-            break
+    # A file that is opened here or in a child must not get the number of a closed stream.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdin = sys.stdin or open(0)

@@ -16,9 +16,9 @@ LOOKALIKES |= {"█": "#", "░": ".", "─": "-", "━": "-", "│": "|", "┃"
 
 def prepare() -> None:
     """Makes the standard streams take any text."""
-    # A file that we open must not get the number of a stream that is closed.
+    # A file that is opened here or in a child must not get the number of a closed stream.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdin = sys.stdin or open(0)
     sys.stdout = sys.stdout or open(1, "w")

@@ -22,9 +22,9 @@ def guide(tmp_path):
     """Runs `workshop WORDS` with redirections of a shell. Returns its CompletedProcess."""
 
     def run(words, redirection="", **environment):
-        script = (
-            f"set -o pipefail; '{sys.executable}' -P -m workshop {words} {redirection}"
-        )
+        # Descriptor 3 is a pipe that no one reads any more.
+        command = f"'{sys.executable}' -P -m workshop {words} {redirection}"
+        script = f"exec 3> >(true); wait $!; {command}"
         variables = {"PYTHONPATH": PATH, "WORKSHOP_MY": str(tmp_path / "my")}
         variables |= {"COLUMNS": "80", "PYTHONUNBUFFERED": ""}
         return subprocess.run(
@@ -50,8 +50,8 @@ def test_full_output_in_a_small_encoding_is_an_error_of_one_line(guide, name):
     [
         ("--version", ">/dev/full", 1, 1),
         ("--help", ">/dev/full", 1, 1),
-        ("diff 3", "| true", 1, 0),
-        ("--help", "| true", 1, 0),
+        ("diff 3", ">&3", 1, 0),
+        ("--help", ">&3", 1, 0),
         ("diff 3", ">&-", 0, 0),
         ("diff 3", "<&-", 0, 0),
         ("diff 3", "2>&-", 0, 0),

@@ -12,7 +12,7 @@ from workshop import output
 from workshop.subcommands import SUBCOMMANDS
 
 # What each subcommand prints most of, if it needs no root; of the others, the help.
-WORDS = {"progress": "", "start": "start", "diff": "diff 3", "image": "image ls"}
+WORDS = {"progress": "", "diff": "diff 3"}
 PATH = f"{PROJECT}:{PROJECT / 'steps'}"
 FULL = "workshop: the output cannot be written: No space left on device\n"
 
@@ -83,10 +83,22 @@ def test_every_encoding_gets_what_it_can_show(guide, encoding):
     assert "00_run" in text and "?" not in text
 
 
-def test_file_does_not_get_the_number_of_a_closed_stream(guide, tmp_path):
-    assert guide("start", ">&- 2>&-").returncode == 0
-    source = (PROJECT / "steps/00_run/container.py").read_bytes()
-    assert (tmp_path / "my/container.py").read_bytes() == source
+def test_file_does_not_get_the_number_of_a_closed_stream(tmp_path):
+    script = f"""if True:
+        import subprocess
+        from workshop import output
+        output.prepare()
+        file = open("{tmp_path}/ours", "w")
+        print("lost")
+        file.write(str(file.fileno()))
+        file.close()
+        child = "exec 3>{tmp_path}/child; echo lost; echo 3 >&3"
+        subprocess.run(["sh", "-c", child], check=True)
+    """
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": PATH}, check=True)
+    assert int((tmp_path / "ours").read_text()) > 2
+    assert (tmp_path / "child").read_text() == "3\n"
 
 
 def test_marks_stay_different_in_every_encoding():

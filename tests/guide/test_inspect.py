@@ -297,19 +297,16 @@ def test_learners_runtime_is_found_even_while_it_prepares(tmp_path):
 @pytest.mark.parametrize("step", [3, 7])
 def test_command_in_front_of_a_runtime_is_not_a_second_container(prefix, step):
     with Runtime(STEPS[step], prefix).running(hostname="only") as box:
-        [pid] = box.ask("readlink /proc/self").split()  # that it has started
-        done = run()
-        title = done.stdout.splitlines()[0]
-        found = re.match(
-            r"only · pid (\d+), child of (\d+) · \S*container\.py run", title
-        )
-        assert done.returncode == 0 and found, done
-        first, parent = map(int, found.groups())
-        assert parent in children_below(box.process.pid)
+        family = children_below(box.process.pid)
+        [found] = [c for c in containers.running() if {c.runtime, c.pid} & set(family)]
+        first, parent = found.pid, found.runtime
+        title = rows("only")["title"]  # which says so if there are several
+        assert title.startswith(f"only · pid {first}, child of {parent} · "), title
+        assert "container.py run" in title
         assert pathlib.Path(f"/proc/{parent}/comm").read_text() == "container.py\n"
         assert shell(f"nsenter -t {first} -u hostname").out == "only\n"
         if step == 7:
-            assert containers.find("only").upper() is not None
+            assert found.upper() is not None
 
 
 def children_below(pid):
@@ -348,9 +345,9 @@ def test_other_python_program_with_the_word_run_is_not_a_container(tmp_path, pla
     command = [sys.executable, f"{place}app.py", "run", "true"]
     with started(*command, cwd=tmp_path) as process:
         assert eventually(lambda: children(process.pid))
-        done = run()
+        found = [container.runtime for container in containers.running()]
         os.kill(children(process.pid)[0], signal.SIGKILL)
-    assert done.returncode == 1 and "no container is running" in done.stderr, done
+    assert process.pid not in found
 
 
 def test_two_containers_are_listed_and_each_has_its_host_name():

@@ -74,10 +74,9 @@ def requirements() -> list[Requirement]:
     each step is one of its containers."""
     mount, user = "mount -t tmpfs none /mnt", "--user --map-root-user"
     new = "--mount --pid --fork --net --ipc"
-    kernel = "all", "Linux 5.9 (clone3, close_range)", at_least(5, 9)
     found = [
         ("all", "x86_64 or aarch64", machine),
-        kernel,
+        ("all", "Linux 5.9 (clone3, close_range)", at_least(5, 9)),
         ("01_uts", "UTS and IPC namespaces", tries("--uts --ipc", "true")),
         ("02_pid", "PID namespaces", tries("--pid --fork", "true")),
         ("03_mnt", "mount namespaces", tries("--mount", mount)),
@@ -99,11 +98,9 @@ def requirements() -> list[Requirement]:
     ]
     rows = [Requirement(*row) for row in found]
     for step in STEPS:
-        after = [row for row in rows if row.step in ("all", step.name)][-1]
         name = f"a container of step {int(step.number)}"
-        row = Requirement(step.name, name, starts(step), whole=True)
-        rows.insert(rows.index(after) + 1, row)
-    return rows
+        rows.append(Requirement(step.name, name, starts(step), whole=True))
+    return sorted(rows, key=lambda row: (row.step != "all", row.step, row.whole))
 
 
 def machine() -> str | None:

@@ -20,10 +20,15 @@ export PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin" # su 
 state=/run/workshop # the pool, the containers' resolv.conf, and what "off" must put back
 bridge=workshop0
 usual=100.64.0.0/10
-pool=${2:-$(cat "$state/pool" 2>/dev/null || echo "$usual")}
+chosen=${2:-}
+pool=${chosen:-$(cat "$state/pool" 2>/dev/null || echo "$usual")}
 gateway=${pool%.0/10}.1 # containers have the pool's address plus their pid, which is never 1
 ip_forward=/proc/sys/net/ipv4/ip_forward
-check=$(dirname "$(readlink -f "$0")")/network_check.py
+
+# Runs network_check.py, which is beside this file.
+check() {
+	"$(dirname "$(readlink -f "$0")")/network_check.py" "$@"
+}
 
 say() {
 	echo "network.sh: $*" >&2
@@ -44,6 +49,17 @@ nat_rules() {
 	nft list ruleset 2>/dev/null | grep -ci 'masquerade\|snat' || true
 }
 
+# Says whether an address of this host, a route or a name server may be in the pool: whether
+# one begins with the same number. Only then is Python worth the time that it takes to start.
+may_be_used() {
+	{
+		ip -o -4 address
+		ip -4 route show table all
+		cat /etc/resolv.conf /run/systemd/resolve/resolv.conf \
+			/run/NetworkManager/no-stub-resolv.conf 2>/dev/null || true
+	} | grep -v "[[:blank:]]$bridge\b" | grep -aq "\(^\|[^0-9.]\)${pool%%.*}\.[0-9]"
+}
+
 has_server() {
 	grep -aq '^nameserver[[:blank:]]' "$1" 2>/dev/null
 }
@@ -58,7 +74,7 @@ on() {
 	elif [ "$pool" != "$(cat "$state/pool")" ]; then
 		die "it is on with $(cat "$state/pool"); type: sudo $0 off"
 	fi
-	"$check" pool "$pool" || exit
+	if [ -n "$chosen" ] || may_be_used; then check pool "$pool" || exit; fi
 	mkdir -p "$state"
 	chmod 755 "$state"
 	echo "$pool" >"$state/pool"
@@ -72,9 +88,11 @@ on() {
 	fi
 
 	# The bridge: a switch made of software, and the host's own socket in it.
-	[ -e "/sys/class/net/$bridge" ] || try ip link add "$bridge" type bridge
-	try ip address replace "$gateway/10" dev "$bridge"
-	try ip link set "$bridge" up
+	try ip -batch - <<-EOF
+		$([ -e "/sys/class/net/$bridge" ] || echo "link add $bridge type bridge")
+		address replace $gateway/10 dev $bridge
+		link set $bridge up
+	EOF
 
 	# The host passes packets on that are not for itself.
 	[ "$(cat "$ip_forward")" = 1 ] || echo 1 >"$ip_forward"
@@ -115,10 +133,11 @@ on() {
 warn() {
 	has_server "$state/dns" || say "this host has no name server that containers can reach;" \
 		"type: echo nameserver 9.9.9.9 | sudo tee -a $state/dns"
-	# Without a route and a firewall there is nothing to check, which saves a tenth of a second.
-	if ip -4 route get 198.51.100.1 >/dev/null 2>&1 || ip -6 route show default | grep -q . ||
-		nft list chains | grep -q 'hook forward'; then
-		"$check" internet "$pool"
+	# Without a firewall, and unless IPv6 is the only way out, there is nothing to check, which
+	# saves half a second. iptables-legacy(8) has tables of its own, which nft does not list.
+	if nft list chains | grep -q 'type filter hook' || [ -s /proc/net/ip_tables_names ] ||
+		{ ip -6 route show default | grep -q . && ! ip -4 route get 198.51.100.1; } >/dev/null 2>&1; then
+		check internet "$pool"
 	fi
 }
 
@@ -154,7 +173,7 @@ status() {
 	[ "$(cat "$ip_forward")" = 1 ] || missing="forwarding"
 	[ -e "$state/dns" ] || missing="$state/dns"
 	[ -z "$missing" ] || die "it is on, but $missing is gone; type: sudo $0 on"
-	"$check" pool "$pool" || exit
+	if may_be_used; then check pool "$pool" || exit; fi
 	echo "on: containers get their addresses from $pool"
 	warn
 }

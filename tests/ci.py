@@ -4,9 +4,8 @@
     tests/ci.py [PART...]
 
 Parts run side by side, one on each processor, because an emulated VM keeps one processor
-busy. A part that mostly waits runs beside them. A part prints its output when it ends.
-Without PART all parts run; with names from the table, only those, in the same order. Exit
-status: 0 if all parts passed.
+busy. A part prints its output when it ends. Without PART all parts run; with names
+from the table, only those, in the same order. Exit status: 0 if all parts passed.
 
 docs/tests.md says which fact runs where; it is made from PHASES and from the suite itself.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import dataclasses
 import os
 import queue
 import re
@@ -46,9 +44,6 @@ class Part:
     where: str  # "host", "host's kernel", "VM" or "browser and VM"
     commands: tuple[tuple[str, ...], ...]
     limit: int  # seconds; a part that takes longer is stopped and fails
-    # It waits most of the time, so it runs beside the chains, and holds no processor. It
-    # begins when the phase's first chain has ended.
-    waits: bool = False
 
 
 @dataclass
@@ -97,6 +92,8 @@ PHASES: list[list[list[Part]]] = [
                 "vm", "VM", 1500, f"./lab test --where vm --not-quick tests {REHEARSED}"
             )
         ],
+        # It waits a lot, for hubs that restart and VMs that become idle: one processor will do.
+        [lab_test("classroom", 1200)],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500)],
         [lab_test("grade", 1800)],
@@ -105,8 +102,6 @@ PHASES: list[list[list[Part]]] = [
         [lab_test("firewalls", 400, where="host's kernel")],
         [lab_test("local", 600, where="host's kernel")],
         [part("unit", "host", 300, "tests/native.py --unit")],
-        # Its VMs are idle, until the hub stops them, and its hub restarts.
-        [dataclasses.replace(lab_test("classroom", 1200), waits=True)],
     ],
     [[part("test", "VM", 1200, "./lab test")]],
     [[part("documented", "host", 60, "tests/documented.py .lab/ci/commands")]],
@@ -176,8 +171,7 @@ class Runner:
     ) -> list[Outcome]:
         """Run parts one after the other; a failed one does not keep the next from running.
         cores: the processors that are free now, or None if the chain gets all."""
-        holds = cores is not None and not parts[0].waits
-        core = cores.get() if cores and holds else None
+        core = cores.get() if cores else None
         try:
             return [self.run(part, core) for part in parts if not self.stopped]
         finally:
@@ -260,20 +254,8 @@ def main() -> int:
             for core in available:
                 cores.put(core)
         workers = len(available) if len(phase) > 1 else 1
-        beside = [chain for chain in chains if chain[0].waits]
-        with (
-            concurrent.futures.ThreadPoolExecutor(workers) as pool,
-            concurrent.futures.ThreadPoolExecutor(1) as beside_pool,
-        ):
-            jobs = [
-                pool.submit(runner.chain, chain, cores)
-                for chain in chains
-                if chain not in beside
-            ]
-            first = jobs[:1]
-            for chain in beside:
-                beside_pool.submit(concurrent.futures.wait, first)
-                jobs.append(beside_pool.submit(runner.chain, chain, cores))
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            jobs = [pool.submit(runner.chain, chain, cores) for chain in chains]
             try:
                 for job in jobs:
                     outcomes += job.result()

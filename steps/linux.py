@@ -323,8 +323,12 @@ def open_tree(path: _Path) -> int:
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     tree = _syscall("open_tree", _AT_FDCWD, os.fsencode(path), flags)
-    hint = "you must be able to read an image to start a container from it"
-    return _check(tree, "open_tree", path, hints={errno.EACCES: hint})
+    if tree != -1:
+        return tree
+    number = _ctypes.get_errno()
+    hints = {errno.EPERM: _not_allowed("mounting")}
+    hints[errno.EACCES] = "you must be able to read an image to start a container from it"
+    raise _error(number, "open_tree", path, hints=hints)
 
 
 def move_mount(tree: int, target: _Path) -> None:
@@ -416,7 +420,7 @@ def _wrong_upper(data: str) -> str:
     options = dict(option.partition("=")[::2] for option in data.split(","))
     kind = _type_of(options["upperdir"]) if "upperdir" in options else ""
     if kind in _NO_UPPER:
-        return f"no overlay can write to {kind}: keep containers on ext4"
+        return f"overlayfs cannot write to a directory on {kind}: keep containers on ext4"
     return f"one of the options {data}" if len(data) < 80 else ""
 
 

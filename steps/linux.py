@@ -327,7 +327,9 @@ def open_tree(path: _Path) -> int:
         return tree
     number = _ctypes.get_errno()
     hints = {errno.EPERM: _not_allowed("mounting")}
-    hints[errno.EACCES] = "you must be able to read an image to start a container from it"
+    hints[errno.EACCES] = (
+        "you must be able to read an image to start a container from it"
+    )
     raise _error(number, "open_tree", path, hints=hints)
 
 
@@ -420,7 +422,9 @@ def _wrong_upper(data: str) -> str:
     options = dict(option.partition("=")[::2] for option in data.split(","))
     kind = _type_of(options["upperdir"]) if "upperdir" in options else ""
     if kind in _NO_UPPER:
-        return f"overlayfs cannot write to a directory on {kind}: keep containers on ext4"
+        return (
+            f"overlayfs cannot write to a directory on {kind}: keep containers on ext4"
+        )
     return f"one of the options {data}" if len(data) < 80 else ""
 
 

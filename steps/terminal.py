@@ -45,6 +45,7 @@ def relay_keys(pipe: int, ended: int, woken: int) -> None:
     for another program.
 
     pipe: its end for writing, which is closed afterwards. ended, woken: as for relay().
+    SystemExit: the user's terminal is gone.
     """
     typed = b""  # what the pipe has no room for yet
     try:
@@ -65,9 +66,12 @@ def relay_keys(pipe: int, ended: int, woken: int) -> None:
             if 0 in ready and _in_foreground():
                 typed = os.read(0, 4096)  # PIPE_BUF, which is written at once: pipe(7)
                 if not typed:
+                    termios.tcgetattr(0)  # fails if this is the end of the terminal
                     return
-    except OSError:
-        pass  # EPIPE: the container reads no more; EIO: the user's terminal is gone
+    except BrokenPipeError:
+        pass  # the container reads no more
+    except (OSError, termios.error):
+        raise SystemExit("the terminal is gone") from None
     finally:
         os.close(pipe)
 

@@ -9,7 +9,6 @@ import pathlib
 import re
 import shutil
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -22,7 +21,6 @@ from runtime import (
     Running,
     Runtime,
     Terminal,
-    assert_one_line_error,
     eventually,
     nothing_left_behind,
     shell,

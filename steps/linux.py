@@ -227,13 +227,12 @@ def mount(
     ENOENT, ENOTDIR: source or target is missing, or is not a directory.
     ELOOP: two layers of an overlay are the same directory, or links lead in a circle.
     """
-    words = [
-        None if w is None else os.fsencode(w) for w in (source, filesystemtype, data)
-    ]
     if data and len(data) >= os.sysconf("SC_PAGE_SIZE"):
         # The kernel would cut them off, and complain about the last one.
         raise _error(errno.E2BIG, "mount", source, target, "too many options or layers")
-    source_, type_, data_ = words
+    source_, type_, data_ = (
+        None if x is None else os.fsencode(x) for x in (source, filesystemtype, data)
+    )
     result = _syscall("mount", source_, os.fsencode(target), type_, mountflags, data_)
     if result != -1:
         return
@@ -266,12 +265,11 @@ def fsmount(filesystemtype: str, options: str = "") -> int:
     """
 
     def check(result: int) -> int:
-        hints = {errno.EPERM: _covered(filesystemtype) or _not_allowed("mounting")}
-        return (
-            result
-            if result != -1
-            else _check(-1, "fsmount", filesystemtype, hints=hints)
-        )
+        if result == -1:
+            number = _ctypes.get_errno()  # before the hint's own calls can change it
+            hint = _covered(filesystemtype) or _not_allowed("mounting")
+            raise _error(number, "fsmount", filesystemtype, hints={errno.EPERM: hint})
+        return result
 
     kind, attributes = os.fsencode(filesystemtype), 0
     context = check(_syscall("fsopen", kind, _FSOPEN_CLOEXEC))
@@ -430,7 +428,10 @@ def _wrong_upper(data: str) -> str:
 
 def _type_of(path: _Path) -> str:
     """Returns the type of the filesystem that a path is on, or "this filesystem"."""
-    device = os.stat(path).st_dev
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return "this filesystem"
     for mount in _mounts():
         if mount[2] == f"{os.major(device)}:{os.minor(device)}":
             return mount[mount.index("-") + 1]

@@ -76,9 +76,10 @@ def read_counts(path: str) -> dict[str, int]:
     return {name: int(number) for name, number in pairs}
 
 
-def write(path: str, text: str) -> None:
+def write(path: str, text: str, hint: str = "") -> None:
     """Writes text to an existing file of the kernel in a single write(2), as such files want
-    it. OSError: the kernel refuses it; the error has path, text, and what to do about it."""
+    it. OSError: the kernel refuses it; the error has path, text, and what to do about it,
+    which is the hint if this module knows nothing better."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -87,7 +88,7 @@ def write(path: str, text: str) -> None:
             os.close(descriptor)
     except OSError as error:
         refused = OSError(error.errno, error.strerror, path, None, text)
-        hint = _HINTS.get(os.path.basename(path), {}).get(error.errno or 0)
+        hint = _HINTS.get(os.path.basename(path), {}).get(error.errno or 0, hint)
         if hint:
             refused.add_note(hint)
         raise refused from None

@@ -362,6 +362,7 @@ def place(runtime, image):
         ("option", "#! /opt/none -x\nx", "interpreter /opt/none is missing"),
         ("dos", "#!/bin/sh\r\necho\r\n", "its first line ends with CR LF"),
     ],
+    ids=["python2", "with an option", "CR LF"],
 )
 def test_script_without_its_interpreter_gives_status_127_and_says_which(
     runtime, place, image, name, script, says

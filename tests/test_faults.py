@@ -36,7 +36,8 @@ NETWORK = PROJECT / "steps/network.sh"
 STEPPER = """
 import ctypes, os, signal, sys
 path, log, target = sys.argv[1:4]
-HELPERS = "container.py process.py cleanup.py isolation.py command_line.py tools.py".split()
+HELPERS = "container.py process.py cleanup.py isolation.py command_line.py rootfs.py"
+HELPERS = [*HELPERS.split(), "tools.py"]
 del sys.argv[:1], sys.argv[1:3]
 sys.path[0] = os.path.dirname(path)
 first, log = os.getpid(), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

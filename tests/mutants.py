@@ -532,7 +532,7 @@ EVERY_LINE = [
     ("07_overlay", "import os\nimport sys\n", "import os\n", "test_root_is_an_overlay"),
     (
         "07_overlay",
-        'sys.path[:0] = [os.path.join(sys.path[0], where) for where in ("..", "../steps")]\n',
+        'sys.path[:0] = [os.path.join(sys.path[0], where) for where in ("../steps", "..")]\n',
         "",
         "test_root_is_an_overlay",
     ),

@@ -347,7 +347,10 @@ def execute(command: list[str]) -> "NoReturn":
         try:
             os.execve(path, command, variables)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno == errno.ENOEXEC:
+                failure = f"{error.strerror}; it is neither a program for this machine"
+                failure += " nor a script that names its interpreter"
+            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 failure = error.strerror
             elif os.path.exists(path):
                 missing = missing_part(path) or missing

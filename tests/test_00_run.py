@@ -401,7 +401,9 @@ def test_damaged_program_gives_a_one_line_error(runtime, place, image):
         (path / f"bad{number}").write_bytes(content)
         (path / f"bad{number}").chmod(0o755)
         result = runtime.run(f"{inside}/bad{number}", "argument", image=image)
-        assert_one_line_error(result, f"bad{number}: ", status=126)
+        line = assert_one_line_error(result, f"bad{number}: ", status=126)
+        if content != b"#!":  # the kernel has another answer to that
+            assert "neither a program for this machine nor a script" in line, line
 
 
 # ---- the caller's modules and terminal

@@ -280,6 +280,14 @@ def test_missing_image_gives_status_125_and_a_one_line_error(runtime, name):
     assert_one_line_error(result, "No such file or directory", "missing-image")
 
 
+def test_error_for_a_directory_without_a_slash_says_what_to_type(runtime, image):
+    """A word without a slash is the name of an image, and with one it is a path."""
+    here = {"cwd": image.parent}
+    result = runtime.run("true", "argument", image=image.name, popen=here)
+    assert_one_line_error(result, "No such file", f"type ./{image.name}")
+    runtime.ok("true", "argument", image=f"./{image.name}", popen=here)
+
+
 def test_image_that_is_a_file_gives_status_125_and_a_one_line_error(runtime):
     """mount(2): ENOTDIR, because a directory can only be mounted on a directory."""
     result = runtime.run("true", "argument", image="/etc/passwd")

@@ -77,8 +77,9 @@ _MEANT_FOR_MOUNTS = (
     "/sys/kernel/",
     "/sys/firmware/efi/efivars",
     "/sys/hypervisor",
+    "/proc/sys/fs/binfmt_misc",
+    "/proc/fs/nfsd",
 )
-_MEANT_FOR_MOUNTS += ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd")
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SIGCHLD = 17
 

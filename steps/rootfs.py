@@ -10,6 +10,16 @@ import struct
 
 import linux
 
+TYPE_CHECKING = False  # importing typing would take 8 ms
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+
+# By the class of an ELF file, 32 or 64 bits: the format of an offset, and where e_phoff,
+# e_phentsize, p_offset and p_filesz are. Our machines are all little-endian. elf(5)
+_ELF = {1: ("<I", 28, 42, 4, 16), 2: ("<Q", 32, 54, 8, 32)}
+_PT_INTERP = 3
+
 
 def attach(tree: int, path: str) -> None:
     """Attaches the mount behind a descriptor at a path inside. If links lead from there to
@@ -38,7 +48,7 @@ def missing_part(path: str, depth: int = 4) -> str:
     try:
         with open(path, "rb", buffering=0) as file:
             kind, interpreter = _interpreter(file)
-    except (OSError, struct.error):  # cut off, or not readable
+    except (OSError, struct.error, LookupError, OverflowError):  # cut off, or damaged
         return ""
     if not interpreter:
         return ""
@@ -50,29 +60,22 @@ def missing_part(path: str, depth: int = 4) -> str:
     return f"its {kind} is {interpreter}, and {reason}" if reason else ""
 
 
-def _interpreter(file) -> tuple[str, str]:  # type: ignore[no-untyped-def]
+def _interpreter(file: "BinaryIO") -> tuple[str, str]:
     """Returns what a program or script needs to run, and the path of it, or ""."""
     head = file.read(256)
     if head.startswith(b"#!"):
         # A carriage return belongs to the name, but only at its end.
         words = head[2:].split(b"\n")[0].strip(b" \t").replace(b"\t", b" ").split(b" ")
         return "interpreter", os.fsdecode(words[0])
-    if head.startswith(b"\x7fELF") and head[5] == 1:  # little-endian
-        wide = head[4] == 2
-        offset, size, count = (
-            struct.unpack_from("<Q", head, 32) + struct.unpack_from("<HH", head, 54)
-            if wide
-            else struct.unpack_from("<I", head, 28)
-            + struct.unpack_from("<HH", head, 42)
-        )
+    if head.startswith(b"\x7fELF"):
+        word, table, entry, begin, length = _ELF[head[4]]
+        [offset] = struct.unpack_from(word, head, table)
+        size, count = struct.unpack_from("<HH", head, entry)
         for number in range(count):
             file.seek(offset + number * size)
             header = file.read(size)
-            if struct.unpack_from("<I", header)[0] == 3:  # PT_INTERP
-                begin, length = (
-                    struct.unpack_from(f"<{'Q' if wide else 'I'}", header, at)[0]
-                    for at in ((8, 32) if wide else (4, 16))
-                )
-                file.seek(begin)
-                return "loader", os.fsdecode(file.read(length).rstrip(b"\0"))
+            if struct.unpack_from("<I", header)[0] == _PT_INTERP:
+                file.seek(struct.unpack_from(word, header, begin)[0])
+                most = struct.unpack_from(word, header, length)[0]
+                return "loader", os.fsdecode(file.read(min(most, 4096)).rstrip(b"\0"))
     return "", ""

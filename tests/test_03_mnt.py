@@ -71,11 +71,11 @@ def test_file_of_the_host_is_out_of_reach(runtime, host_file):
     """pivot_root(2): once the old root is unmounted, no path leads to the host's
     files."""
     result = runtime.run("cat", str(host_file))
-    assert result.status != 0 and "No such file" in result.err, result
+    assert result.status == 1 and "No such file" in result.err, result
     assert host_file.read_text() not in result.out
     # The root of a host process does not lead there either.
     result = runtime.run(f"cat /proc/{os.getpid()}/root{host_file}")
-    assert result.status != 0 and "No such file" in result.err, result
+    assert result.status == 1 and "No such file" in result.err, result
 
 
 def test_chroot_escape_finds_no_way_out(runtime, host_file):

@@ -3,20 +3,26 @@
 import errno
 import os
 
+_IN_CONTAINER = "as in a container: use the lab's VM"
 # What to do if the kernel refuses to write to one of its files, by name and error.
 _HINTS = {
     "cgroup.subtree_control": {
-        errno.ENOENT: "limits need root and cgroup v2",
-        errno.EINVAL: "limits need cgroup v2 with the controllers cpu, memory and pids",
-        errno.EACCES: "limits need root and cgroup v2",
-        errno.EROFS: "cgroups are read-only here, as in a container: use the lab's VM",
+        errno.EACCES: f"this root may not change cgroups, {_IN_CONTAINER}",
         errno.EBUSY: "a cgroup that has processes itself cannot limit others, and this one "
-        "has: see cgroups(7), no internal processes, and use the lab's VM",
+        "has (cgroups(7), no internal processes): use the lab's VM",
+        errno.EINVAL: "limits need cgroup v2 with the controllers cpu, memory and pids",
+        errno.ENOENT: "limits need cgroup v2 with the controllers cpu, memory and pids",
+        errno.EROFS: f"cgroups are read-only here, {_IN_CONTAINER}",
     },
-    "uid_map": {
-        errno.EPERM: "this machine restricts user namespaces of ordinary users: use sudo",
-    },
+    "uid_map": {errno.EPERM: f"this root may not map users, {_IN_CONTAINER}"},
 }
+if os.geteuid():
+    _HINTS["cgroup.subtree_control"][errno.EACCES] = (
+        "limits need root: try again with sudo"
+    )
+    _HINTS["uid_map"][errno.EPERM] = (
+        "this machine restricts user namespaces of ordinary users: try again with sudo"
+    )
 
 
 def run(command: str, *arguments: object, input: str = "", hint: str = "") -> str:

@@ -325,6 +325,19 @@ def test_directory_of_an_image_can_be_read_only(runtime, image, name):
         shell(f"umount {image}")
 
 
+def test_read_only_image_that_lacks_a_directory_gives_a_one_line_error(runtime, image):
+    """mkdir(2): EROFS, as with engines. Only from step 07 on there is a layer to write to."""
+    shell(f"rmdir {image}/sys; mount --bind {image} {image}")
+    shell(f"mount -o remount,bind,ro {image}")
+    try:
+        result = runtime.run(WORKS, image=image)
+        if result.status:
+            assert_one_line_error(result, "Read-only file system: '/sys'")
+        assert not (image / "sys").exists()
+    finally:
+        shell(f"umount {image}")
+
+
 @pytest.mark.parametrize("name", ["proc", "sys", "dev", "tmp"])
 def test_file_instead_of_a_directory_gives_a_one_line_error(runtime, image, name):
     """mkdir(2): EEXIST. Engines refuse such an image, too."""

@@ -13,6 +13,7 @@ import time
 
 import pytest
 from runtime import (
+    Runtime,
     assert_one_line_error,
     eventually,
     namespace,
@@ -350,6 +351,25 @@ def test_limits_without_cgroup_v2_give_a_one_line_error(runtime):
     hide = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
     result = shell(f"unshare -m sh -c '{hide}' sh {' '.join(argv)}", check=False)
     assert_one_line_error(result, "cgroup v2")
+
+
+def test_limits_of_an_ordinary_user_give_a_one_line_error(runtime):
+    """cgroups(7): the files of the root cgroup belong to root."""
+    words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    words += ["env", "HOME=/tmp"]
+    group = "mkdir /tmp/cgroup; echo >/tmp/cgroup/cgroup.subtree_control; "
+    group += 'mount --bind /tmp/cgroup /sys/fs/cgroup; exec "$@"'
+    prefix = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        f"mount -t tmpfs x /tmp; {group}",
+        "sh",
+    ]
+    user = Runtime(runtime.path, [*prefix, *words])
+    result = user.run("true", "argument", image="./x", memory="64M")
+    assert_one_line_error(result, "subtree_control", "limits need root: try again")
 
 
 @pytest.mark.needs("cgroup2")

@@ -79,10 +79,10 @@ def _end_processes(cgroup: str) -> None:
     runtime in any case. SystemExit: they do not end."""
     if not os.path.exists(f"{cgroup}/cgroup.procs"):
         return
-    write(f"{cgroup}/cgroup.kill", "1")
     for _ in range(250):
         if "populated 0" in read(f"{cgroup}/cgroup.events").split("\n"):
             return
+        write(f"{cgroup}/cgroup.kill", "1")
         time.sleep(0.02)
     raise SystemExit(f"{cgroup}: its processes were killed, but do not end")
 

@@ -5,13 +5,16 @@ the next run also removes the directories of runs that were killed.
 """
 
 import os
+import time
 
 from errors import report
-from tools import read, run
+from tools import read, run, write
 
 TYPE_CHECKING = False  # importing typing would take 8 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+CGROUPS = "/sys/fs/cgroup/workshop"  # where steps 06 and 07 have theirs
 
 # Function and arguments of each deferred call. clean_up() makes the last one first.
 _deferred: "list[tuple[Callable[..., object], tuple[object, ...]]]" = []
@@ -58,13 +61,30 @@ def temporary_directory(
 
 
 def _sweep(remove: "Callable[[str], object]", path: str) -> None:
-    """Removes what a killed run has left, unless a new process has that pid by now. A failure
+    """Removes what a killed run has left, unless a new process has that pid by now. First
+    ends what still runs in the container: its files must not disappear under it. A failure
     is reported, but does not change the exit status of this run."""
-    if not os.path.exists(f"/proc/{os.path.basename(path)}"):
+    pid = os.path.basename(path)
+    if not os.path.exists(f"/proc/{pid}"):
         try:
+            _end_processes(f"{CGROUPS}/{pid}")
             remove(path)
         except (OSError, SystemExit) as error:
             report(error)
+
+
+def _end_processes(cgroup: str) -> None:
+    """Kills all processes in a cgroup, if it exists, and waits for their end: cgroups(7),
+    cgroup.kill, Linux 5.14. A process without limits has no cgroup, but dies with its
+    runtime in any case. SystemExit: they do not end."""
+    if not os.path.exists(f"{cgroup}/cgroup.procs"):
+        return
+    for _ in range(250):
+        if "populated 0" in read(f"{cgroup}/cgroup.events").split("\n"):
+            return
+        write(f"{cgroup}/cgroup.kill", "1")
+        time.sleep(0.02)
+    raise SystemExit(f"{cgroup}: its processes were killed, but do not end")
 
 
 def remove_tree(path: str) -> None:

@@ -53,7 +53,12 @@ def one_line(error: BaseException) -> str:
 
 
 def _notes(error: BaseException) -> list[str]:
-    """Returns the hints of an error: PEP 678."""
+    """Returns the hints of an error: PEP 678. If a directory here has the name of the image
+    that does not exist, that is the only hint."""
+    missing = error.filename if isinstance(error, FileNotFoundError) else None
+    directory = os.path.basename(missing) if isinstance(missing, str) else ""
+    if directory and missing != directory and os.path.isdir(directory):
+        return [f"if you mean the directory here, type ./{directory}"]
     return list(getattr(error, "__notes__", ()))
 
 

@@ -52,6 +52,16 @@ def own_terminal() -> int:
     return for_parent
 
 
+def own_keys() -> int:
+    """Puts a pipe in the place of descriptor 0, which is the user's terminal. Our session is not
+    the terminal's, so job control does not stop us when the keys are for somebody else.
+    Returns the pipe's other end, for the parent, whom it does stop."""
+    own, for_parent = os.pipe()
+    os.dup2(own, 0)
+    os.close(own)
+    return for_parent
+
+
 def close_descriptors(kept: int) -> None:
     """Closes all descriptors but 0, 1, 2 and kept. An open directory of the host is a way out
     of every container: close_range(2), CVE-2024-21626."""

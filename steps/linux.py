@@ -2,7 +2,7 @@
 
 Names and the order of arguments are those of the man pages. Every function raises OSError:
 its strerror names the call ("mount: No such file or directory"), its filename is what the
-call was given, and a note (PEP 678) says what most often causes that error.
+call was given, and a note (PEP 678) says what causes that error here.
 """
 
 # ctypes and socket are written in Python on top of these two: 1.4 ms and 6 ms more, of 17 ms
@@ -17,12 +17,12 @@ import struct
 # The numbers of older system calls differ by machine. Each newer one has the same everywhere.
 _NUMBERS = {
     "x86_64": {"mount": 165, "umount2": 166, "pivot_root": 155, "sethostname": 170}
-    | {"prctl": 157, "keyctl": 250, "statx": 332},
+    | {"prctl": 157, "keyctl": 250},
     "aarch64": {"mount": 40, "umount2": 39, "pivot_root": 41, "sethostname": 161}
-    | {"prctl": 167, "keyctl": 219, "statx": 291},
+    | {"prctl": 167, "keyctl": 219},
 }
-_NEWER = {"open_tree": 428, "move_mount": 429, "clone3": 435, "openat2": 437}
-_NEWER |= {"mount_setattr": 442}
+_NEWER = {"open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431}
+_NEWER |= {"fsmount": 432, "clone3": 435, "mount_setattr": 442}
 
 CLONE_NEWNS = 0x00020000  # the mount table: mount_namespaces(7)
 CLONE_NEWCGROUP = 0x02000000  # what /proc/self/cgroup calls "/": cgroup_namespaces(7)
@@ -49,10 +49,37 @@ _OPEN_TREE_CLONE = 0x1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _MOUNT_ATTR_NODEV = 0x4
 _MOUNT_ATTR_IDMAP = 0x100000
-_RESOLVE_NO_SYMLINKS = 0x4
-_STATX_MNT_ID = 0x1000
+_MOUNT_ATTRIBUTES = {
+    "ro": 0x1,
+    "nosuid": 0x2,
+    "nodev": _MOUNT_ATTR_NODEV,
+    "noexec": 0x8,
+}
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 0x1
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP = 0x1
+# Filesystems that cannot have an overlay's upperdir: filesystems/overlayfs.
+_NO_UPPER = {
+    "overlay",
+    "nfs",
+    "nfs4",
+    "cifs",
+    "9p",
+    "virtiofs",
+    "fuse",
+    "vboxsf",
+    "vfat",
+}
+# The kernel made these directories to mount on, so a mount there covers nothing.
+_MEANT_FOR_MOUNTS = (
+    "/sys/fs/",
+    "/sys/kernel/",
+    "/sys/firmware/efi/efivars",
+    "/sys/hypervisor",
+    "/proc/sys/fs/binfmt_misc",
+    "/proc/fs/nfsd",
+)
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SIGCHLD = 17
 
@@ -69,18 +96,6 @@ class _Word(_ctypes._SimpleCData):  # type: ignore[type-arg]
     """A pointer, or a number of the same size."""
 
     _type_ = "P"
-
-
-class _Char(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """A char, as C has it."""
-
-    _type_ = "c"
-
-
-class _Statx(_ctypes.Array):  # type: ignore[type-arg]
-    """Room for struct statx of statx(2)."""
-
-    _type_, _length_ = _Char, 256
 
 
 class _Function(_ctypes.CFuncPtr):
@@ -142,7 +157,7 @@ def clone(flags: int, cgroup: int | None = None) -> int:
         pid,
         "clone",
         hints={
-            errno.EPERM: "new namespaces need root: try again with sudo",
+            errno.EPERM: _not_allowed("new namespaces"),
             errno.EINVAL: "this kernel lacks one of these namespaces: ls /proc/self/ns",
             errno.ENOSPC: "a limit of this machine: see /proc/sys/user/max_*_namespaces",
             errno.EAGAIN: "too many processes, or the cgroup's pids.max is reached",
@@ -206,54 +221,72 @@ def mount(
 
     source: path, or any word for filesystems without a device; None where it is ignored.
     filesystemtype: a word of /proc/filesystems; None with MS_BIND or MS_PRIVATE.
-    data: the filesystem's own options, separated by commas.
+    data: the filesystem's own options, separated by commas, up to 4095 bytes.
+    target is followed if it is a link, so it must not be in an image from somebody else while
+    the host is in reach.
     EINVAL: the filesystem does not know an option. ENODEV: the kernel does not know the type.
     ENOENT, ENOTDIR: source or target is missing, or is not a directory.
-    ELOOP: target, or a directory on the way to it, is a symbolic link. mount(2) alone would
-    follow it, and in an image from somebody else it may lead anywhere. openat2(2).
+    ELOOP: two layers of an overlay are the same directory, or links lead in a circle.
     """
-    place = os.fsencode(target)
+    if data and len(data) >= os.sysconf("SC_PAGE_SIZE"):
+        # The kernel would cut them off, and complain about the last one.
+        raise _error(errno.E2BIG, "mount", source, target, "too many options or layers")
     source_, type_, data_ = (
         None if x is None else os.fsencode(x) for x in (source, filesystemtype, data)
     )
+    result = _syscall("mount", source_, os.fsencode(target), type_, mountflags, data_)
+    if result != -1:
+        return
+    number = _ctypes.get_errno()
+    raise _error(
+        number,
+        "mount",
+        source or target,
+        target if source else None,
+        note=f"type {filesystemtype}" if filesystemtype else "",
+        hints={
+            errno.EPERM: _not_allowed("mounting"),
+            errno.EINVAL: _wrong_upper(data) if data else "",
+            errno.ENOENT: "both must exist, also a directory to mount on",
+            errno.ENOTDIR: "a directory goes on a directory, a file on a file",
+            errno.ELOOP: "a layer is there twice, or links lead in a circle",
+        },
+    )
+
+
+def fsmount(filesystemtype: str, options: str = "") -> int:
+    """Returns a descriptor of a new mount of a filesystem that is attached nowhere yet: the
+    first half of mount(2). fsopen(2), fsconfig(2), fsmount(2), Linux 5.2.
+
+    options: as in mount(8), separated by commas. "ro", "nosuid", "nodev" and "noexec" apply to
+    this mount, and the others are the filesystem's own, such as "mode=755".
+    EPERM: needs CAP_SYS_ADMIN. In a new user namespace, proc and sysfs also need one of
+    their kind in this mount namespace, and nothing may be mounted in that one.
+    EINVAL: the filesystem does not know an option. ENODEV: the kernel does not know the type.
+    """
 
     def check(result: int) -> int:
-        details = f"type {filesystemtype}" if filesystemtype else ""
-        details += f", options {data}" if data else ""
-        return _check(
-            result,
-            "mount",
-            source or target,
-            target if source else None,
-            note=details,
-            hints={
-                errno.EPERM: "mounting needs root: try again with sudo",
-                errno.ENOENT: "both must exist, also a directory to mount on",
-                errno.ENOTDIR: "a directory goes on a directory, a file on a file",
-                errno.ELOOP: "no symbolic link is followed to where something is mounted",
-            },
-        )
+        if result == -1:
+            number = _ctypes.get_errno()  # before the hint's own calls can change it
+            hint = _covered(filesystemtype) or _not_allowed("mounting")
+            raise _error(number, "fsmount", filesystemtype, hints={errno.EPERM: hint})
+        return result
 
-    before = check(_mount_at(place))
-    check(_syscall("mount", source_, place, type_, mountflags, data_))
-    # By now target leads into the new mount, unless somebody made it a link meanwhile.
-    if source is not None and check(_mount_at(place)) == before:
-        _ctypes.set_errno(errno.ELOOP)
-        check(-1)
-
-
-def _mount_at(path: bytes) -> int:
-    """Returns the number of the mount that path leads to without any symbolic link, or -1,
-    and then _ctypes.get_errno() says why not. openat2(2), statx(2)."""
-    # struct open_how
-    how = struct.pack("3Q", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
-    place = _syscall("openat2", _AT_FDCWD, path, how, len(how))
-    if place == -1:
-        return -1
-    status = _Statx()
-    result = _syscall("statx", place, b"", _AT_EMPTY_PATH, _STATX_MNT_ID, status)
-    os.close(place)
-    return result or int.from_bytes(bytes(status)[144:152], "little")
+    kind, attributes = os.fsencode(filesystemtype), 0
+    context = check(_syscall("fsopen", kind, _FSOPEN_CLOEXEC))
+    try:
+        for option in filter(None, options.split(",")):
+            key, equals, value = option.partition("=")
+            if option in _MOUNT_ATTRIBUTES:
+                attributes |= _MOUNT_ATTRIBUTES[option]
+                continue
+            command = _FSCONFIG_SET_STRING if equals else _FSCONFIG_SET_FLAG
+            text = os.fsencode(value) if equals else None
+            check(_syscall("fsconfig", context, command, os.fsencode(key), text, 0))
+        check(_syscall("fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0))
+        return check(_syscall("fsmount", context, _FSMOUNT_CLOEXEC, attributes))
+    finally:
+        os.close(context)
 
 
 def umount(target: _Path, flags: int = 0) -> None:
@@ -289,8 +322,14 @@ def open_tree(path: _Path) -> int:
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     tree = _syscall("open_tree", _AT_FDCWD, os.fsencode(path), flags)
-    hint = "you must be able to read an image to start a container from it"
-    return _check(tree, "open_tree", path, hints={errno.EACCES: hint})
+    if tree != -1:
+        return tree
+    number = _ctypes.get_errno()
+    hints = {errno.EPERM: _not_allowed("mounting")}
+    hints[errno.EACCES] = (
+        "you must be able to read an image to start a container from it"
+    )
+    raise _error(number, "open_tree", path, hints=hints)
 
 
 def move_mount(tree: int, target: _Path) -> None:
@@ -322,12 +361,15 @@ def idmapped(path: _Path, pid: int) -> int:
     flags = _MOUNT_ATTR_IDMAP | _MOUNT_ATTR_NODEV
     wanted = struct.pack("4Q", flags, 0, MS_PRIVATE, namespace)
     result = _syscall("mount_setattr", tree, b"", _AT_EMPTY_PATH, wanted, len(wanted))
-    number = _ctypes.get_errno()
+    number = _ctypes.get_errno()  # before the next call can change it
     os.close(namespace)
-    _ctypes.set_errno(number)
-    hint = "there is no uid_map and gid_map yet, or this filesystem has no idmapped mounts:"
-    hint += " keep images on ext4"
-    _check(result, "mount_setattr", path, hints={errno.EINVAL: hint})
+    if result == -1:
+        with open(f"/proc/{pid}/uid_map") as file:
+            hint = "write the container's uid_map and gid_map first"
+            if file.read():
+                hint = f"{_type_of(path)} has no idmapped mounts: keep images on ext4"
+        hints = {errno.EINVAL: hint, errno.EPERM: _not_allowed("mounting")}
+        raise _error(number, "mount_setattr", path, hints=hints)
     return tree
 
 
@@ -347,6 +389,60 @@ def join_session_keyring() -> None:
     ENOSYS: a kernel without keys. EDQUOT: too many keys of this user: /proc/key-users.
     """
     _check(_syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl")
+
+
+# ---- errors
+
+
+def _not_allowed(what: str) -> str:
+    """Returns the hint for an EPERM: it depends on who we are."""
+    if os.geteuid():
+        return f"{what} need root: try again with sudo"
+    return "this root lacks CAP_SYS_ADMIN, as in a container: use the lab's VM"
+
+
+def _covered(filesystemtype: str) -> str:
+    """Returns the hint if a part of the host's /proc or /sys is covered by another mount. The
+    kernel calls it "mount too revealing": a new mount would show what is under it."""
+    place = {"proc": "/proc", "sysfs": "/sys"}.get(filesystemtype)
+    for mount in _mounts():
+        below = mount[4].startswith(f"{place}/")
+        # What the kernel itself provides as an empty directory to mount on does not count.
+        if below and not mount[4].startswith(_MEANT_FOR_MOUNTS):
+            return (
+                f"{mount[4]} is covered by another mount, as in a container, and then the "
+                f"kernel gives new user namespaces no {place}: use the lab's VM"
+            )
+    return ""
+
+
+def _wrong_upper(data: str) -> str:
+    """Returns the hint for an EINVAL of an overlay whose upperdir cannot be one, or ""."""
+    options = dict(option.partition("=")[::2] for option in data.split(","))
+    kind = _type_of(options["upperdir"]) if "upperdir" in options else ""
+    if kind in _NO_UPPER:
+        return (
+            f"overlayfs cannot write to a directory on {kind}: keep containers on ext4"
+        )
+    return f"one of the options {data}" if len(data) < 80 else ""
+
+
+def _type_of(path: _Path) -> str:
+    """Returns the type of the filesystem that a path is on, or "this filesystem"."""
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return "this filesystem"
+    for mount in _mounts():
+        if mount[2] == f"{os.major(device)}:{os.minor(device)}":
+            return mount[mount.index("-") + 1]
+    return "this filesystem"
+
+
+def _mounts() -> list[list[str]]:
+    """Returns the fields of each mount that we see: proc_pid_mountinfo(5)."""
+    with open("/proc/self/mountinfo", errors="replace") as file:
+        return [line.split(" ") for line in file.read().split("\n")[:-1]]
 
 
 def _check(

@@ -27,7 +27,8 @@ from cleanup import clean_up, defer, remove_tree, temporary_directory
 from command_line import Arguments, parse
 from errors import NOT_EXECUTABLE, NOT_FOUND, OWN_ERROR
 from errors import Failure, complain, one_line, report
-from tools import read, run, write
+from rootfs import attach, missing_part
+from tools import read, read_counts, read_lines, run, write
 
 TYPE_CHECKING = False  # importing typing would take 8 ms
 if TYPE_CHECKING:
@@ -36,8 +37,16 @@ if TYPE_CHECKING:
 
 # What container.py calls. It gets all of it from here, because each module that it imported
 # itself would be one more of its lines.
-__all__ = ["await_parent", "execute", "main", "start", "wait"]
-__all__ += ["complain", "defer", "read", "remove_tree", "run"]
+__all__ = ["attach", "await_parent", "execute", "main", "start", "wait"]
+__all__ += [
+    "complain",
+    "defer",
+    "read",
+    "read_counts",
+    "read_lines",
+    "remove_tree",
+    "run",
+]
 __all__ += ["temporary_directory", "write"]
 
 FORWARDED = {
@@ -49,7 +58,8 @@ FORWARDED = {
     signal.SIGUSR2,
 }
 
-_WAITING, _TERMINAL = b"waiting", b"terminal"  # a child's messages; others are errors
+# A child's messages; others are errors.
+_WAITING, _TERMINAL, _KEYS = b"waiting", b"terminal", b"keys"
 
 
 class Child:
@@ -196,6 +206,12 @@ def _serve(child: Child, descriptors: "Sequence[int]", woken: int) -> Failure | 
             _guard(child)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
             terminal.relay(terminals[0], child.end, woken)
+        elif message == _KEYS:
+            import terminal
+
+            _guard(child)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+            terminal.relay_keys(terminals[0], child.end, woken)
         else:
             failure = _failure(message)
     return failure
@@ -241,7 +257,7 @@ def _last_words(child: Child) -> Failure | None:
         child.channel.setblocking(False)
         try:
             while message := _receive(child.channel)[0]:
-                if message not in (_WAITING, _TERMINAL):
+                if message not in (_WAITING, _TERMINAL, _KEYS):
                     return _failure(message)
         except BlockingIOError:
             pass
@@ -307,27 +323,39 @@ def execute(command: list[str]) -> "NoReturn":
     Never returns.
 
     The command gets PATH, HOME, LANG and TERM as its environment and descriptors 0, 1 and 2.
-    If 0 and 1 are a terminal, a new one takes their place.
-    SystemExit with status 127: no such command, 126: it cannot be executed.
+    If 0 and 1 are a terminal, a new one takes their place. If only 0 is, or if we run in the
+    background, a pipe takes its place.
+    SystemExit with status 127: no such command, or what it needs to run is missing,
+    126: it cannot be executed.
     """
     variables = isolation.environment()
     if _interactive:
         _send(_channel, _TERMINAL, [isolation.own_terminal()])
+    elif os.isatty(0):
+        keys = isolation.own_keys()
+        _send(_channel, _KEYS, [keys])
+        os.close(keys)
     isolation.close_descriptors(_channel.fileno())
     # Python ignores these two, but a program expects that they end it.
     for number in signal.SIGPIPE, signal.SIGXFSZ:
         signal.signal(number, signal.SIG_DFL)
     _die_with_parent()  # again, because changing the user id has cancelled it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    failure = None
+    missing, failure = "no such command in the container", None
     for directory in [""] if "/" in command[0] else isolation.PATH.split(":"):
+        path = os.path.join(directory, command[0])
         try:
-            os.execve(os.path.join(directory, command[0]), command, variables)
+            os.execve(path, command, variables)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno == errno.ENOEXEC:
+                failure = f"{error.strerror}; it is neither a program for this machine"
+                failure += " nor a script that names its interpreter"
+            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 failure = error.strerror
+            elif os.path.exists(path):
+                missing = missing_part(path) or missing
     if not failure:
-        raise Failure(f"{command[0]}: no such command in the container", NOT_FOUND)
+        raise Failure(f"{command[0]}: {missing}", NOT_FOUND)
     raise Failure(f"{command[0]}: {failure}", NOT_EXECUTABLE)
 
 

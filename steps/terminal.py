@@ -39,6 +39,51 @@ def relay(terminal: int, ended: int, woken: int) -> None:
         os.close(terminal)
 
 
+def relay_keys(pipe: int, ended: int, woken: int) -> None:
+    """Copies what the user types to a container whose stdin is a pipe, until the user types
+    Ctrl-D or the container ends or closes it. While we are in the background, the keys are
+    for another program.
+
+    pipe: its end for writing, which is closed afterwards. ended, woken: as for relay().
+    SystemExit: the user's terminal is gone.
+    """
+    typed = b""  # what the pipe has no room for yet
+    try:
+        while True:
+            ours = _in_foreground()
+            sources = [ended, woken] + ([0] if ours and not typed else [])
+            # Nothing says when a shell brings us to the foreground, so look now and then.
+            ready, room, _ = select.select(
+                sources, [pipe] if typed else [], [], None if ours else 0.5
+            )
+            if woken in ready:
+                os.read(woken, 4096)
+            if ended in ready:
+                return
+            if room:
+                os.write(pipe, typed)
+                typed = b""
+            if 0 in ready and _in_foreground():
+                typed = os.read(0, 4096)  # PIPE_BUF, which is written at once: pipe(7)
+                if not typed:
+                    termios.tcgetattr(0)  # fails if this is the end of the terminal
+                    return
+    except BrokenPipeError:
+        pass  # the container reads no more
+    except (OSError, termios.error):
+        raise SystemExit("the terminal is gone") from None
+    finally:
+        os.close(pipe)
+
+
+def _in_foreground() -> bool:
+    """Returns whether the keys are for us: tcgetpgrp(3)."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # a terminal, but not the one that controls us
+        return True
+
+
 def _copy(terminal: int, ended: int, woken: int) -> None:
     """Copies in both directions. Neither stops the other when its buffer is full."""
     typed = b""  # what the container's terminal has no room for yet

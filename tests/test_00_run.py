@@ -2,9 +2,13 @@
 
 process.py and isolation.py keep these promises for every step."""
 
+import contextlib
 import fcntl
 import os
+import pathlib
 import random
+import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -14,6 +18,9 @@ import time
 import pytest
 from runtime import (
     LIMIT,
+    PROJECT,
+    Runtime,
+    Terminal,
     assert_one_line_error,
     children,
     eventually,
@@ -336,3 +343,148 @@ def test_no_process_is_left_behind(runtime):
         assert process.returncode == 3 and processes_with(number) == []
     # The runtime, its guard and the shell share the last argument.
     assert eventually(lambda: processes_with(words[-1]) == [], 2)
+
+
+# ---- commands that exist and do not start
+
+
+@pytest.fixture
+def place(runtime, image):
+    """A directory for programs: (its path on the host, its path for the command)."""
+    inside = "" if "IMAGE" in runtime.usage else str(image)
+    return image, inside
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "says"),
+    [
+        ("old", "#!/usr/bin/python2\n", "interpreter /usr/bin/python2 is missing"),
+        ("option", "#! /opt/none -x\nx", "interpreter /opt/none is missing"),
+        ("dos", "#!/bin/sh\r\necho\r\n", "its first line ends with CR LF"),
+    ],
+    ids=["python2", "with an option", "CR LF"],
+)
+def test_script_without_its_interpreter_gives_status_127_and_says_which(
+    runtime, place, image, name, script, says
+):
+    """execve(2): ENOENT can mean that the script's interpreter is missing."""
+    path, inside = place
+    (path / name).write_text(script, newline="")
+    (path / name).chmod(0o755)
+    result = runtime.run(f"{inside}/{name}", "argument", image=image)
+    assert_one_line_error(result, f"{inside}/{name}", says, status=127)
+
+
+def test_program_without_its_loader_gives_status_127_and_says_which(
+    runtime, place, image
+):
+    """execve(2), ld.so(8): ENOENT can mean that the program's loader is missing, as when a
+    program of another system was copied. The loader's path is in the file: elf(5)."""
+    path, inside = place
+    program = pathlib.Path("/bin/bash").read_bytes()
+    loader = re.search(rb"/lib[^\0]*/ld-linux[^\0]*", program)[0]
+    missing = loader.replace(b"ld-linux", b"no-linux")
+    (path / "bash").write_bytes(program.replace(loader, missing))
+    (path / "script").write_text(f"#!{inside}/bash\n")
+    for name in "bash", "script":
+        (path / name).chmod(0o755)
+        result = runtime.run(f"{inside}/{name}", "argument", image=image)
+        says = f"its loader {os.fsdecode(missing)} is missing"
+        assert_one_line_error(result, f"{inside}/{name}: ", says, status=127)
+
+
+def test_damaged_program_gives_a_one_line_error(runtime, place, image):
+    """execve(2): ENOEXEC. What the file says of itself is not to be trusted."""
+    path, inside = place
+    head = pathlib.Path("/bin/bash").read_bytes()[:64]
+    for number, content in enumerate([b"\x7fELF", head, b"#!", b"", b"\0" * 99]):
+        (path / f"bad{number}").write_bytes(content)
+        (path / f"bad{number}").chmod(0o755)
+        result = runtime.run(f"{inside}/bad{number}", "argument", image=image)
+        line = assert_one_line_error(result, f"bad{number}: ", status=126)
+        if content != b"#!":  # the kernel has another answer to that
+            assert "neither a program for this machine nor a script" in line, line
+
+
+# ---- the caller's modules and terminal
+
+
+@pytest.mark.parametrize("where", ["beside it", "PYTHONPATH"])
+def test_modules_of_the_caller_do_not_replace_ours(runtime, tmp_path, where):
+    """sys.path: Python looks beside the program first, and then in PYTHONPATH."""
+    for name in "my", "other":
+        (tmp_path / name).mkdir()
+    (tmp_path / "steps").symlink_to(PROJECT / "steps")
+    copy = tmp_path / "my" / "container.py"
+    copy.write_bytes(runtime.path.read_bytes())
+    copy.chmod(0o755)
+    bad = tmp_path / ("my" if where == "beside it" else "other")
+    for module in (PROJECT / "steps").glob("*.py"):
+        (bad / module.name).write_text("raise SystemExit('the wrong module')\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "other")}
+    result = Runtime(copy).run("echo ours", popen={"env": environment})
+    assert (result.status, result.out) == (0, "ours\n"), result
+
+
+@contextlib.contextmanager
+def shell_at_a_terminal():
+    """A shell with job control at a terminal, as a user has it."""
+    words = ["/usr/bin/env", "PS1=$ ", "bash", "--norc", "--noediting", "-i"]
+    terminal = Terminal(words)
+    try:
+        terminal.wait_for(r"\$ ")
+        terminal.type("stty -echo\n")
+        terminal.wait_for(r"\$ ")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def test_container_in_the_background_leaves_the_keys_to_the_shell(runtime):
+    """tcsetpgrp(3): keys are for the foreground processes. A container is in a session of its
+    own, which job control does not reach, so it gets no keys until its runtime may read."""
+    command = shlex.join(map(str, runtime.argv("cat")))
+    with shell_at_a_terminal() as terminal:
+        terminal.type(f"{command} &\n")
+        terminal.wait_for(r"\$ ")
+        time.sleep(0.5)  # the container must have had time to read
+        for number in range(5):
+            terminal.type(f"echo shell-$(({number} + 10))\n")
+            terminal.wait_for(f"shell-{number + 10}")
+        terminal.type("fg\n")
+        terminal.wait_for("cat")
+        terminal.type("for the container\n")
+        terminal.wait_for("for the container")
+        terminal.type("\x04echo over-$((1 + 1))\n")
+        terminal.wait_for("over-2")
+
+
+def test_container_in_a_pipe_can_be_stopped_and_continued(runtime):
+    """termios(3), Ctrl-Z: the terminal stops all foreground processes. What the container's
+    process reads must stop with the runtime."""
+    command = shlex.join(map(str, runtime.argv("cat")))
+    with shell_at_a_terminal() as terminal:
+        terminal.type(f"{command} | cat\n")
+        terminal.type("first\n")
+        terminal.wait_for("first")
+        terminal.type("\x1a")
+        terminal.wait_for(r"Stopped.*\n")
+        for number in range(5):
+            terminal.type(f"echo shell-$(({number} + 10))\n")
+            terminal.wait_for(f"shell-{number + 10}")
+        terminal.type("fg\n")
+        terminal.wait_for("cat")
+        terminal.type("second\n")
+        terminal.wait_for("second")
+        terminal.type("\x04echo over-$((1 + 1))\n")
+        terminal.wait_for("over-2")
+
+
+def test_container_in_a_pipe_ends_when_its_terminal_is_closed(runtime, seconds):
+    """tty_ioctl(4): closing a terminal sends SIGHUP."""
+    command = shlex.join(map(str, runtime.argv("sh", "-c", f"cat; sleep {seconds}")))
+    words = ["/bin/sh", "-c", f"{command} | cat"]
+    with contextlib.closing(Terminal(words)) as terminal:
+        terminal.type("up\n")
+        terminal.wait_for("up\r\nup")
+    assert eventually(lambda: not processes_with(seconds))

@@ -71,11 +71,11 @@ def test_file_of_the_host_is_out_of_reach(runtime, host_file):
     """pivot_root(2): once the old root is unmounted, no path leads to the host's
     files."""
     result = runtime.run("cat", str(host_file))
-    assert result.status != 0 and "No such file" in result.err, result
+    assert result.status == 1 and "No such file" in result.err, result
     assert host_file.read_text() not in result.out
     # The root of a host process does not lead there either.
     result = runtime.run(f"cat /proc/{os.getpid()}/root{host_file}")
-    assert result.status != 0 and "No such file" in result.err, result
+    assert result.status == 1 and "No such file" in result.err, result
 
 
 def test_chroot_escape_finds_no_way_out(runtime, host_file):
@@ -280,18 +280,71 @@ def test_missing_image_gives_status_125_and_a_one_line_error(runtime, name):
     assert_one_line_error(result, "No such file or directory", "missing-image")
 
 
+def test_error_for_a_directory_without_a_slash_says_what_to_type(runtime, image):
+    """A word without a slash is the name of an image, and with one it is a path."""
+    here = {"cwd": image.parent}
+    result = runtime.run("true", "argument", image=image.name, popen=here)
+    assert_one_line_error(result, "No such file", f"type ./{image.name}")
+    runtime.ok("true", "argument", image=f"./{image.name}", popen=here)
+
+
 def test_image_that_is_a_file_gives_status_125_and_a_one_line_error(runtime):
     """mount(2): ENOTDIR, because a directory can only be mounted on a directory."""
     result = runtime.run("true", "argument", image="/etc/passwd")
     assert_one_line_error(result, "a directory goes on a directory")
 
 
-def test_empty_image_gives_status_125_and_stays_empty(runtime, tmp_path):
-    """pivot_root(2) works on an empty directory as well. But then /sys is missing, and
-    nothing may have been created."""
+def test_empty_image_gives_status_127_and_a_one_line_error(runtime, tmp_path):
+    """pivot_root(2) works on an empty directory as well. The runtime makes the usual
+    directories, but there is no program."""
     result = runtime.run("true", "argument", image=tmp_path)
-    assert_one_line_error(result, "No such file or directory")
-    assert os.listdir(tmp_path) == []
+    assert_one_line_error(result, "true: no such command", status=127)
+
+
+WORKS = """
+test -r /proc/self/status && test -d /sys/kernel && test -c /dev/null &&
+echo x >/tmp/x && echo x >/dev/shm/x && echo x >/dev/null && cat /tmp/x"""
+
+
+@pytest.mark.parametrize("gone", ["proc", "sys", "dev", "tmp", "proc sys dev tmp etc"])
+def test_directories_that_an_image_lacks_are_made(runtime, image, gone):
+    """mkdir(2): an image can come without places to mount on, as many archives do.
+    process.attach makes them."""
+    shell(f"cd {image}; rm -rf {gone}")
+    assert runtime.ok(WORKS, image=image) == "x\n"
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev", "tmp"])
+def test_directory_of_an_image_can_be_read_only(runtime, image, name):
+    """mount(2), MS_RDONLY: nothing needs to be made, so nothing needs to be written."""
+    shell(f"chmod 0 {image}/{name}; chmod a-w {image}")
+    shell(f"mount --bind {image} {image}; mount -o remount,bind,ro {image}")
+    try:
+        assert runtime.ok(WORKS, image=image) == "x\n"
+    finally:
+        shell(f"umount {image}")
+
+
+def test_read_only_image_that_lacks_a_directory_gives_a_one_line_error(runtime, image):
+    """mkdir(2): EROFS, as with engines. Only from step 07 on there is a layer to write to."""
+    shell(f"rmdir {image}/sys; mount --bind {image} {image}")
+    shell(f"mount -o remount,bind,ro {image}")
+    try:
+        result = runtime.run(WORKS, image=image)
+        if result.status:
+            assert_one_line_error(result, "Read-only file system: '/sys'")
+        assert not (image / "sys").exists()
+    finally:
+        shell(f"umount {image}")
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev", "tmp"])
+def test_file_instead_of_a_directory_gives_a_one_line_error(runtime, image, name):
+    """mkdir(2): EEXIST. Engines refuse such an image, too."""
+    shell(f"cd {image}; rm -rf {name}; echo mine >{name}")
+    result = runtime.run("echo started", image=image)
+    assert_one_line_error(result, f"File exists: '/{name}'")
+    assert (image / name).read_text() == "mine\n"
 
 
 def test_files_in_dev_and_tmp_do_not_reach_the_image(runtime, image):
@@ -303,17 +356,43 @@ def test_files_in_dev_and_tmp_do_not_reach_the_image(runtime, image):
     assert tree(image) == before
 
 
-@pytest.mark.parametrize("name", ["dev", "tmp"])
-def test_links_in_a_hostile_image_are_not_followed(runtime, image, trap, name):
-    """symlink(7): a link is resolved in the root of the process that follows it, so
-    call pivot_root first, then mount. In addition linux.mount follows no link:
-    ELOOP."""
-    before = tree(trap)
-    # The image has the same path, so the link has a target inside and outside.
-    shell(f"rm -rf {image}/{name}; mkdir -p {image}{trap}; ln -s {trap} {image}/{name}")
+WAYS = {"absolute": "", "above the root": "../..", "dangling": ""}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_link_in_an_image_leads_to_a_place_in_the_image(runtime, image, trap, way):
+    """symlink(7): a link is resolved in the root of the process that follows it. So the
+    host must be detached before anything is attached to the image."""
+    before, names = tree(trap), ("proc", "sys", "dev", "tmp")
+    # The image has the same path, so the links have a target inside and outside.
+    for name in names:
+        shell(f"rm -rf {image}/{name}; ln -s {WAYS[way]}{trap}/{name} {image}/{name}")
+        if way != "dangling":
+            shell(f"mkdir -p {image}{trap}/{name}")
+    out = runtime.ok(f"{WORKS} && cat /proc/self/mounts", image=image)
+    assert out.startswith("x\n"), out
+    for name in names:
+        assert f" {trap}/{name} " in out, out
+    assert tree(trap) == before, out
+
+
+@pytest.mark.parametrize("target", ["/", "..", "/sys/../..", "/proc/self/root"])
+def test_link_in_an_image_never_leads_to_the_host(runtime, image, host_file, target):
+    """pivot_root(2): until the umount, the host's tree is at /.., and a mount on top of it
+    would be removed in its place."""
+    for name in "proc", "sys", "dev", "tmp":
+        shell(f"cd {image}; rm -rf {name}; ln -s {target} {name}")
+        result = runtime.run(f"cat /..{host_file} {host_file}", image=image)
+        assert host_file.read_text() not in result.out, result
+        assert result.status in (1, 125) and result.err, result
+        shell(f"cd {image}; rm {name}; mkdir {name}")
+
+
+def test_links_in_a_circle_give_a_one_line_error(runtime, image):
+    """symlink(7): ELOOP, or the place cannot be made."""
+    shell(f"cd {image}; rm -rf tmp; ln -s tmp tmp")
     result = runtime.run("echo started", image=image)
-    assert_one_line_error(result, f"/{name}", "Too many levels of symbolic links")
-    assert tree(trap) == before and os.listdir(f"{image}{trap}") == [], result
+    assert_one_line_error(result, "'/tmp'")
 
 
 def test_containers_of_one_image_share_no_mounts(runtime):

@@ -283,6 +283,48 @@ def test_writing_to_resolv_conf_inside_does_not_change_the_hosts(
     assert (tmp_path / "resolv.conf").read_text() == "# the host's\n"
 
 
+# What an image can have in place of /etc/resolv.conf. Commands in the image's root.
+RESOLV_CONF = {
+    "no /etc": "rm -rf etc",
+    "no file": "rm -f etc/resolv.conf",
+    "a file that nobody may write": "chmod 444 etc/resolv.conf",
+    "a link into the image": "ln -sf ../home/own etc/resolv.conf; echo >home/own",
+    "a link of systemd-resolved": "ln -sf ../run/systemd/resolve/stub-resolv.conf "
+    "etc/resolv.conf",
+    "a link above the root": "ln -sf ../../../../run/x/y etc/resolv.conf",
+    "a link to the host's file": "ln -sf /etc/resolv.conf.host etc/resolv.conf",
+    "a link for /etc": "rm -rf etc; mkdir -p usr/etc; ln -s /usr/etc etc",
+}
+
+
+@pytest.mark.parametrize("kind", RESOLV_CONF)
+def test_image_with_any_resolv_conf_gets_the_name_servers(
+    runtime, network, image, kind
+):
+    """resolv.conf(5): archives of Alpine or busybox have none, and with systemd-resolved it
+    is a link to a file that exists only while the host runs. process.attach follows links
+    inside the image, and makes what is missing."""
+    host = pathlib.Path("/etc/resolv.conf.host")
+    host.write_text("# the host's\n")
+    try:
+        shell(f"cd {image}; {RESOLV_CONF[kind]}")
+        out = runtime.ok("cat /etc/resolv.conf; echo $?", image=image, net="bridge")
+        dns = pathlib.Path("/run/workshop/dns").read_text()
+        assert out == f"{dns}0\n", out
+        assert host.read_text() == "# the host's\n"
+        for path in "/run/systemd/resolve/stub-resolv.conf", "/run/x", "/home/own":
+            assert not os.path.exists(path), path
+    finally:
+        host.unlink()
+
+
+def test_directory_as_resolv_conf_gives_a_one_line_error(runtime, network, image):
+    """move_mount(2): a file cannot be mounted on a directory. Engines refuse it, too."""
+    shell(f"cd {image}; rm -f etc/resolv.conf; mkdir etc/resolv.conf")
+    result = runtime.run("true", "argument", image=image, net="bridge")
+    assert_one_line_error(result, "/etc/resolv.conf", "a file on a file")
+
+
 @pytest.mark.alone
 def test_many_containers_at_once_have_different_addresses(runtime, network, under_load):
     """pid_namespaces(7): on the host, no two live processes have the same PID."""

@@ -286,3 +286,15 @@ def test_descriptors_sent_between_parent_and_child_do_not_reach_the_command(runt
     them before the command starts."""
     out = runtime.ok("ls", "/proc/self/fd")
     assert out.split() == ["0", "1", "2", "3"], out  # 3 is ls reading the directory
+
+
+def test_error_for_a_covered_proc_says_what_covers_it(runtime):
+    """user_namespaces(7): a new user namespace may see no more of /proc than its creator
+    does. Container engines cover parts of it, so this is no question of root."""
+    hide = 'mount --bind /dev/null /proc/meminfo; exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-ec", hide, "sh"]
+    result = Runtime(runtime.path, prefix).run("true", "argument")
+    line = assert_one_line_error(
+        result, "Operation not permitted", "/proc/meminfo is covered"
+    )
+    assert "sudo" not in line, line

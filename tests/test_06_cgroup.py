@@ -13,6 +13,7 @@ import time
 
 import pytest
 from runtime import (
+    Runtime,
     assert_one_line_error,
     eventually,
     namespace,
@@ -268,6 +269,60 @@ def test_next_run_removes_the_cgroup_of_a_killed_runtime(runtime):
         assert group_of(alive).exists()
 
 
+@pytest.mark.needs("cgroup2")
+@pytest.mark.parametrize("limits", [{"memory": "64M"}, {}], ids=["limits", "no limits"])
+def test_next_run_ends_what_outlived_a_killed_runtime(runtime, seconds, limits):
+    """cgroups(7), cgroup.kill: if systemd kills a unit, it kills the guard with the runtime.
+    A command that has changed its user survives, in its own cgroup."""
+    if not limits and "07" not in runtime.path.parent.name:
+        limits = {"pids": 9}  # without limits, only step 07 has something to sweep
+    unit = f"outlived-{os.getpid()}-{time.monotonic_ns()}"
+    command = ["setpriv", "--reuid", "65534", "--clear-groups", "sleep", seconds]
+    argv = runtime.argv(*command, image="debian", memory="64M")
+    subprocess.run(
+        ["systemd-run", "-q", "--collect", "--unit", unit, *argv], check=True
+    )
+
+    def sleeps():  # and not only waits for its turn to become the command
+        found = processes_with(seconds)
+        names = [pathlib.Path(f"/proc/{pid}/comm").read_text() for pid in found]
+        return [
+            pid for pid, name in zip(found, names, strict=True) if name == "sleep\n"
+        ]
+
+    assert eventually(sleeps), argv
+    time.sleep(0.5)  # until the guard has started
+    shell(f"systemctl kill -s KILL {unit}")
+    assert eventually(lambda: len(processes_with(seconds)) == 1), (
+        "it did not outlive it"
+    )
+    result = runtime.run("true", "argument", **limits)
+    assert (result.status, result.err) == (0, ""), result
+    assert processes_with(seconds) == []
+    runtime.sweep()
+    assert list(CGROUPS.glob("[0-9]*")) == []
+
+
+@pytest.mark.needs("cgroup2")
+def test_error_in_a_cgroup_with_processes_is_true(runtime):
+    """cgroups(7), no internal processes: EBUSY for a cgroup that has processes itself. This
+    is where a login or a container is, and no question of root."""
+    group = pathlib.Path(f"/sys/fs/cgroup/busy-{os.getpid()}")
+    shell("echo +cpu +memory +pids >/sys/fs/cgroup/cgroup.subtree_control")
+    group.mkdir()
+    # The cgroup becomes the root of a new cgroup2 mount, with the runtime's shell in it.
+    script = f"echo $$ >{group}/cgroup.procs; exec unshare --mount --cgroup sh -ec "
+    script += "'mount -t cgroup2 none /sys/fs/cgroup; exec \"$@\"' sh "
+    argv = runtime.argv("true", "argument", memory="64M")
+    try:
+        result = shell(script + " ".join(argv), check=False)
+        line = assert_one_line_error(result, "busy", "no internal processes")
+        assert "need root" not in line, line
+    finally:
+        assert eventually(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
 BAD_LIMITS = [
     *(("memory", v) for v in ("0", "-1", "much", "1.5G", "M", "", "99999G")),
     *(("pids", v) for v in ("0", "-1", "many", "1.5", "99999999")),
@@ -296,6 +351,25 @@ def test_limits_without_cgroup_v2_give_a_one_line_error(runtime):
     hide = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
     result = shell(f"unshare -m sh -c '{hide}' sh {' '.join(argv)}", check=False)
     assert_one_line_error(result, "cgroup v2")
+
+
+def test_limits_of_an_ordinary_user_give_a_one_line_error(runtime):
+    """cgroups(7): the files of the root cgroup belong to root."""
+    words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    words += ["env", "HOME=/tmp"]
+    group = "mkdir /tmp/cgroup; echo >/tmp/cgroup/cgroup.subtree_control; "
+    group += 'mount --bind /tmp/cgroup /sys/fs/cgroup; exec "$@"'
+    prefix = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        f"mount -t tmpfs x /tmp; {group}",
+        "sh",
+    ]
+    user = Runtime(runtime.path, [*prefix, *words])
+    result = user.run("true", "argument", image="./x", memory="64M")
+    assert_one_line_error(result, "subtree_control", "limits need root: try again")
 
 
 @pytest.mark.needs("cgroup2")

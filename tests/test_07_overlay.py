@@ -530,13 +530,96 @@ def test_layer_that_is_a_file_gives_status_125_and_a_one_line_error(runtime, bui
     assert image.layers[1].read_text() == "a file\n"
 
 
-def test_image_without_layers_gives_status_125_and_a_one_line_error(runtime, build):
-    """open_tree(2): ENOENT for an empty path."""
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([], "is empty"),
+        ([""], "is empty"),
+        (["layer", "", "layer 2"], "line 2 is blank"),
+        (["layer", "layer 2", ""], "line 3 is blank"),
+        (["layer", "layer 2", "layer"], "line 3 repeats line 1"),
+        (
+            [f"layer {n}" for n in range(229)],
+            "has 229 lines, but 228 are the most here",
+        ),
+        (
+            [f"layer {n}" for n in range(300)],
+            "has 300 lines, but 228 are the most here",
+        ),
+    ],
+    ids=["empty", "only a blank", "blank", "blank at the end", "twice", "229", "300"],
+)
+def test_bad_list_of_layers_gives_status_125_and_a_short_line(
+    runtime, build, lines, says
+):
+    """mount(2) takes a page of options, and sendmsg(2) at most 253 descriptors. The kernel's
+    own answers, ELOOP, ENOENT and EINVAL, would not say what is wrong."""
     image = build("touch top")
-    (IMAGES / image.name).write_text("\n")
+    (IMAGES / image.name).write_text("".join(f"{line}\n" for line in lines))
     result = runtime.run("true", "argument", image=image.name)
-    # The empty line names no layer, so the error shows an empty name.
-    assert_one_line_error(result, "No such file or directory: ''")
+    line = assert_one_line_error(result, f"images/{image.name}", says)
+    assert len(line) < 150, line
+
+
+def test_layer_that_is_listed_under_two_names_gives_a_one_line_error(runtime, build):
+    """The kernel's filesystems/overlayfs: ELOOP if two layers are the same directory."""
+    image = build("touch top")
+    text = (IMAGES / image.name).read_text()
+    (IMAGES / image.name).write_text(f"{image.layers[0]}/.\n{text}")
+    result = runtime.run("true", "argument", image=image.name)
+    line = assert_one_line_error(result, "a layer is there twice")
+    assert len(line) < 200, line
+
+
+def test_image_can_have_228_layers(runtime, build):
+    """mount(2): the options take at most one page, 4095 bytes."""
+    image = build("touch top")
+    layers = [image.layers[0].with_name(f"{image.name}-{n}") for n in range(1, 227)]
+    for number, layer in enumerate(layers):
+        layer.mkdir()
+        (layer / f"from-{number}").touch()
+    image.layers.extend(layers)  # so that they are removed
+    stack = [*image.layers, layers_of("busybox")[0]]
+    (IMAGES / image.name).write_text("".join(f"{path}\n" for path in stack))
+    assert runtime.ok("ls /top /from-225", image=image.name) == "/from-225\n/top\n"
+
+
+def test_state_directory_on_an_overlay_gives_a_short_true_error(runtime, tmp_path):
+    """The kernel's filesystems/overlayfs: upperdir cannot be on another overlay. Home
+    directories in containers often are."""
+    for name in "lower", "upper", "work", "home":
+        (tmp_path / name).mkdir()
+    shell(f"chmod 755 {tmp_path} {tmp_path.parent} {tmp_path.parent.parent}")
+    options = ",".join(
+        f"{name}dir={tmp_path}/{name}" for name in ("lower", "upper", "work")
+    )
+    home = tmp_path / "home"
+    shell(f"mount -t overlay -o {options} home {home}")
+    try:
+        shell(
+            f"cp -a {layers_of('busybox')[0]} {home}/root; chown -R nobody:nogroup {home}"
+        )
+        words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+        user = Runtime(runtime.path, [*words, "env", f"HOME={home}"])
+        result = user.run("true", "argument", image=home / "root")
+        line = assert_one_line_error(
+            result, "Invalid argument", "keep containers on ext4"
+        )
+        assert len(line) < 150, line
+        # Root gets as far as the map, which overlayfs does not support.
+        result = runtime.run("true", "argument", image=home / "root")
+        assert_one_line_error(result, "overlay has no idmapped mounts", "ext4")
+    finally:
+        shell(f"umount {home}")
+
+
+def test_places_that_an_image_lacks_are_not_made_in_its_layers(runtime, image):
+    """mount(8), overlayfs: what the runtime makes in the container's root goes to its own
+    upperdir, too."""
+    shell(f"cd {image}; rm -rf proc sys dev tmp etc")
+    before = digest(image)
+    assert "kernel" in runtime.ok("ls /proc/self /sys /dev/null /tmp", image=image)
+    assert digest(image) == before
 
 
 LINUX = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])

@@ -3,6 +3,7 @@
 Afterwards the host is as it was before, or the next run or `workshop clean` makes it
 so. The error is one line."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -36,7 +37,8 @@ NETWORK = PROJECT / "steps/network.sh"
 STEPPER = """
 import ctypes, os, signal, sys
 path, log, target = sys.argv[1:4]
-HELPERS = "container.py process.py cleanup.py isolation.py command_line.py tools.py".split()
+HELPERS = "container.py process.py cleanup.py isolation.py command_line.py rootfs.py"
+HELPERS = [*HELPERS.split(), "tools.py"]
 del sys.argv[:1], sys.argv[1:3]
 sys.path[0] = os.path.dirname(path)
 first, log = os.getpid(), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -259,6 +261,32 @@ def test_watch_works_without_inotify(tmp_path):
             terminal.close()
     finally:
         most.write_text(before)
+
+
+def test_next_run_ends_what_still_runs_in_the_cgroup_of_a_dead_runtime(seconds):
+    """cgroups(7), cgroup.kill: a process that outlived its runtime loses its files, so it must
+    end before. This needs no controllers, so any cgroup2 mount will do."""
+    cgroup2 = shell("findmnt -n -t cgroup2 -o TARGET | tail -1").out.strip()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    group = pathlib.Path(cgroup2, "workshop", str(dead.pid))
+    box = pathlib.Path(f"/var/lib/workshop/containers/{dead.pid}")
+    group.mkdir(parents=True)
+    box.mkdir(parents=True)
+    script = f'mount --bind {cgroup2} /sys/fs/cgroup; exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-ec", script, "sh"]
+    left = subprocess.Popen(["sleep", seconds])
+    try:
+        (group / "cgroup.procs").write_text(str(left.pid))
+        result = Runtime(LAST, prefix).run("true", "argument")
+        assert (result.status, result.err) == (0, ""), result
+        assert left.wait(LIMIT) == -signal.SIGKILL and not box.exists()
+    finally:
+        left.kill()
+        left.wait()
+        group.rmdir()
+        with contextlib.suppress(OSError):  # others may use it
+            group.parent.rmdir()
 
 
 def test_error_of_a_dead_child_is_reported_and_not_its_consequence(tmp_path):

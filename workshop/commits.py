@@ -9,13 +9,14 @@ file that it is writing at that moment is saved as it is then, perhaps incomplet
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from workshop import containers, images, layers
+from workshop import containers, images, layers, procfs
 from workshop.containers import Container
 from workshop.errors import Failure
 from workshop.layers import Layer, remove_tree
@@ -68,7 +69,9 @@ def commit(container: Container, name: str, below: list[Layer]) -> Layer:
         layer = Layer(layers.LAYERS / f"{name}{COMMITTED}{os.urandom(4).hex()}")
         remove = [listing, copy, layer.path]
         try:
+            mounts = procfs.mounts(container.pid)
             _copy(upper, copy)
+            _remove_mount_points(copy, [mount.target for mount in mounts])
             # The runtime removes the directory once the container has ended. The copy is
             # complete only if that has not begun.
             if containers.first_process(container.runtime) != container.pid:
@@ -104,6 +107,20 @@ def _copy(source: Path, target: Path) -> None:
     )
     if done.returncode:
         raise Failure((done.stderr.splitlines() or ["cp failed"])[0])
+
+
+def _remove_mount_points(copy: Path, targets: list[str]) -> None:
+    """Removes empty directories and files on which something is mounted. The runtime made
+    them because the image has none. Directories above them stay: nothing says whose they are."""
+    for target in sorted(targets, reverse=True):
+        place = f"{copy.resolve()}{target}"
+        if os.path.realpath(place) != place:  # a link, which may lead out of the copy
+            continue
+        with contextlib.suppress(OSError):
+            if os.path.isdir(place):
+                os.rmdir(place)  # fails unless it is empty
+            elif os.path.isfile(place) and os.path.getsize(place) == 0:
+                os.unlink(place)
 
 
 def _taken(name: str) -> Failure:

@@ -5,8 +5,9 @@ import os
 import sys
 
 # linux.py and process.py are in the parent directory, for my/container.py in ../steps.
+# They come first, so that no other module of the same name replaces them.
 # -S in the first line skips site-packages, which makes the start faster.
-sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+sys.path[:0] = [os.path.join(sys.path[0], where) for where in ("../steps", "..")]
 import process
 
 USAGE = "run COMMAND..."

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-sys.path.append(os.path.join(sys.path[0], ".."))
+sys.path.insert(0, os.path.join(sys.path[0], ".."))
 from attack import Attack
 
 attack = Attack()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-sys.path.append(os.path.join(sys.path[0], ".."))
+sys.path.insert(0, os.path.join(sys.path[0], ".."))
 from attack import Attack
 
 attack = Attack()

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 
-sys.path.append(os.path.join(sys.path[0], ".."))
+sys.path.insert(0, os.path.join(sys.path[0], ".."))
 from attack import Attack
 
 attack = Attack()

@@ -5,8 +5,9 @@ import os
 import sys
 
 # linux.py and process.py are in the parent directory, for my/container.py in ../steps.
+# They come first, so that no other module of the same name replaces them.
 # -S in the first line skips site-packages, which makes the start faster.
-sys.path += [os.path.join(sys.path[0], where) for where in ("..", "../steps")]
+sys.path[:0] = [os.path.join(sys.path[0], where) for where in ("../steps", "..")]
 import linux
 import process
 
@@ -20,10 +21,12 @@ NAMESPACES |= linux.CLONE_NEWNS  # the mount table
 NAMESPACES |= linux.CLONE_NEWNET  # network devices, addresses, routes, ports
 NAMESPACES |= linux.CLONE_NEWUSER  # users, groups and what root may do
 
-MOUNTS = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/shm": "tmpfs"}
-MOUNTS |= {"/dev/mqueue": "mqueue", "/tmp": "tmpfs"}
-OPTIONS = {"/dev": "mode=755", "/dev/pts": "ptmxmode=666"}
-LINKS = "fd=/proc/self/fd stdin=fd/0 stdout=fd/1 stderr=fd/2 ptmx=pts/ptmx"
+MOUNTS = {"/sys": "sysfs", "/tmp": "tmpfs", "/dev": "tmpfs", "/dev/pts": "devpts"}
+MOUNTS |= {"/dev/shm": "tmpfs", "/dev/mqueue": "mqueue", "/proc": "proc"}
+OPTIONS = {"/sys": "ro", "/dev": "nosuid,mode=755", "/dev/pts": "nosuid,ptmxmode=666"}
+DEVICES = "full", "null", "random", "tty", "urandom", "zero"
+LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+LINKS |= {"ptmx": "pts/ptmx"}
 
 
 def parent(args):
@@ -42,8 +45,8 @@ def child(args):
     """In the container: prepares it, then becomes the command."""
     # Nothing that we mount, or unmount at the end, may reach the host's mount table.
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)  # no propagation
-    # A tree is a mount that is attached nowhere yet. If root started us, the parent has
-    # made trees with the map applied. A user owns the files, so plain trees will do.
+    # If root started us, the parent has made trees with the map applied. A user owns the
+    # files, so plain trees will do.
     trees = process.await_parent() or [linux.open_tree(args.image)]
     if BY_ROOT:
         os.setgroups([])  # drops the caller's, such as disk; only root may
@@ -53,28 +56,28 @@ def child(args):
     linux.sethostname(args.hostname or "container")
     linux.move_mount(trees[0], "/mnt")
     if args.net != "none":
-        # This is network.sh's own file. Until step 05, root inside can write to it.
-        linux.mount("/run/workshop/dns", "/mnt/etc/resolv.conf", None, linux.MS_BIND)
+        dns = linux.open_tree("/run/workshop/dns")
     enter_root("/mnt")
+    if args.net != "none":
+        # This is network.sh's own file. Until step 05, root inside can write to it.
+        process.attach(dns, "/etc/resolv.conf")
     # The caller's session, keys, terminal and open files stay behind: isolation.py
     process.execute(args.command)
 
 
 def enter_root(root):
     """In the container: makes root, a mount point, the new /, and detaches the host."""
-    os.chdir("/dev")  # keeps the host's devices in reach, by relative paths
+    # Trees are mounts that are attached nowhere yet. The kernel makes /proc and /sys only
+    # while the host's are in sight, but then a link in the image could lead to the host.
+    trees = {p: linux.fsmount(fs, OPTIONS.get(p, "nosuid")) for p, fs in MOUNTS.items()}
+    trees |= {f"/dev/{name}": linux.open_tree(f"/dev/{name}") for name in DEVICES}
     linux.pivot_root(root, root)  # the host is at /.. until the umount
-    linux.mount("sysfs", "/sys", "sysfs", linux.MS_RDONLY)
-    for target, kind in MOUNTS.items():
-        os.makedirs(target, exist_ok=True)
-        linux.mount(kind, target, kind, linux.MS_NOSUID, OPTIONS.get(target))
-    for device in "full", "null", "random", "tty", "urandom", "zero":
-        open(f"/dev/{device}", "x").close()
-        linux.mount(device, f"/dev/{device}", None, linux.MS_BIND)
-    for name, target in (link.split("=") for link in LINKS.split()):
-        os.symlink(target, f"/dev/{name}")
     linux.umount("/", linux.MNT_DETACH)
     os.chdir("/")
+    for path, tree in trees.items():
+        process.attach(tree, path)
+    for name, target in LINKS.items():
+        os.symlink(target, f"/dev/{name}")
 
 
 def connect(pid):

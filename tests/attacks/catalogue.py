@@ -37,15 +37,17 @@ NEEDS = {
     "sysrq": "debian13",
     "kernel_log": "debian13",
 }
-# No earlier step lets these attacks through. The last step does, if this line is changed.
-FOLLOWED = ("linux.py", "_RESOLVE_NO_SYMLINKS = 0x4", "_RESOLVE_NO_SYMLINKS = 0x0")
+# No earlier step lets these attacks through. The last step does, if these lines are changed.
+DETACHED = '    linux.umount("/", linux.MNT_DETACH)\n    os.chdir("/")\n'
+ATTACHED = "    for path, tree in trees.items():\n        process.attach(tree, path)\n"
+TOO_LATE = DETACHED + ATTACHED, ATTACHED + DETACHED
 LEFT_OPEN = """    os.closerange(3, kept)
     os.closerange(kept + 1, 2**31 - 1)
 """
 KEPT = "        linux.join_session_keyring()\n"
 WITHOUT = {
-    "image_of_links": FOLLOWED,
-    "link_swapped_in": FOLLOWED,
+    "image_of_links": ("07_overlay/container.py", *TOO_LATE),
+    "link_swapped_in": ("05_user/container.py", *TOO_LATE),
     "leaked_descriptor": ("isolation.py", LEFT_OPEN, ""),
     "session_keys": ("isolation.py", KEPT, "        pass\n"),
 }
@@ -163,13 +165,13 @@ def runtime_program():
 
 def image_of_links():
     """Bring an image with links in place of /proc, /sys, /dev, /tmp, resolv.conf: CVE-2023-27561, CVE-2023-28642
-    Step 03: linux.mount follows no link on the way to its target "Too many levels of symbolic links"
-    Engines: the same: openat2 with RESOLVE_*, or a path walk that follows no links"""
+    Step 03: nothing is mounted in the image before the host is detached "No such file or directory"
+    Engines: openat2 with RESOLVE_*, or a path walk that follows no links"""
 
 
 def link_swapped_in():
     """Swap in a link during the start, from a second container in the same image: CVE-2021-30465
-    Step 03: linux.mount checks the target again after mounting "Too many levels of symbolic links"
+    Step 03: nothing is mounted in the image before the host is detached "No such file or directory"
     Engines: they mount on descriptors instead of paths"""
 
 
@@ -324,8 +326,12 @@ def type_into_terminal(terminal):
     import fcntl
     import termios
 
-    for key in f"{terminal}\n":
-        fcntl.ioctl(0, termios.TIOCSTI, key.encode())
+    def typed_into(descriptor):
+        for key in f"{terminal}\n":
+            fcntl.ioctl(descriptor, termios.TIOCSTI, key.encode())
+
+    # Standard input may be a pipe, but standard error is often the terminal.
+    any_of([lambda n=n: typed_into(n) for n in range(3)])
 
 
 def key_in(keyring, description):

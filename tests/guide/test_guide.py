@@ -259,7 +259,7 @@ console().print(certificates.congratulation(workspace))
         capture_output=True,
         text=True,
     )
-    assert "98 lines of Python" in done.stdout and not done.stderr, done
+    assert "99 lines of Python" in done.stdout and not done.stderr, done
     page = (learner.my / "certificate.html").read_text()
     assert "<b>98</b>lines of Python" in page and whole_by_itself(page)
     for kind in kinds:

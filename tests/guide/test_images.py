@@ -249,6 +249,37 @@ def test_commit_of_a_commit_is_one_more_layer(container, image, name):
         shell(f"rm -rf {IMAGES}/{name}.2 {LAYERS}/{name}.2@*")
 
 
+def test_commit_leaves_out_what_the_runtime_made_to_mount_on(
+    container, image, name, network
+):
+    """The image has no /proc, /sys, /dev, /tmp and /etc/resolv.conf, so the runtime makes
+    them, but the container did not write them."""
+    victim = pathlib.Path("/var/tmp", unique("victim"))
+    victim.mkdir()
+    shell(f"{NETWORK} on")
+    shell(f"cd {image}; rm -rf proc sys dev tmp etc/resolv.conf")
+    try:
+        with container.running(image=image, net="bridge") as box:
+            box.ask(f"echo x >/mine; mkdir /empty; ln -s {victim} /link")
+            box.ask("mkdir -p /over/there; mount -t tmpfs x /over/there; echo >/over/x")
+            done = workshop("commit", box.process.pid, name)
+            assert done.status == 0, done
+            layer = pathlib.Path((IMAGES / name).read_text().splitlines()[0])
+            found = shell(f"cd {layer}; find . -mindepth 1 | sort").out.split()
+            assert found == [
+                "./empty",
+                "./etc",
+                "./link",
+                "./mine",
+                "./over",
+                "./over/x",
+            ]
+        assert container.ok("cat /mine; ls -d /proc/1", image=name) == "x\n/proc/1\n"
+        assert victim.is_dir()
+    finally:
+        victim.rmdir()
+
+
 def test_commit_finds_an_image_given_by_a_relative_path(container, image, name):
     options = {"image": f"./{image.name}", "popen": {"cwd": image.parent}}
     with container.running(**options) as box:

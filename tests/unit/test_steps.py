@@ -3,6 +3,7 @@ has a mutant, a broken copy that tests/test_mutants.py runs."""
 
 import ast
 import difflib
+import os
 import re
 import subprocess
 import sys
@@ -22,8 +23,8 @@ def test_every_line_that_isolates_has_a_mutant():
     """Checks what each step adds: flags, mounts, and calls that change or clean up
     something."""
     wanted = re.compile(
-        r"CLONE_NEW|linux\.(mount|umount|pivot_root|move_mount|idmapped)\(|os\.(chdir|set)"
-        r"|MOUNTS|OPTIONS|defer|temporary_directory|process\.(write|run)\("
+        r"CLONE_NEW|linux\.(\w*mount|pivot_root|idmapped)\(|os\.(chdir|set)"
+        r"|MOUNTS|OPTIONS|defer|temporary_directory|process\.(write|run|attach)\("
     )
     missing = []
     for before, step in PAIRS:
@@ -121,6 +122,17 @@ def imported(modules):
         capture_output=True,
         text=True,
     )
+
+
+BREAKOUTS = sorted((PROJECT / "steps").glob("*/breakout.py"))
+
+
+@pytest.mark.parametrize("script", BREAKOUTS, ids=[p.parent.name for p in BREAKOUTS])
+def test_module_of_the_caller_does_not_replace_that_of_a_breakout(script, tmp_path):
+    (tmp_path / "attack.py").write_text("raise SystemExit('the wrong module')\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True)
+    assert "usage: " in done.stderr and "wrong" not in done.stderr, done
 
 
 def test_process_offers_what_the_steps_call():

@@ -24,6 +24,9 @@ chosen=${2:-}
 pool=${chosen:-$(cat "$state/pool" 2>/dev/null || echo "$usual")}
 gateway=${pool%.0/10}.1 # containers have the pool's address plus their pid, which is never 1
 ip_forward=/proc/sys/net/ipv4/ip_forward
+# Where the name servers are, and, if those are only on the loopback, the ones behind them.
+resolv_confs="/etc/resolv.conf /run/systemd/resolve/resolv.conf"
+resolv_confs="$resolv_confs /run/NetworkManager/no-stub-resolv.conf"
 
 # Runs network_check.py, which is beside this file.
 check() {
@@ -55,9 +58,9 @@ may_be_used() {
 	{
 		ip -o -4 address
 		ip -4 route show table all
-		cat /etc/resolv.conf /run/systemd/resolve/resolv.conf \
-			/run/NetworkManager/no-stub-resolv.conf 2>/dev/null || true
-	} | grep -v "[[:blank:]]$bridge\b" | grep -aq "\(^\|[^0-9.]\)${pool%%.*}\.[0-9]"
+		# shellcheck disable=SC2086 # several words
+		cat $resolv_confs 2>/dev/null || true
+	} | grep -v "[[:blank:]]$bridge\([[:blank:]]\|$\)" | grep -aq "\(^\|[^0-9.]\)${pool%%.*}\.[0-9]"
 }
 
 has_server() {
@@ -113,8 +116,7 @@ on() {
 	# DNS: the host's name servers, but not those on its loopback or with IPv6 addresses, which
 	# a container cannot reach. If only those are left, look for the servers behind them.
 	unreachable='\(127\.\|0\.\|[^[:blank:]]*:\)'
-	for servers in /etc/resolv.conf /run/systemd/resolve/resolv.conf \
-		/run/NetworkManager/no-stub-resolv.conf; do
+	for servers in $resolv_confs; do
 		[ -e "$servers" ] || continue
 		grep -av "^nameserver[[:blank:]]\+$unreachable" "$servers" >"$state/new" || true
 		if has_server "$state/new" || ! has_server "$state/dns"; then

@@ -97,8 +97,6 @@ PHASES: list[list[list[Part]]] = [
                 "vm", "VM", 1500, f"./lab test --where vm --not-quick tests {REHEARSED}"
             )
         ],
-        # It waits a lot, for hubs that restart and VMs that become idle: one processor will do.
-        [lab_test("classroom", 1200)],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500)],
         [lab_test("grade", 1800)],
@@ -111,6 +109,7 @@ PHASES: list[list[list[Part]]] = [
         [dataclasses.replace(lab_test("classroom", 1200), waits=True)],
     ],
     [[part("test", "VM", 1200, "./lab test")]],
+    [[lab_test("classroom", 1200)]],
     [[part("documented", "host", 60, "tests/documented.py .lab/ci/commands")]],
 ]
 SUMMARY = re.compile(r"(\d+) (passed|failed|errors?|skipped)")

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import internet
 import pytest
 from runtime import LIMIT, PROJECT, STEPS, Result, assert_one_line_error, eventually
 
@@ -26,17 +27,7 @@ ip link set lo up
 echo ready
 read -r end
 """
-# A neighbour on the internet, which greets who comes to port 80, and a route to everywhere.
-INTERNET = """
-mkdir -p /run/netns
-ip netns add internet
-ip link add uplink0 type veth peer name eth0 netns internet
-ip address add 203.0.113.1/24 dev uplink0
-ip link set uplink0 up
-ip -n internet address add 203.0.113.2/24 dev eth0
-ip -n internet link set eth0 up
-ip route add default via 203.0.113.2
-"""
+# Runs on the internet, and greets whoever connects to port 80.
 SERVER = """
 import socket
 server = socket.create_server(("0.0.0.0", 80))
@@ -94,7 +85,7 @@ class Host:
 
     def internet(self):
         """Give it an internet: a network namespace with a server."""
-        self.run(INTERNET)
+        self.run(f"mkdir -p /run/netns\n{internet.SET_UP}")
         argv = [*self.enter, "ip", "netns", "exec", "internet", sys.executable, "-c"]
         self.server = subprocess.Popen([*argv, SERVER], stdout=subprocess.PIPE)
         assert self.server.stdout.readline() == b"ready\n"

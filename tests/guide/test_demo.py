@@ -9,6 +9,7 @@ import time
 
 import pexpect
 import pytest
+from played import play_to_the_end
 from runtime import PROJECT, eventually, host_state, shell
 
 from workshop import talk
@@ -60,14 +61,7 @@ def on_stage(words):
 @pytest.mark.parametrize("cut", CUTS)
 def test_cut_plays_to_the_end_by_itself_within_its_minutes(cut, stage):
     begin, demo = time.monotonic(), stage(f"demo --minutes {cut} --auto")
-    output = bytearray()
-    while data := talk.read_output(demo):
-        output += data
-    demo.close()
-    shown = talk.ESCAPES.sub("", output.decode())
-    assert demo.exitstatus == 0, shown[-2000:]
-    titles = [scene.title for scene in scenes(cut)]
-    assert re.findall(r"^  \d · (.*?)\n", shown, re.MULTILINE) == titles
+    play_to_the_end(demo, cut)
     assert time.monotonic() - begin < 60 * float(cut)
 
 

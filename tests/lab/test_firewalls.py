@@ -4,10 +4,14 @@ that nothing of them stays."""
 
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 
 import driver
 import pytest
+
+sys.path.append(str(driver.PROJECT / "tests"))
+import internet
 
 NETWORK = driver.PROJECT / "steps/network.sh"
 PACKAGES = [
@@ -28,15 +32,8 @@ CHANGED = [
 ]  # what installing a package changes
 
 # A container, as container.py connects it, and an internet that knows no way to it.
-WORLD = """
-ip netns add internet
-ip link add uplink0 type veth peer name eth0 netns internet
-ip address add 203.0.113.1/24 dev uplink0
-ip link set uplink0 up
-ip -n internet address add 203.0.113.2/24 dev eth0
-ip -n internet link set eth0 up
-ip route add default via 203.0.113.2
-ip netns exec internet busybox nc -ll -p 80 -e echo hello >/dev/null 2>&1 &
+WORLD = f"""
+{internet.SET_UP}ip netns exec internet busybox nc -ll -p 80 -e echo hello >/dev/null 2>&1 &
 """
 CONTAINER = """
 ip netns add box

@@ -3,7 +3,6 @@ in a terminal of the stage's size. tests/guide/test_demo.py plays the other cuts
 """
 
 import os
-import re
 import sys
 import time
 
@@ -12,9 +11,8 @@ import pexpect
 import pytest
 from driver import PROJECT
 
-sys.path.append(str(PROJECT))
-from workshop import talk
-from workshop.scenes import scenes
+sys.path += [str(PROJECT), str(PROJECT / "tests")]
+from played import play_to_the_end
 
 CUT = "20"
 COLUMNS, LINES = 90, 24  # of the stage's terminal
@@ -30,13 +28,6 @@ def test_cut_plays_to_the_end_by_itself_within_its_minutes(lab: driver.Lab) -> N
         dimensions=(LINES, COLUMNS),
         timeout=None,
     )
-    output = bytearray()
-    while data := talk.read_output(demo):
-        output += data
-    demo.close()
-    shown = talk.ESCAPES.sub("", output.decode())
-    assert demo.exitstatus == 0, shown[-2000:]
-    titles = [scene.title for scene in scenes(CUT)]
-    assert re.findall(r"^  \d · (.*?)\n", shown, re.MULTILINE) == titles
+    shown = play_to_the_end(demo, CUT)
     assert f"the {CUT}-minute demo ran" in shown
     assert time.monotonic() - begin < 60 * float(CUT)

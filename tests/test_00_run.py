@@ -411,7 +411,8 @@ def test_damaged_program_gives_a_one_line_error(runtime, place, image):
 
 @pytest.mark.parametrize("where", ["beside it", "PYTHONPATH"])
 def test_modules_of_the_caller_do_not_replace_ours(runtime, tmp_path, where):
-    """sys.path: Python looks beside the program first, and then in PYTHONPATH."""
+    """python3(1): Python looks for modules beside the program first, and then in
+    PYTHONPATH."""
     for name in "my", "other":
         (tmp_path / name).mkdir()
     (tmp_path / "steps").symlink_to(PROJECT / "steps")

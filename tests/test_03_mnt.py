@@ -281,7 +281,7 @@ def test_missing_image_gives_status_125_and_a_one_line_error(runtime, name):
 
 
 def test_error_for_a_directory_without_a_slash_says_what_to_type(runtime, image):
-    """A word without a slash is the name of an image, and with one it is a path."""
+    """USAGE: a word without a slash names an image, and a word with one is a path."""
     here = {"cwd": image.parent}
     result = runtime.run("true", "argument", image=image.name, popen=here)
     assert_one_line_error(result, "No such file", f"type ./{image.name}")

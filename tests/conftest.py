@@ -49,6 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "alone: measures something, so nothing else may run at the same time"
     )
     config.addinivalue_line("markers", "quick: part of `./lab test` without --all")
+    config.addinivalue_line(
+        "markers",
+        "told(*cells, given=()): the lesson's cells that tell what the fact demands; "
+        "tests/unit/test_told.py compares them",
+    )
     for need, meaning in NEEDS.items():
         config.addinivalue_line("markers", f'needs("{need}"): {meaning}')
 

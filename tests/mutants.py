@@ -381,7 +381,7 @@ MUTANTS = [
         "06_cgroup",
         '    process.write("/sys/fs/cgroup/cgroup.subtree_control", controllers)\n',
         "",
-        "test_limits_without_cgroup_v2_give_a_one_line_error",
+        "test_limits_of_an_ordinary_user_give_a_one_line_error",
     ),
     (
         "06_cgroup",

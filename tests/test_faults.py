@@ -168,7 +168,7 @@ def test_full_disk_gives_a_one_line_error(inodes):
     assert result.status == CERTAIN.get(inodes, result.status), result
 
 
-@pytest.mark.parametrize("descriptors", range(4, 20))
+@pytest.mark.parametrize("descriptors", range(4, 24))
 def test_lack_of_descriptors_gives_a_one_line_error(descriptors):
     """getrlimit(2): RLIMIT_NOFILE is the highest descriptor plus one; EMFILE."""
     few = ["prlimit", f"--nofile={descriptors}"]
@@ -179,7 +179,8 @@ def test_lack_of_descriptors_gives_a_one_line_error(descriptors):
     # With fewer than that, Python may not even start.
     no_interpreter = descriptors < 6 and result.status in (1, 127) and result.err
     assert succeeds_or_explains(result) or no_interpreter, result
-    assert result.status == 0 or descriptors < 16, result
+    # All the trees of enter_root are open at the same time.
+    assert result.status == 0 or descriptors < 21, result
 
 
 @pytest.mark.needs("cgroup2")

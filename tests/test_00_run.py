@@ -31,6 +31,7 @@ from runtime import (
 IGNORED = {"SIGPIPE": signal.SIGPIPE, "SIGXFSZ": signal.SIGXFSZ}
 
 
+@pytest.mark.told("spec")
 def test_command_runs_with_its_arguments(runtime):
     """execve(2): the command gets its arguments unchanged, because no shell interprets
     them."""
@@ -39,6 +40,7 @@ def test_command_runs_with_its_arguments(runtime):
     assert out.splitlines() == [f"<{word}>" for word in words]
 
 
+@pytest.mark.told("spec-gets")
 def test_stdin_reaches_the_command(runtime):
     """fork(2): a child inherits its parent's open files, and standard input is one of
     them."""
@@ -46,12 +48,14 @@ def test_stdin_reaches_the_command(runtime):
     assert runtime.ok("cat", input=text) == text
 
 
+@pytest.mark.told("spec-gets")
 def test_stdout_and_stderr_stay_apart(runtime):
     """fork(2): a child inherits its parent's open files; 1 and 2 are two of them."""
     result = runtime.run("echo out; echo err >&2")
     assert (result.out, result.err) == ("out\n", "err\n"), result
 
 
+@pytest.mark.told("spec", "spec-status")
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
 def test_runtime_exits_with_the_status_of_its_command(runtime, status):
     """wait(2): a parent gets its child's exit status, and the function parent returns
@@ -60,6 +64,7 @@ def test_runtime_exits_with_the_status_of_its_command(runtime, status):
     assert result.status == status, result
 
 
+@pytest.mark.told("hands-status-why", "spec-status")
 def test_death_by_a_signal_gives_status_128_plus_its_number(runtime):
     """wait(2): the status distinguishes a death by signal from an exit. Shells and engines show
     the first as 128 + N."""
@@ -70,6 +75,7 @@ def test_death_by_a_signal_gives_status_128_plus_its_number(runtime):
         assert box.process.returncode == 137, box.argv
 
 
+@pytest.mark.told("spec-status")
 def test_missing_command_gives_status_127(runtime):
     """execve(2): ENOENT, so nothing ran. Shells and engines report this as 127:
     sh(1)."""
@@ -77,6 +83,7 @@ def test_missing_command_gives_status_127(runtime):
     assert_one_line_error(runtime.run(name, "argument"), name, status=127)
 
 
+@pytest.mark.told("spec-status")
 def test_command_that_cannot_be_executed_gives_status_126(runtime):
     """execve(2): EACCES for a file that is not executable. Shells report this as 126:
     sh(1)."""
@@ -84,6 +91,7 @@ def test_command_that_cannot_be_executed_gives_status_126(runtime):
     assert_one_line_error(result, "Permission denied", "/etc/passwd", status=126)
 
 
+@pytest.mark.told("spec", "spec-status")
 @pytest.mark.parametrize(
     "words",
     [[], ["run"], ["rum", "true"], ["run", "--unknown", "x", "true"]],
@@ -97,6 +105,7 @@ def test_bad_command_line_gives_status_125_and_a_one_line_error(runtime, words):
     assert "usage: container.py run " in result.err, result
 
 
+@pytest.mark.told("spec")
 def test_help_prints_the_usage(runtime):
     """process.main reads the command line as USAGE describes it, and --help prints
     USAGE, as is the custom: getopt(1)."""
@@ -104,6 +113,7 @@ def test_help_prints_the_usage(runtime):
     assert result.status == 0 and result.out.startswith("usage: "), result
 
 
+@pytest.mark.told("spec-end")
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
@@ -121,6 +131,7 @@ def test_signal_to_the_runtime_reaches_the_command(runtime, number):
     assert process.returncode == 3
 
 
+@pytest.mark.told("spec-end")
 def test_command_dies_with_its_runtime(runtime):
     """prctl(2): with PR_SET_PDEATHSIG the kernel sends the child a signal when its
     parent dies. process.start asks for it."""
@@ -132,6 +143,7 @@ def test_command_dies_with_its_runtime(runtime):
     runtime.sweep()
 
 
+@pytest.mark.told("spec-end")
 def test_command_that_changed_its_user_dies_with_its_runtime(runtime, seconds):
     """prctl(2): a change of user cancels PR_SET_PDEATHSIG, so one more process guards
     the command."""
@@ -149,6 +161,7 @@ def test_command_that_changed_its_user_dies_with_its_runtime(runtime, seconds):
     runtime.sweep()
 
 
+@pytest.mark.told("spec-gets")
 def test_command_inherits_only_stdin_stdout_and_stderr(runtime):
     """close_range(2): an open file is a way out of every container, so process.execute
     closes all descriptors except 0, 1 and 2."""
@@ -158,6 +171,7 @@ def test_command_inherits_only_stdin_stdout_and_stderr(runtime):
     assert out.split() == ["0", "1", "2", "3"], out  # 3 is ls reading the directory
 
 
+@pytest.mark.told("spec-gets")
 @pytest.mark.parametrize("name", IGNORED)
 def test_signals_that_python_ignores_are_restored(runtime, name):
     """signal(7): an ignored signal stays ignored across execve(2), and Python ignores
@@ -167,6 +181,7 @@ def test_signals_that_python_ignores_are_restored(runtime, name):
     assert not mask >> (IGNORED[name] - 1) & 1, out
 
 
+@pytest.mark.told("spec-gets")
 def test_no_signal_is_blocked(runtime):
     """sigprocmask(2): the signal mask survives execve(2) as well, so process.execute
     restores it."""
@@ -174,6 +189,7 @@ def test_no_signal_is_blocked(runtime):
     assert int(out.split()[1], 16) == 0, out
 
 
+@pytest.mark.told("spec-gets")
 def test_signal_that_the_caller_ignores_stays_ignored(runtime):
     """nohup(1) makes its command ignore SIGHUP. The caller wants that, so the runtime
     must not undo it."""
@@ -186,6 +202,7 @@ def test_signal_that_the_caller_ignores_stays_ignored(runtime):
     assert int(out.split()[1], 16) >> (signal.SIGHUP - 1) & 1, out
 
 
+@pytest.mark.told("spec-gets")
 def test_environment_of_the_host_does_not_reach_the_command(runtime):
     """environ(7): the environment may contain passwords and tokens, so process.execute
     passes on only PATH, HOME, LANG and TERM."""
@@ -194,6 +211,7 @@ def test_environment_of_the_host_does_not_reach_the_command(runtime):
     assert secret not in out and "PATH=" in out, out
 
 
+@pytest.mark.told("spec-gets")
 def test_broken_pipe_ends_the_command_quietly(runtime):
     """pipe(7): a process that writes to a pipe without a reader gets SIGPIPE, which a
     shell reports as 141."""
@@ -206,6 +224,7 @@ def test_broken_pipe_ends_the_command_quietly(runtime):
         assert process.stderr.read().split()[-1] == b"141"
 
 
+@pytest.mark.told("spec-end")
 def test_container_has_its_own_terminal(runtime):
     """pty(7): a container that is started at a terminal gets a new one, and only the
     runtime keeps the host's."""
@@ -225,6 +244,7 @@ def test_container_has_its_own_terminal(runtime):
         assert terminal.status() == 5
 
 
+@pytest.mark.told("spec-end")
 def test_ctrl_c_ends_only_the_foreground_command(runtime):
     """termios(3): the terminal turns Ctrl-C into a signal for its foreground processes.
     This needs a session for the container, setsid(2)."""
@@ -246,6 +266,7 @@ def test_ctrl_c_ends_only_the_foreground_command(runtime):
         assert terminal.status() == 0
 
 
+@pytest.mark.told("spec-end")
 def test_runtime_ends_with_its_command_even_if_another_process_holds_the_terminal(
     runtime, seconds
 ):
@@ -258,6 +279,7 @@ def test_runtime_ends_with_its_command_even_if_another_process_holds_the_termina
         assert terminal.status(10) == 3
 
 
+@pytest.mark.told("spec-end")
 def test_terminal_shows_output_even_if_the_command_reads_no_input(runtime):
     """pty(7): each direction has a buffer, and a full one must not stop the other
     direction."""
@@ -274,6 +296,7 @@ def test_terminal_shows_output_even_if_the_command_reads_no_input(runtime):
     runtime.sweep()
 
 
+@pytest.mark.told("spec-end")
 def test_terminal_settings_are_restored(runtime):
     """termios(3): settings belong to the terminal, so they outlive the program that
     changed them."""
@@ -282,6 +305,7 @@ def test_terminal_settings_are_restored(runtime):
         assert termios.tcgetattr(terminal.fd) == terminal.before
 
 
+@pytest.mark.told("spec-end")
 @pytest.mark.parametrize("words", ["echo up", "while echo up; do :; done"])
 def test_closing_the_terminal_ends_the_container(runtime, words, seconds):
     """pty(7): closing a terminal sends SIGHUP. A command may ignore it, so its runtime
@@ -295,6 +319,7 @@ def test_closing_the_terminal_ends_the_container(runtime, words, seconds):
     assert eventually(lambda: not os.path.exists(f"/proc/{command}"))
 
 
+@pytest.mark.told("spec-end")
 def test_exit_status_survives_signals_at_the_end_of_the_command(runtime):
     """signal(7): a signal can arrive at any time, even between the end of the child and
     wait(2)."""
@@ -313,6 +338,7 @@ def test_exit_status_survives_signals_at_the_end_of_the_command(runtime):
         assert (process.returncode, errors) == (3, "") and sent, (errors, sent)
 
 
+@pytest.mark.told("spec-gets")
 @pytest.mark.parametrize(
     "closed",
     ["<&-", ">&-", "<&- >&-"],
@@ -325,6 +351,7 @@ def test_command_runs_even_if_stdin_or_stdout_is_closed(runtime, closed):
     assert result.status == 7 and result.err == "", result
 
 
+@pytest.mark.told("spec-gets")
 def test_umask_of_the_caller_does_not_reach_the_container(runtime):
     """umask(2): the mask removes permissions from every new file, and so from the
     container's root directory as well."""
@@ -332,6 +359,7 @@ def test_umask_of_the_caller_does_not_reach_the_container(runtime):
     assert shell(f"umask 077; {argv}").out.split() == ["0022", "755", "666"]
 
 
+@pytest.mark.told("spec-end")
 def test_no_process_is_left_behind(runtime):
     """wait(2): a runtime ends after its command, never before it. The process that
     guards the command ends as well."""
@@ -355,6 +383,7 @@ def place(runtime, image):
     return image, inside
 
 
+@pytest.mark.told("spec-status")
 @pytest.mark.parametrize(
     ("name", "script", "says"),
     [
@@ -375,6 +404,7 @@ def test_script_without_its_interpreter_gives_status_127_and_says_which(
     assert_one_line_error(result, f"{inside}/{name}", says, status=127)
 
 
+@pytest.mark.told("spec-status")
 def test_program_without_its_loader_gives_status_127_and_says_which(
     runtime, place, image
 ):
@@ -393,6 +423,7 @@ def test_program_without_its_loader_gives_status_127_and_says_which(
         assert_one_line_error(result, f"{inside}/{name}: ", says, status=127)
 
 
+@pytest.mark.told("spec-status")
 def test_damaged_program_gives_a_one_line_error(runtime, place, image):
     """execve(2): ENOEXEC. What the file says of itself is not to be trusted."""
     path, inside = place
@@ -409,6 +440,7 @@ def test_damaged_program_gives_a_one_line_error(runtime, place, image):
 # ---- the caller's modules and terminal
 
 
+@pytest.mark.told("spec")
 @pytest.mark.parametrize("where", ["beside it", "PYTHONPATH"])
 def test_modules_of_the_caller_do_not_replace_ours(runtime, tmp_path, where):
     """python3(1): Python looks for modules beside the program first, and then in
@@ -441,6 +473,7 @@ def shell_at_a_terminal():
         terminal.close()
 
 
+@pytest.mark.told("spec-end")
 def test_container_in_the_background_leaves_the_keys_to_the_shell(runtime):
     """tcsetpgrp(3): keys are for the foreground processes. A container is in a session of its
     own, which job control does not reach, so it gets no keys until its runtime may read."""
@@ -460,6 +493,7 @@ def test_container_in_the_background_leaves_the_keys_to_the_shell(runtime):
         terminal.wait_for("over-2")
 
 
+@pytest.mark.told("spec-end")
 def test_container_in_a_pipe_can_be_stopped_and_continued(runtime):
     """termios(3), Ctrl-Z: the terminal stops all foreground processes. What the container's
     process reads must stop with the runtime."""
@@ -481,6 +515,7 @@ def test_container_in_a_pipe_can_be_stopped_and_continued(runtime):
         terminal.wait_for("over-2")
 
 
+@pytest.mark.told("spec-end")
 def test_container_in_a_pipe_ends_when_its_terminal_is_closed(runtime, seconds):
     """tty_ioctl(4): closing a terminal sends SIGHUP."""
     command = shlex.join(map(str, runtime.argv("sh", "-c", f"cat; sleep {seconds}")))

@@ -20,6 +20,7 @@ def victim():
     process.wait()
 
 
+@pytest.mark.told("spec")
 def test_command_is_pid_1(runtime):
     """pid_namespaces(7): the first process of a new namespace has PID 1 in it."""
     assert runtime.ok("echo $$") == "1\n"
@@ -28,6 +29,7 @@ def test_command_is_pid_1(runtime):
         assert box.pid > 1 and os.path.exists(f"/proc/{box.pid}")
 
 
+@pytest.mark.told("spec")
 def test_pids_inside_start_again_at_1(runtime):
     """pid_namespaces(7): PIDs are unique within a namespace, and each namespace counts
     them from 1."""
@@ -35,6 +37,7 @@ def test_pids_inside_start_again_at_1(runtime):
     assert 1 < int(runtime.ok("sh -c 'echo $$'; true")) < 10
 
 
+@pytest.mark.told("spec", "two-pids-why")
 def test_one_process_has_two_pids(runtime):
     """pid_namespaces(7): a process has a PID in its own namespace and another one in
     each namespace above. NSpid in /proc/PID/status lists them."""
@@ -46,6 +49,7 @@ def test_one_process_has_two_pids(runtime):
         ]
 
 
+@pytest.mark.told("spec")
 def test_pid_namespace_is_new(runtime):
     """pid_namespaces(7): CLONE_NEWPID makes the child the first process of a new
     namespace."""
@@ -58,6 +62,7 @@ def test_pid_namespace_is_new(runtime):
         ]
 
 
+@pytest.mark.told("spec", "esrch-why")
 def test_process_of_the_host_cannot_be_killed(runtime, victim):
     """pid_namespaces(7): a process without a PID in a namespace cannot be named there,
     so kill(2) fails with ESRCH."""
@@ -66,6 +71,7 @@ def test_process_of_the_host_cannot_be_killed(runtime, victim):
     assert victim.poll() is None
 
 
+@pytest.mark.told("spec")
 def test_killing_every_visible_process_spares_the_host(runtime, victim, seconds):
     """kill(2): -1 stands for every process that the caller can see and may signal."""
     # kill(2) with -1 does not signal the caller itself, nor PID 1. On the step before it
@@ -75,6 +81,7 @@ def test_killing_every_visible_process_spares_the_host(runtime, victim, seconds)
     assert victim.poll() is None
 
 
+@pytest.mark.told("spec", "two-pids-why")
 def test_host_can_see_and_kill_processes_of_the_container(runtime, seconds):
     """pid_namespaces(7): a process is visible in its own namespace and in all
     namespaces above."""
@@ -93,6 +100,7 @@ def sleep_in_own_session(seconds):
     return f": $(setsid sh -c 'exec sleep {seconds} >/dev/null 2>&1' &)"
 
 
+@pytest.mark.told("spec")
 def test_death_of_pid_1_ends_all_processes_of_the_container(runtime, seconds):
     """pid_namespaces(7): when process 1 ends, the kernel kills all other processes in
     the namespace."""
@@ -103,6 +111,7 @@ def test_death_of_pid_1_ends_all_processes_of_the_container(runtime, seconds):
     assert eventually(lambda: processes_with(seconds) == [])
 
 
+@pytest.mark.told("spec")
 def test_death_of_the_runtime_ends_all_processes_of_the_container(runtime, seconds):
     """prctl(2): the command dies with its runtime. The command is PID 1, so the kernel
     then kills all other processes as well: pid_namespaces(7)."""
@@ -114,12 +123,14 @@ def test_death_of_the_runtime_ends_all_processes_of_the_container(runtime, secon
     runtime.sweep()
 
 
+@pytest.mark.told("spec", "immune-why")
 def test_pid_1_is_immune_to_signals_that_it_does_not_handle(runtime):
     """pid_namespaces(7): from inside, process 1 receives only the signals that it has a
     handler for."""
     assert runtime.ok("kill -TERM $$; echo alive") == "alive\n"
 
 
+@pytest.mark.told("spec", "host-term-why", given=["parent 1\nme 1"])
 def test_orphan_gets_pid_1_as_its_parent(runtime):
     """pid_namespaces(7): an orphan's new parent is process 1 of its namespace, not of
     the host."""
@@ -127,6 +138,7 @@ def test_orphan_gets_pid_1_as_its_parent(runtime):
     assert runtime.ok(script) == "parent 1\nme 1\n"
 
 
+@pytest.mark.told("spec", "esrch-why", given=["alive"])
 def test_two_containers_do_not_see_each_other(runtime):
     """pid_namespaces(7): a process in one container has no PID in the other."""
     with runtime.running() as one, runtime.running() as two:
@@ -137,6 +149,7 @@ def test_two_containers_do_not_see_each_other(runtime):
         assert one.ask("echo alive") == "alive\n"
 
 
+@pytest.mark.told("spec", "nsenter-why")
 def test_nsenter_on_the_host_can_join_the_pid_namespace(runtime):
     """nsenter(1) joins a namespace with setns(2), and its child gets a PID there."""
     with runtime.running() as box:

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Break-out 02: kill a process of the host's from a container."""
+"""Break-out 02: kill a process on the host from a container."""
 
 import os
 import subprocess

@@ -134,7 +134,7 @@ def test_keys_go_on_repeat_skip_go_back_jump_and_quit(stage):
     demo.send("j")
     demo.expect("to which\\?")
     demo.send("4\r")
-    demo.expect("But ps still tells")
+    demo.expect("But ps still shows them all")
     demo.expect(PROMPT)
     demo.send("q")
     demo.expect(pexpect.EOF)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Break-out 03: read a file of the host's from a container."""
+"""Break-out 03: read one of the host's files from a container."""
 
 import os
 import random

@@ -298,7 +298,8 @@ def test_writing_to_resolv_conf_inside_does_not_change_the_hosts(
     assert (tmp_path / "resolv.conf").read_text() == "# the host's\n"
 
 
-# What an image can have in place of /etc/resolv.conf. Commands in the image's root.
+# What an image can have in place of /etc/resolv.conf. Commands in the image's root; $host is
+# a file on the host.
 RESOLV_CONF = {
     "no /etc": "rm -rf etc",
     "no file": "rm -f etc/resolv.conf",
@@ -307,7 +308,7 @@ RESOLV_CONF = {
     "a link of systemd-resolved": "ln -sf ../run/systemd/resolve/stub-resolv.conf "
     "etc/resolv.conf",
     "a link above the root": "ln -sf ../../../../run/x/y etc/resolv.conf",
-    "a link to the host's file": "ln -sf /etc/resolv.conf.host etc/resolv.conf",
+    "a link to the host's file": "ln -sf $host etc/resolv.conf",
     "a link for /etc": "rm -rf etc; mkdir -p usr/etc; ln -s /usr/etc etc",
 }
 
@@ -315,23 +316,21 @@ RESOLV_CONF = {
 @pytest.mark.told("spec", "spec-child")
 @pytest.mark.parametrize("kind", RESOLV_CONF)
 def test_image_with_any_resolv_conf_gets_the_name_servers(
-    runtime, network, image, kind
+    runtime, network, image, kind, tmp_path
 ):
     """resolv.conf(5): archives of Alpine or busybox have none, and with systemd-resolved it
     is a link to a file that exists only while the host runs. process.attach follows links
     inside the image, and makes what is missing."""
-    host = pathlib.Path("/etc/resolv.conf.host")
+    host = tmp_path / "resolv.conf"
     host.write_text("# the host's\n")
-    try:
-        shell(f"cd {image}; {RESOLV_CONF[kind]}")
-        out = runtime.ok("cat /etc/resolv.conf; echo $?", image=image, net="bridge")
-        dns = pathlib.Path("/run/workshop/dns").read_text()
-        assert out == f"{dns}0\n", out
-        assert host.read_text() == "# the host's\n"
-        for path in "/run/systemd/resolve/stub-resolv.conf", "/run/x", "/home/own":
-            assert not os.path.exists(path), path
-    finally:
-        host.unlink()
+    places = "/run/systemd/resolve/stub-resolv.conf", "/run/x", "/home/own"
+    before = [os.path.exists(path) for path in places]
+    shell(f"host={host}; cd {image}; {RESOLV_CONF[kind]}")
+    out = runtime.ok("cat /etc/resolv.conf; echo $?", image=image, net="bridge")
+    dns = pathlib.Path("/run/workshop/dns").read_text()
+    assert out == f"{dns}0\n", out
+    assert host.read_text() == "# the host's\n"
+    assert [os.path.exists(path) for path in places] == before
 
 
 @pytest.mark.told("spec", "spec-child")

@@ -3,8 +3,8 @@
 # that the containers' cables end at, forwarding, NAT, and a list of name servers.
 #
 #   network.sh on [POOL]   set it up, or repair it. POOL is the network that containers get
-#                          their addresses from. docs/providers.md says when you need another
-#                          one than 100.64.0.0/10. network.sh remembers it.
+#                          their addresses from. docs/providers.md says when you need one
+#                          other than 100.64.0.0/10. network.sh remembers it.
 #   network.sh off         take it away, so that the host is as it was before
 #   network.sh status      say whether it is on, and what keeps it from working
 #
@@ -47,7 +47,7 @@ try() {
 	said=$("$@" 2>&1) || die "$1: $(echo "$said" | head -n 1)"
 }
 
-# Counts the NAT rules on this host, when our own are not there yet or no longer.
+# Counts the NAT rules of other programs: our own must not be there yet, or no longer.
 nat_rules() {
 	nft list ruleset 2>/dev/null | grep -ci 'masquerade\|snat' || true
 }
@@ -90,18 +90,18 @@ on() {
 		mv "$state/ip_forward.new" "$state/ip_forward"
 	fi
 
-	# The bridge: a switch made of software, and the host's own socket in it.
+	# The bridge: a switch made of software. Its address is the host's own in this network.
 	try ip -batch - <<-EOF
 		$([ -e "/sys/class/net/$bridge" ] || echo "link add $bridge type bridge")
 		address replace $gateway/10 dev $bridge
 		link set $bridge up
 	EOF
 
-	# The host passes packets on that are not for itself.
+	# Forwarding: the host passes on packets that are not addressed to it.
 	[ "$(cat "$ip_forward")" = 1 ] || echo 1 >"$ip_forward"
 
-	# NAT: what leaves through another card leaves with that card's address. A table of our
-	# own, so that no rule of the host's is touched, and "off" is one line.
+	# NAT: a packet that leaves through another card gets that card's address as its sender.
+	# The table is our own, so we touch none of the host's rules, and "off" is one line.
 	try nft -f - <<-EOF
 		table ip workshop
 		delete table ip workshop

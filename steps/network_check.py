@@ -132,8 +132,8 @@ def check_internet(pool: IPv4Network) -> None:
         with contextlib.suppress(OSError), open("/etc/ufw/ufw.conf") as file:
             chains += file.read()
         say(
-            "a firewall on this host drops what containers send to the internet; "
-            f"type: {remedy(chains)}"
+            "a firewall on this host drops the packets that containers send to the "
+            f"internet; type: {remedy(chains)}"
         )
 
 

@@ -116,6 +116,7 @@ def address_of(pid):
     return f"100.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
 
 
+@pytest.mark.told("spec", "spec-child", given=["lo:", ",UP"])
 def test_container_without_a_network_has_loopback_only(runtime):
     """network_namespaces(7): a new namespace has only lo, and lo is down until
     ip-link(8) sets it up."""
@@ -129,6 +130,7 @@ def test_container_without_a_network_has_loopback_only(runtime):
     runtime.ok("ping", "-c", "1", "127.0.0.1", net="none")
 
 
+@pytest.mark.told("spec")
 def test_network_namespace_is_new(runtime):
     """network_namespaces(7): CLONE_NEWNET gives the container its own devices,
     addresses, routes, ports and firewall rules."""
@@ -138,6 +140,7 @@ def test_network_namespace_is_new(runtime):
         assert shell(f"lsns -n -t net -o NS -p {box.pid}").out.split() == [inside]
 
 
+@pytest.mark.told("spec", given=["hello", "Connection refused"])
 @pytest.mark.parametrize("net", ["none", "bridge"])
 def test_service_on_the_hosts_loopback_is_out_of_reach(runtime, network, net):
     """network_namespaces(7): 127.0.0.1 is the loopback of the calling process, and each
@@ -148,6 +151,7 @@ def test_service_on_the_hosts_loopback_is_out_of_reach(runtime, network, net):
         assert result.status != 0 and "Connection refused" in result.err, result
 
 
+@pytest.mark.told("spec", given=["hello", "Connection refused"])
 def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
     """unix(7): an abstract socket has a name but no file. Names belong to the network
     namespace: network_namespaces(7)."""
@@ -162,6 +166,7 @@ def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
         assert result.status != 0 and "Connection refused" in result.err, result
 
 
+@pytest.mark.told("spec", given=["state UNKNOWN", "mtu 65536"])
 def test_network_device_changed_inside_changes_nothing_outside(runtime):
     """network_namespaces(7): a device is in exactly one namespace."""
     runtime.ok("ip link set lo down; ip link set lo mtu 1000", net="none")
@@ -170,6 +175,7 @@ def test_network_device_changed_inside_changes_nothing_outside(runtime):
     assert "mtu 65536" in shell("ip link show lo").out
 
 
+@pytest.mark.told("spec", "spec-parent")
 def test_ip_address_is_derived_from_the_pid(runtime, network):
     """veth(4): a cable has two ends, each in its own namespace. The parent sets the
     address inside with nsenter(1) and ip-address(8)."""
@@ -186,6 +192,7 @@ def test_ip_address_is_derived_from_the_pid(runtime, network):
         assert f"veth{box.pid}" in os.listdir("/sys/class/net/workshop0/brif")
 
 
+@pytest.mark.told("spec", "spec-parent")
 def test_address_is_in_the_pool_of_network_sh(runtime):
     """ip-address(8): where 100.64.0.0/10 is in use, network.sh takes another pool and writes
     it to /run/workshop/pool. The gateway is in it, too."""
@@ -200,6 +207,7 @@ def test_address_is_in_the_pool_of_network_sh(runtime):
         shell(f"{NETWORK} off; {NETWORK} on 100.64.0.0/10; {NETWORK} off")
 
 
+@pytest.mark.told("spec", "spec-parent")
 def test_default_network_is_the_bridge(runtime, network):
     """ip-route(8): packets to an address that no other route covers go to the gateway,
     which is the bridge."""
@@ -208,6 +216,7 @@ def test_default_network_is_the_bridge(runtime, network):
     assert "default via 100.64.0.1 " not in shell("ip route").out
 
 
+@pytest.mark.told("spec", "spec-parent", given=["hello"])
 def test_container_reaches_the_host_over_the_bridge(runtime, network):
     """veth(4): the host's end is a port of the bridge workshop0, whose address is
     100.64.0.1: bridge(8)."""
@@ -216,6 +225,7 @@ def test_container_reaches_the_host_over_the_bridge(runtime, network):
         assert out == "hello\n"
 
 
+@pytest.mark.told("spec", "spec-parent")
 def test_containers_reach_each_other(runtime, network):
     """bridge(8): a bridge passes packets between its ports, as a switch does."""
     script = "while :; do echo hello | nc -l -p 7777; done"
@@ -230,6 +240,7 @@ def test_containers_reach_each_other(runtime, network):
         assert out == "hello\n"
 
 
+@pytest.mark.told("spec")
 def test_every_container_can_use_the_same_port(runtime):
     """network_namespaces(7): each namespace has its own 65535 ports."""
     with runtime.running(net="none") as one, runtime.running(net="none") as two:
@@ -239,6 +250,7 @@ def test_every_container_can_use_the_same_port(runtime):
     assert shell("ss -Hltn 'sport = 80'").out == ""
 
 
+@pytest.mark.told("spec", "spec-child")
 def test_command_waits_until_its_network_is_ready(runtime, network):
     """execve(2): a program may look at its network only once, when it starts. So child
     waits for parent first: process.await_parent()."""
@@ -246,6 +258,7 @@ def test_command_waits_until_its_network_is_ready(runtime, network):
     assert " 100." in out, out
 
 
+@pytest.mark.told("spec", "spec-parent", given=["you are"])
 def test_container_reaches_the_internet_through_nat(runtime, network, internet):
     """nft(8): masquerade replaces the container's address with the host's. ip-route(8):
     default via 100.64.0.1."""
@@ -254,6 +267,7 @@ def test_container_reaches_the_internet_through_nat(runtime, network, internet):
     assert out == f"you are {UPLINK}\n"
 
 
+@pytest.mark.told("spec", "spec-child")
 def test_dns_name_is_resolved(runtime, network, internet, tmp_path):
     """resolv.conf(5) lists the name servers to ask. The test puts its own server
     there."""
@@ -267,12 +281,13 @@ def test_dns_name_is_resolved(runtime, network, internet, tmp_path):
     assert f"nameserver {internet}" not in pathlib.Path("/etc/resolv.conf").read_text()
 
 
+@pytest.mark.told("spec", "spec-child")
 def test_writing_to_resolv_conf_inside_does_not_change_the_hosts(
     runtime, network, tmp_path
 ):
     """mount(2): MS_BIND shows network.sh's file, not the host's own, on the image's
     /etc/resolv.conf."""
-    # The test mounts a file of its own over the host's, because a broken runtime writes to it.
+    # Mount another file over the host's, because a broken runtime writes to it.
     (tmp_path / "resolv.conf").write_text("# the host's\n")
     script = 'mount --bind $0 /etc/resolv.conf; exec "$@"'
     prefix = ["unshare", "--mount", "sh", "-ec", script, tmp_path / "resolv.conf"]
@@ -283,7 +298,8 @@ def test_writing_to_resolv_conf_inside_does_not_change_the_hosts(
     assert (tmp_path / "resolv.conf").read_text() == "# the host's\n"
 
 
-# What an image can have in place of /etc/resolv.conf. Commands in the image's root.
+# What an image can have in place of /etc/resolv.conf. Commands in the image's root; $host is
+# a file on the host.
 RESOLV_CONF = {
     "no /etc": "rm -rf etc",
     "no file": "rm -f etc/resolv.conf",
@@ -292,11 +308,12 @@ RESOLV_CONF = {
     "a link of systemd-resolved": "ln -sf ../run/systemd/resolve/stub-resolv.conf "
     "etc/resolv.conf",
     "a link above the root": "ln -sf ../../../../run/x/y etc/resolv.conf",
-    "a link to the host's file": "ln -sf {host} etc/resolv.conf",
+    "a link to the host's file": "ln -sf $host etc/resolv.conf",
     "a link for /etc": "rm -rf etc; mkdir -p usr/etc; ln -s /usr/etc etc",
 }
 
 
+@pytest.mark.told("spec", "spec-child")
 @pytest.mark.parametrize("kind", RESOLV_CONF)
 def test_image_with_any_resolv_conf_gets_the_name_servers(
     runtime, network, image, kind, tmp_path
@@ -306,22 +323,25 @@ def test_image_with_any_resolv_conf_gets_the_name_servers(
     inside the image, and makes what is missing."""
     host = tmp_path / "resolv.conf"
     host.write_text("# the host's\n")
-    shell(f"cd {image}; {RESOLV_CONF[kind].format(host=host)}")
+    places = "/run/systemd/resolve/stub-resolv.conf", "/run/x", "/home/own"
+    before = [os.path.exists(path) for path in places]
+    shell(f"host={host}; cd {image}; {RESOLV_CONF[kind]}")
     out = runtime.ok("cat /etc/resolv.conf; echo $?", image=image, net="bridge")
     dns = pathlib.Path("/run/workshop/dns").read_text()
     assert out == f"{dns}0\n", out
     assert host.read_text() == "# the host's\n"
-    for path in "/run/systemd/resolve/stub-resolv.conf", "/run/x", "/home/own":
-        assert not os.path.exists(path), path
+    assert [os.path.exists(path) for path in places] == before
 
 
+@pytest.mark.told("spec", "spec-child")
 def test_directory_as_resolv_conf_gives_a_one_line_error(runtime, network, image):
     """move_mount(2): a file cannot be mounted on a directory. Engines refuse it, too."""
     shell(f"cd {image}; rm -f etc/resolv.conf; mkdir etc/resolv.conf")
     result = runtime.run("true", "argument", image=image, net="bridge")
-    assert_one_line_error(result, "/etc/resolv.conf", "a file on a file")
+    assert_one_line_error(result, "/etc/resolv.conf")
 
 
+@pytest.mark.told("spec", "spec-parent")
 @pytest.mark.alone
 def test_many_containers_at_once_have_different_addresses(runtime, network, under_load):
     """pid_namespaces(7): on the host, no two live processes have the same PID."""
@@ -336,6 +356,7 @@ def test_many_containers_at_once_have_different_addresses(runtime, network, unde
     assert eventually(lambda: os.listdir("/sys/class/net/workshop0/brif") == [])
 
 
+@pytest.mark.told("spec", "spec-parent")
 def test_veth_pair_disappears_when_the_runtime_is_killed(runtime, network):
     """veth(4): when a namespace ends, its devices are destroyed, and destroying one end
     of a cable destroys the other."""
@@ -347,12 +368,14 @@ def test_veth_pair_disappears_when_the_runtime_is_killed(runtime, network):
     runtime.sweep()
 
 
+@pytest.mark.told("spec", "spec-parent")
 def test_error_for_a_missing_bridge_says_what_to_type(runtime):
     """ip-link(8) says what is missing, and process.run adds the hint."""
     result = runtime.run("true", "argument", net="bridge")
     assert_one_line_error(result, "sudo steps/network.sh on")
 
 
+@pytest.mark.told("spec")
 def test_unknown_kind_of_network_is_refused(runtime):
     """USAGE says "--net bridge|none", which allows one of these two, as in the synopsis
     of getopt(1)."""
@@ -360,6 +383,7 @@ def test_unknown_kind_of_network_is_refused(runtime):
     assert_one_line_error(result, "--net must be bridge or none, not 'token-ring'")
 
 
+@pytest.mark.told("spec", "nat-question")
 @pytest.mark.also_before
 def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
     """nft(8): the workshop has its own table, next to those of others."""
@@ -377,6 +401,7 @@ def test_network_sh_leaves_the_hosts_firewall_alone(runtime):
         shell("nft delete table ip mine")
 
 
+@pytest.mark.told("spec")
 @pytest.mark.also_before
 def test_network_sh_restores_ip_forwarding(runtime):
     """ip(7): ip_forward belongs to the host, so `off` restores the old value."""
@@ -393,6 +418,7 @@ def test_network_sh_restores_ip_forwarding(runtime):
         switch.write_text(before)
 
 
+@pytest.mark.told("spec", given=["not ours"])
 @pytest.mark.also_before
 def test_network_sh_refuses_a_bridge_that_is_not_its_own(runtime):
     """ip-link(8): a device is known only by its name, and another program may have used

@@ -10,7 +10,7 @@ from attack import Attack
 
 attack = Attack()
 
-# Abstract sockets have a name but no file: a root filesystem of one's own hides none of them.
+# Abstract sockets have a name but no file, so the container's own root does not hide them.
 ABSTRACT = """
 use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0);
 connect(S, pack_sockaddr_un("\\0$ARGV[0]")) or die "connect: $!\n"; print "connected\n";

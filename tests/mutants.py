@@ -373,6 +373,13 @@ MUTANTS = [
     ),
     (
         "06_cgroup",
+        ", cgroup=cgroup)\n",
+        ")\n    if cgroup:\n"
+        '        process.write(f"{cgroup}/cgroup.procs", str(container.pid))\n',
+        "test_container_is_born_in_its_cgroup",
+    ),
+    (
+        "06_cgroup",
         'process.complain(f"killed by the kernel: out of memory, limit {args.memory}")',
         "pass",
         "test_memory_hog_is_killed_at_its_limit",

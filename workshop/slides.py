@@ -4,12 +4,18 @@ The metadata of each cell say where it goes, as everywhere in Jupyter: slideshow
 slide (a new one, to the right), subslide (a new one, below), fragment (on the same slide, shown
 later), skip, notes (for the speaker), or nothing (on the same slide). What the speaker says in a
 demo's scene is a note as well.
+
+In a lesson a text often ends with a question, which the next cell answers, and the text after
+that one begins with the answer's explanation. On slides the question is large and alone at
+first. Then its code and output join it, and after them the text that comes before the next
+heading.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from typing import Any
 
 from workshop.pages import page
@@ -21,6 +27,7 @@ class Part:
 
     html: str
     fragment: bool  # whether it is shown only when the speaker goes on
+    question: bool = False  # whether it is large
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +64,18 @@ def deck(name: str, notebook: Any) -> Deck:
 def columns(notebook: Any) -> list[list[Slide]]:
     """Returns the columns of slides of a notebook."""
     found: list[list[Slide]] = []
-    for cell in notebook.cells:
-        kind = cell.metadata.get("slideshow", {}).get("slide_type", "")
-        if kind == "skip":
-            continue
+    cells = [cell for cell in notebook.cells if kind_of(cell) != "skip"]
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        kind = kind_of(cell)
+        text = Text.of(cell.source) if cell.cell_type == "markdown" else None
+        if text and kind == "subslide" and found and found[-1]:
+            if kind_of(following) != "fragment" and not text.question:
+                text = text.all_before()
+            if text.before:
+                found[-1][-1].parts.append(Part(markdown_html(text.before), True))
+                text = dataclasses.replace(text, before="")
+            if not text.body and not text.question:
+                continue
         if kind == "slide" or not found:
             found.append([])
         if kind in ("slide", "subslide") or not found[-1]:
@@ -69,10 +84,70 @@ def columns(notebook: Any) -> list[list[Slide]]:
         if kind == "notes":
             slide.notes.append(cell.source)
             continue
-        slide.parts.append(Part(cell_html(cell), kind == "fragment"))
+        if text:
+            slide.parts.extend(text.parts(kind == "fragment"))
+        else:
+            slide.parts.append(Part(cell_html(cell), kind == "fragment"))
         if scene := cell.metadata.get("demo"):
             slide.notes.append(scene["say"])
     return found
+
+
+def kind_of(cell: Any) -> str:
+    """Returns the slide type of a cell, or "slide" if there is no cell."""
+    about: dict[str, str] = cell.metadata.get("slideshow", {}) if cell else {}
+    return about.get("slide_type", "") if cell else "slide"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """The text of a cell: what comes before its first heading, which ends the slide before;
+    the rest; and the question at its end. Each can be empty."""
+
+    before: str
+    body: str
+    question: str
+
+    @classmethod
+    def of(cls, source: str) -> Text:
+        """Returns the text of a cell."""
+        before, heading, after = re.split(r"(?m)(^#|\Z)", source, maxsplit=1)
+        if not heading:
+            before, after = "", source
+        *rest, last = (heading + after).strip().split("\n\n")
+        statement, question = split_question(last)
+        return cls(before.strip(), "\n\n".join([*rest, statement]).strip(), question)
+
+    def all_before(self) -> Text:
+        """Returns the same text as the end of the slide before, unless it has a heading."""
+        return self if re.search(r"(?m)^#", self.body) else Text(self.body, "", "")
+
+    def parts(self, fragment: bool) -> list[Part]:
+        """Returns the parts of a slide."""
+        whole = "\n\n".join(text for text in (self.before, self.body) if text)
+        parts = [Part(markdown_html(whole), fragment)] if whole else []
+        if self.question:
+            parts.append(Part(markdown_html(self.question), fragment, question=True))
+        return parts
+
+
+def split_question(paragraph: str) -> tuple[str, str]:
+    """Splits a paragraph of Markdown into statements and the question at its end: from the
+    word in bold that announces it, or else its last sentence. Each can be empty. A list, a
+    heading, a picture or HTML has no question."""
+    if not paragraph.rstrip("*_) ").endswith("?") or paragraph[:1] in "-<|!#123456789":
+        return paragraph, ""
+    sentences = re.split(r"(?<=[.!?:])\s+(?=[A-Z*`])", paragraph)
+    bold = [n for n, sentence in enumerate(sentences) if sentence.startswith("**")]
+    begin = bold[-1] if bold else len(sentences) - 1
+    return " ".join(sentences[:begin]), " ".join(sentences[begin:])
+
+
+def markdown_html(source: str) -> str:
+    """Returns Markdown as JupyterLab shows it, as HTML."""
+    import nbformat
+
+    return cell_html(nbformat.v4.new_markdown_cell(source))
 
 
 def cell_html(cell: Any) -> str:

@@ -40,7 +40,18 @@ INSIDE = """slide => {
     if (!picture.naturalWidth) out.push('a picture is missing');
     if (box.bottom > stage.bottom + edge || box.right > stage.right + edge) out.push('a picture');
   }
-  return { out: [...new Set(out)], smallest: smallest, scale: stage.width / 1280 };
+  const parts = [...slide.querySelectorAll(':scope > .part')].map(p => p.getBoundingClientRect());
+  const above = parts[0].top - stage.top, below = stage.bottom - parts.at(-1).bottom;
+  return { out: [...new Set(out)], smallest: smallest, scale: stage.width / 1280,
+           above: above / stage.height, below: below / stage.height };
+}"""
+# What is on a slide before the speaker goes on.
+QUESTION = """slide => {
+  const shown = [...slide.querySelectorAll(':scope > .part')].filter(p => p.offsetHeight);
+  const last = shown.at(-1);
+  return last.matches('.question') && !shown.some(p => p.matches('.fragment'))
+    ? parseFloat(getComputedStyle(last).fontSize) / parseFloat(getComputedStyle(slide).fontSize)
+    : 0;
 }"""
 
 
@@ -49,6 +60,13 @@ class Slide(NamedTuple):
     out: list[str]  # texts and pictures that leave the stage
     smallest: float  # pixels of its smallest letters
     scale: float  # of the stage, compared with 1280 x 720
+    above: (
+        float  # how much of the stage is empty above the slide's content, from 0 to 1
+    )
+    below: float  # and below it
+    question: (
+        float  # size of a question that is shown first, compared with other text, or 0
+    )
 
 
 class Seen(NamedTuple):
@@ -102,14 +120,16 @@ def look(
     )
     assert places, path
     for column, row in places:
-        page.evaluate("([h, v]) => Reveal.slide(h, v, 999)", [column, row])
         slide = page.locator(".slides section.present section.present")
+        page.evaluate("([h, v]) => Reveal.slide(h, v, -1)", [column, row])
+        question = slide.evaluate(QUESTION)
+        page.evaluate("([h, v]) => Reveal.slide(h, v, 999)", [column, row])
         found = slide.evaluate(INSIDE)
         if screenshots:
             name = f"{path.stem}-{column:02}-{row:02}-{width}.png"
             page.screenshot(path=screenshots / name)
         place = f"{path.stem} {column + 1}.{row + 1} at {width} x {height}"
-        yield Slide(place, found["out"], found["smallest"], found["scale"])
+        yield Slide(place=place, question=question, **found)
 
 
 def test_slides_exist_on_every_stage_and_in_a_list(folder: Path, seen: Seen) -> None:
@@ -125,6 +145,16 @@ def test_slides_exist_on_every_stage_and_in_a_list(folder: Path, seen: Seen) -> 
 
 def test_every_slide_fits_its_stage_with_its_pictures(seen: Seen) -> None:
     assert not [slide for slide in seen.slides if slide.out]
+
+
+def test_content_is_in_the_middle_of_each_slide(seen: Seen) -> None:
+    assert not [slide for slide in seen.slides if abs(slide.above - slide.below) > 0.05]
+
+
+def test_questions_are_large_and_come_before_their_answers(seen: Seen) -> None:
+    questions = [slide for slide in seen.slides if slide.question]
+    assert len(questions) >= 5
+    assert not [slide for slide in questions if slide.question < 1.3]
 
 
 def test_letters_are_large_enough(seen: Seen) -> None:

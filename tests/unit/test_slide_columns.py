@@ -1,6 +1,7 @@
 """Slides made from a lesson's cells. tests/lab/test_slides.py looks at them in a browser."""
 
 import nbformat
+import pytest
 
 from workshop import lesson_runner, slides
 from workshop.commands import slides as slides_command
@@ -14,7 +15,11 @@ def cell(kind, text, **more):
 def lesson():
     scene = {"title": "A scene", "say": "say this", "minutes": {}}
     cells = [cell("slide", "# One"), cell("fragment", "later"), cell("skip", "unseen")]
-    cells += [cell("subslide", "below"), cell("notes", "a note"), cell("slide", "Two")]
+    cells += [
+        cell("subslide", "## below"),
+        cell("notes", "a note"),
+        cell("slide", "Two"),
+    ]
     cells += [cell("", "more of it", demo=scene)]
     return nbformat.v4.new_notebook(cells=cells)
 
@@ -38,7 +43,7 @@ def test_page_of_a_deck_has_its_slides_and_escapes_its_title():
     deck = slides.deck("00", lesson())
     assert deck.title == "One" and len(deck) == 3
     page = slides.Deck("00", "<T>", deck.columns).as_html().decode()
-    assert page.count('class="fragment"') == 1 and "unseen" not in page
+    assert page.count('class="part fragment"') == 1 and "unseen" not in page
     assert "&lt;T&gt;" in page and "<T>" not in page
 
 
@@ -53,3 +58,54 @@ def test_command_writes_a_page_for_each_lesson_and_a_list_of_them(
     index = (tmp_path / "out/index.html").read_text()
     assert index.index('href="01_uts.html"') < index.index('href="02_pid.html"')
     assert "02_pid: " in capsys.readouterr().out
+
+
+def test_question_is_a_large_part_before_its_answer():
+    text = "The host has a secret. *Only* root reads it. **Guess:** who else? And why?"
+    first, second = slides.columns(
+        nbformat.v4.new_notebook(cells=[cell("slide", "# T"), cell("slide", text)])
+    )
+    statement, question = second[0].parts
+    assert "Only" in statement.html and not statement.question
+    assert "Guess" in question.html and "And why?" in question.html
+    assert question.question and not question.fragment
+    assert not any(part.question for part in first[0].parts)
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "question"),
+    [
+        ("One. Two? Three.", ""),
+        ("One. Is it two?", "Is it two?"),
+        ("Is it `two`?", "Is it `two`?"),
+        ("- a list, or?", ""),
+        ("## A heading?", ""),
+        ("", ""),
+    ],
+)
+def test_question_is_the_last_sentence(paragraph, question):
+    assert slides.split_question(paragraph)[1] == question
+
+
+def test_text_before_a_heading_ends_the_slide_before():
+    code = nbformat.v4.new_code_cell(
+        "1", metadata={"slideshow": {"slide_type": "fragment"}}
+    )
+    cells = [
+        cell("slide", "# T\n\nReally?"),
+        code,
+        cell("subslide", "No.\n\n## Next\n\nSo?"),
+    ]
+    [[one, two]] = slides.columns(nbformat.v4.new_notebook(cells=cells))
+    assert "No." in one.parts[-1].html and one.parts[-1].fragment
+    assert "Next" in two.parts[0].html and two.parts[1].question
+
+
+def test_answer_without_a_cell_of_its_own_ends_the_slide_before():
+    cells = [
+        cell("slide", "# T\n\nReally?"),
+        cell("subslide", "No."),
+        cell("slide", "# U"),
+    ]
+    [[one], [_]] = slides.columns(nbformat.v4.new_notebook(cells=cells))
+    assert "No." in one.parts[-1].html and one.parts[-1].fragment

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pages import LESSONS, PAGES, PROJECT, commands
+from pages import NOTEBOOKS, PAGES, PROJECT, commands
 
 sys.path.append(str(PROJECT))
 from host.dispatch import COMMANDS, FOR_OTHERS
@@ -89,7 +89,7 @@ def wanted(command: str) -> list[Shape]:
 def documented() -> dict[str, list[str]]:
     """Returns {documented command: the names of the pages that show it}."""
     found: dict[str, list[str]] = {}
-    for page in PAGES + LESSONS:
+    for page in PAGES + NOTEBOOKS:
         if page.name == "tests.md":
             continue  # the list of what CI runs
         for command in commands(page):

@@ -7,12 +7,13 @@ import re
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-LESSONS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+LESSONS = sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))  # and the appendix
 LINKS = PROJECT / "docs" / "links.txt"
 
 
 def prose(path: pathlib.Path, kind: str = "markdown") -> str:
-    """Returns the text of a page, or the text of a lesson's cells of one kind."""
+    """Returns the text of a page, or the text of a notebook's cells of one kind."""
     if path.suffix == ".md":
         return path.read_text()
     cells = json.loads(path.read_text())["cells"]

@@ -45,6 +45,7 @@ def on_disk(path, image, box):
     return found
 
 
+@pytest.mark.told("spec", "spec-parts")
 def test_root_inside_is_user_100000_outside(runtime):
     """user_namespaces(7): uid_map says which user outside is user 0 inside. Call
     setuid(2) after the map is written."""
@@ -57,6 +58,7 @@ def test_root_inside_is_user_100000_outside(runtime):
         assert shell(f"stat -c %u /proc/{box.pid}").out == "100000\n"
 
 
+@pytest.mark.told("spec", "spec-parts")
 def test_uid_and_gid_maps_are_as_specified(runtime):
     """user_namespaces(7): a line of uid_map has the first id inside, the first id
     outside, and the number of ids. The parent writes it."""
@@ -69,6 +71,7 @@ def test_uid_and_gid_maps_are_as_specified(runtime):
             assert lines == [["0", "100000", "65536"]] * 2
 
 
+@pytest.mark.told("spec-parts")
 def test_command_waits_until_its_ids_are_mapped(runtime):
     """user_namespaces(7): before the map is written, setuid(2) fails with EINVAL, and a
     program that starts loses all capabilities. So child waits for parent:
@@ -77,6 +80,7 @@ def test_command_waits_until_its_ids_are_mapped(runtime):
     assert found == ["0", "0", "100000", "65536"]
 
 
+@pytest.mark.told("spec", "spec-parts")
 def test_user_namespace_is_new_and_owns_the_others(runtime):
     """user_namespaces(7): if one clone(2) creates a user namespace and others, it owns
     the others. So root inside has power over them."""
@@ -91,6 +95,7 @@ def test_user_namespace_is_new_and_owns_the_others(runtime):
         assert out.split() == ["0", "container"]
 
 
+@pytest.mark.told("spec", "spec-parts")
 def test_files_of_the_image_belong_to_root_inside_and_on_disk(runtime):
     """mount_setattr(2): an idmapped mount shows the owners through the map. Nothing
     changes on disk."""
@@ -100,6 +105,7 @@ def test_files_of_the_image_belong_to_root_inside_and_on_disk(runtime):
     assert runtime.ok("stat -c %u /proc/sys /sys").split() == ["65534", "65534"]
 
 
+@pytest.mark.told("spec")
 @pytest.mark.also_before
 def test_file_written_inside_has_the_same_owner_on_disk(runtime, image):
     """mount_setattr(2): the map works in both directions, so what root inside writes
@@ -112,6 +118,7 @@ def test_file_written_inside_has_the_same_owner_on_disk(runtime, image):
             assert (found.st_uid, found.st_gid) == ids
 
 
+@pytest.mark.told("spec", given=["cat: /root/file: Permission denied"])
 @pytest.mark.also_before
 def test_users_inside_are_protected_from_each_other(runtime):
     """user_namespaces(7): 65536 ids are enough for all users of an image. For example,
@@ -128,6 +135,7 @@ def test_users_inside_are_protected_from_each_other(runtime):
     assert "cat: /root/file: Permission denied" in result.err, result
 
 
+@pytest.mark.told("spec", given=["Invalid argument"])
 def test_id_beyond_the_map_cannot_be_used(runtime):
     """user_namespaces(7): an id that is not in the map cannot be used, so chown(2)
     fails with EINVAL."""
@@ -136,6 +144,7 @@ def test_id_beyond_the_map_cannot_be_used(runtime):
     runtime.ok("touch /tmp/x; chown 65535 /tmp/x")
 
 
+@pytest.mark.told("spec", "spec-parts")
 def test_groups_of_the_caller_are_dropped(runtime):
     """setgroups(2): otherwise the container's processes would keep the caller's groups,
     such as disk."""
@@ -146,6 +155,7 @@ def test_groups_of_the_caller_are_dropped(runtime):
         assert re.search(r"^Groups:\s*$", status, re.MULTILINE), status
 
 
+@pytest.mark.told("spec-parts")
 def test_device_file_cannot_be_made(runtime):
     """mknod(2) needs CAP_MKNOD in the first user namespace. The container has it only
     in its own: capabilities(7)."""
@@ -154,6 +164,7 @@ def test_device_file_cannot_be_made(runtime):
     assert (result.status, result.out, result.err) == (0, "", error), result
 
 
+@pytest.mark.told("spec-parts")
 def test_disk_cannot_be_mounted(runtime):
     """user_namespaces(7): inside a user namespace, only harmless filesystems such as
     tmpfs and proc can be mounted."""
@@ -163,6 +174,7 @@ def test_disk_cannot_be_mounted(runtime):
     runtime.ok("mkdir /tmp/x; mount -t tmpfs x /tmp/x")  # a harmless one is allowed
 
 
+@pytest.mark.told("spec-parts", given=["Operation not permitted"])
 def test_clock_of_the_host_cannot_be_set(runtime):
     """capabilities(7): setting the clock needs CAP_SYS_TIME in the first user
     namespace, because there is no other clock."""
@@ -171,6 +183,7 @@ def test_clock_of_the_host_cannot_be_set(runtime):
     assert "Operation not permitted" in result.err, result
 
 
+@pytest.mark.told("spec", given=["Permission denied"])
 @pytest.mark.parametrize("name", ["kernel/core_pattern", "vm/overcommit_memory"])
 def test_kernel_settings_cannot_be_changed(runtime, name):
     """capabilities(7): for the kernel's files in /proc, root inside is user 100000."""
@@ -182,6 +195,7 @@ def test_kernel_settings_cannot_be_changed(runtime, name):
     assert "Permission denied" in result.err, result
 
 
+@pytest.mark.told("spec-parts", given=["Operation not permitted"])
 def test_root_inside_cannot_inspect_or_signal_the_hosts_processes(runtime):
     """ptrace(2): access needs the same user, or a capability over the target. This
     holds even if root inside can see the processes: here it has the container's user
@@ -197,6 +211,7 @@ def test_root_inside_cannot_inspect_or_signal_the_hosts_processes(runtime):
         assert "Operation not permitted" in result.err, result
 
 
+@pytest.mark.told("spec", given=["Permission denied"])
 def test_resolv_conf_shared_by_all_containers_cannot_be_written(runtime, network):
     """mount(2): MS_BIND shows a file of the host. Its owner, root outside, is not in
     the map, user_namespaces(7). Until step 04, root inside can write to this file,
@@ -208,6 +223,7 @@ def test_resolv_conf_shared_by_all_containers_cannot_be_written(runtime, network
     assert "Permission denied" in result.err and dns.read_text() == before, result
 
 
+@pytest.mark.told("spec-parts")
 def test_root_inside_cannot_join_the_hosts_namespaces(runtime):
     """setns(2) needs CAP_SYS_ADMIN in the user namespace that owns the namespace to
     join. The host's namespaces belong to the host's: user_namespaces(7)."""
@@ -226,6 +242,7 @@ def test_root_inside_cannot_join_the_hosts_namespaces(runtime):
             assert result.status == 1 and result.err in refused, result
 
 
+@pytest.mark.told("spec")
 def test_ordinary_user_is_root_inside_and_keeps_their_id_outside(runtime, user):
     """user_namespaces(7): a user who is not root may map one id, their own, and can be
     root inside with it."""
@@ -240,6 +257,7 @@ def test_ordinary_user_is_root_inside_and_keeps_their_id_outside(runtime, user):
         assert [os.stat(path).st_uid for path in found] == [65534]
 
 
+@pytest.mark.told("spec", given=["Invalid argument"])
 def test_container_of_an_ordinary_user_has_loopback_only_and_a_single_id(runtime, user):
     """user_namespaces(7): the map has one id, and "deny" must be written to setgroups
     first."""
@@ -252,14 +270,16 @@ def test_container_of_an_ordinary_user_has_loopback_only_and_a_single_id(runtime
     assert result.status != 0 and "Invalid argument" in result.err, result
 
 
+@pytest.mark.told("spec")
 def test_ordinary_user_gets_a_one_line_error_for_the_bridge(runtime, user, network):
     """capabilities(7): one end of the cable is on the host, where a user has no
     CAP_NET_ADMIN."""
     user(runtime).ok("true", "argument", image=user.image, net="none")
     result = user(runtime).run("true", "argument", image=user.image, net="bridge")
-    assert_one_line_error(result, "Operation not permitted")
+    assert_one_line_error(result)
 
 
+@pytest.mark.told("spec")
 def test_container_of_an_ordinary_user_leaves_nothing_behind(runtime, user):
     """user_namespaces(7): everything in the container belonged to the user, and ends
     with its last process."""
@@ -272,6 +292,7 @@ def test_container_of_an_ordinary_user_leaves_nothing_behind(runtime, user):
     assert list(user.image.parent.glob(".workshop/containers/*")) == []
 
 
+@pytest.mark.told("spec")
 def test_filesystem_without_idmapped_mounts_gives_a_one_line_error(runtime):
     """mount_setattr(2): EINVAL if the kernel cannot map the owners on a filesystem.
     Here proc serves as such a root filesystem."""
@@ -280,6 +301,7 @@ def test_filesystem_without_idmapped_mounts_gives_a_one_line_error(runtime):
     assert_one_line_error(result, "no idmapped mounts")
 
 
+@pytest.mark.told("spec-parts")
 @pytest.mark.also_before
 def test_descriptors_sent_between_parent_and_child_do_not_reach_the_command(runtime):
     """unix(7): SCM_RIGHTS sends open files to another process. close_range(2) closes
@@ -288,6 +310,7 @@ def test_descriptors_sent_between_parent_and_child_do_not_reach_the_command(runt
     assert out.split() == ["0", "1", "2", "3"], out  # 3 is ls reading the directory
 
 
+@pytest.mark.told("spec", "spec-parts", given=["Operation not permitted"])
 def test_error_for_a_covered_proc_says_what_covers_it(runtime):
     """user_namespaces(7): a new user namespace may see no more of /proc than its creator
     does. Container engines cover parts of it, so this is no question of root."""

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from pages import LESSONS, PAGES, PROJECT, commands, listed, prose
+from pages import NOTEBOOKS, PAGES, PROJECT, commands, listed, prose
 
 MAN7 = re.compile(
     r"https://man7\.org/linux/man-pages/man(\d)/([\w.+-]+)\.(\1\w*)\.html"
@@ -33,7 +33,7 @@ def test_addresses_of_man_pages_lead_to_existing_pages():
 
 
 @pytest.mark.needs("debian13")
-@pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS, ids=lambda path: path.stem)
 def test_named_man_pages_exist(page):
     for section, name in re.findall(r"`man (?:(\d) )?([\w.-]+)`", prose(page)):
         words = ["man", "-w", *filter(None, [section, name])]
@@ -52,7 +52,7 @@ def pages_with_commands():
     """Returns the pages as parameters of a test. Those whose commands set limits need
     cgroup v2."""
     found = []
-    for page in PAGES + LESSONS:
+    for page in PAGES + NOTEBOOKS:
         limits = any(re.search("steps/.*--memory", line) for line in commands(page))
         marks = [pytest.mark.needs("cgroup2")] if limits else []
         found.append(pytest.param(page, marks=marks))

@@ -1,4 +1,4 @@
-"""The lessons, run as they are, in a Jupyter kernel.
+"""The lessons and the appendix, run as they are, in a Jupyter kernel.
 
 A cell's metadata may say what its output must be:
 - the tag `raises-exception`: the cell must raise;
@@ -12,7 +12,7 @@ import re
 
 import pytest
 from notebook_cells import code_cells, complaints, text
-from pages import LESSONS, PROJECT
+from pages import NOTEBOOKS, PROJECT
 from runtime import eventually, host_state
 
 from workshop import lesson_runner
@@ -29,10 +29,10 @@ def marks_of(path):
     return [*marks, pytest.mark.quick] if path.stem == "01_uts" else marks
 
 
-PARAMS = [pytest.param(path, marks=marks_of(path)) for path in LESSONS]
+PARAMS = [pytest.param(path, marks=marks_of(path)) for path in NOTEBOOKS]
 
 
-@pytest.mark.parametrize("notebook", PARAMS, ids=[path.stem for path in LESSONS])
+@pytest.mark.parametrize("notebook", PARAMS, ids=[path.stem for path in NOTEBOOKS])
 def test_lesson_runs_and_its_cells_print_what_they_promise(notebook, monkeypatch):
     sources = "\n".join(cell.source for cell in code_cells(notebook))
     temporary = set(re.findall(r"/(?:var/)?tmp/\w[\w.]*", sources))

@@ -76,5 +76,5 @@ def lessons(numbers: Iterable[str] = ()) -> list[Path]:
     """Returns the notebooks of the lessons with these numbers, or of all of them, in order.
     Raises Failure if there is no lesson with one of the numbers."""
     chosen = {find_step(number).number for number in numbers}
-    found = sorted(PROJECT.glob("notebooks/[0-9]*.ipynb"))
+    found = sorted(PROJECT.glob("notebooks/[0-9][0-9]_*.ipynb"))
     return [path for path in found if not chosen or path.name[:2] in chosen]

@@ -103,7 +103,7 @@ def test_pictures_of_the_lessons_are_taken(
     folder.mkdir(parents=True, exist_ok=True)
     numbers = request.config.getoption("--lessons").replace(",", " ").split()
     taken = 0
-    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+    for path in sorted((PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         if numbers and str(int(path.name[:2])) not in numbers:
             continue
         cells = json.loads(path.read_text())["cells"]

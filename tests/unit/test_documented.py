@@ -6,7 +6,7 @@ import sys
 
 import documented
 import pytest
-from pages import LESSONS, PAGES, PROJECT, commands
+from pages import NOTEBOOKS, PAGES, PROJECT, commands
 
 from workshop.subcommands import SUBCOMMANDS
 
@@ -24,7 +24,7 @@ def test_subcommands_of_lab_are_found():
     assert "demo" not in found  # the guide's
 
 
-@pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS, ids=lambda path: path.stem)
 def test_documented_subcommands_exist(page):
     for command in commands(page):
         for part in command.split(" && "):

@@ -1,4 +1,5 @@
-"""The lessons as they are committed. tests/test_notebooks.py runs them."""
+"""The lessons and the appendix as they are committed. tests/test_notebooks.py runs
+them."""
 
 import ast
 import pathlib
@@ -7,10 +8,10 @@ import re
 import nbformat
 import pytest
 from notebook_cells import code_cells, complaints
-from pages import LESSONS
+from pages import LESSONS, NOTEBOOKS
 from runtime import PROJECT, STEPS
 
-from workshop.project import find_step
+from workshop.project import find_step, lessons
 from workshop.scenes import CUTS, parse
 
 # What a cell's metadata may have: see workshop/lesson_runner.py, slides.py and scenes.py, and
@@ -18,9 +19,19 @@ from workshop.scenes import CUTS, parse
 KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow"}
 
 
-@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
     return request.param
+
+
+def test_notebooks_with_a_number_are_lessons_and_each_step_has_one():
+    """The appendix has no number, so it has no slides, no scene and no step."""
+    assert lessons() == LESSONS
+    assert [path.name[:2] for path in LESSONS] == [
+        step.parent.name[:2] for step in STEPS
+    ]
+    others = [path.stem for path in NOTEBOOKS if path not in LESSONS]
+    assert others == ["appendix_process"]
 
 
 def test_is_committed_without_outputs(notebook):

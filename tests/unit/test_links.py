@@ -4,7 +4,7 @@ web address."""
 import re
 
 import pytest
-from pages import LESSONS, PAGES, PROJECT, listed, prose
+from pages import NOTEBOOKS, PAGES, PROJECT, listed, prose
 
 
 def addresses(text):
@@ -18,7 +18,7 @@ def addresses(text):
 def test_every_address_is_in_the_list_once_and_every_entry_is_used():
     assert sorted(set(listed())) == listed()
     assert set(listed()) == {
-        x for page in PAGES + LESSONS for x in addresses(prose(page))
+        x for page in PAGES + NOTEBOOKS for x in addresses(prose(page))
     }
 
 
@@ -31,7 +31,7 @@ def anchors(path):
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("page", PAGES + LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS, ids=lambda path: path.stem)
 def test_links_inside_the_project_lead_somewhere(page):
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page)):
         name, _, anchor = link.partition("#")
@@ -44,7 +44,7 @@ def test_links_inside_the_project_lead_somewhere(page):
 
 def test_links_and_addresses_are_found():
     """Without links on the pages, the tests above would pass as well."""
-    text = "".join(prose(page) for page in PAGES + LESSONS)
+    text = "".join(prose(page) for page in PAGES + NOTEBOOKS)
     assert len(re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)) > 50
     assert len(re.findall(r"\]\([^)\s]*#[^)\s]+\)", text))
     assert len(addresses(text)) > 20

@@ -8,7 +8,7 @@ demo's scene is a note as well.
 In a lesson a text often ends with a question, which the next cell answers, and the text after
 that one begins with the answer's explanation. On slides the question is large and alone at
 first. Then its code and output join it, and after them the text that comes before the next
-heading.
+heading, if there is room.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 
 from workshop.pages import page
 
+ROOM = 19  # lines that a slide can have, or its letters become small
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -27,6 +29,7 @@ class Part:
 
     html: str
     fragment: bool  # whether it is shown only when the speaker goes on
+    lines: float  # about how many lines of text it has
     question: bool = False  # whether it is large
 
 
@@ -36,6 +39,11 @@ class Slide:
 
     parts: list[Part] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, part: Part) -> None:
+        """Adds a part at the end. The first one is shown from the beginning."""
+        shown = part.fragment and bool(self.parts)
+        self.parts.append(dataclasses.replace(part, fragment=shown))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +80,10 @@ def columns(notebook: Any) -> list[list[Slide]]:
             if kind_of(following) != "fragment" and not text.question:
                 text = text.all_before()
             if text.before:
-                found[-1][-1].parts.append(Part(markdown_html(text.before), True))
+                answer = markdown_part(text.before, True)
+                if sum(p.lines for p in found[-1][-1].parts) + answer.lines > ROOM:
+                    found[-1].append(Slide())
+                found[-1][-1].add(answer)
                 text = dataclasses.replace(text, before="")
             if not text.body and not text.question:
                 continue
@@ -85,9 +96,10 @@ def columns(notebook: Any) -> list[list[Slide]]:
             slide.notes.append(cell.source)
             continue
         if text:
-            slide.parts.extend(text.parts(kind == "fragment"))
+            for part in text.parts(kind == "fragment"):
+                slide.add(part)
         else:
-            slide.parts.append(Part(cell_html(cell), kind == "fragment"))
+            slide.add(code_part(cell, kind == "fragment"))
         if scene := cell.metadata.get("demo"):
             slide.notes.append(scene["say"])
     return found
@@ -125,9 +137,10 @@ class Text:
     def parts(self, fragment: bool) -> list[Part]:
         """Returns the parts of a slide."""
         whole = "\n\n".join(text for text in (self.before, self.body) if text)
-        parts = [Part(markdown_html(whole), fragment)] if whole else []
+        parts = [markdown_part(whole, fragment)] if whole else []
         if self.question:
-            parts.append(Part(markdown_html(self.question), fragment, question=True))
+            part = markdown_part(self.question, fragment)
+            parts.append(dataclasses.replace(part, question=True))
         return parts
 
 
@@ -143,11 +156,21 @@ def split_question(paragraph: str) -> tuple[str, str]:
     return " ".join(sentences[:begin]), " ".join(sentences[begin:])
 
 
-def markdown_html(source: str) -> str:
-    """Returns Markdown as JupyterLab shows it, as HTML."""
+def markdown_part(source: str, fragment: bool) -> Part:
+    """Returns a part that shows Markdown."""
     import nbformat
 
-    return cell_html(nbformat.v4.new_markdown_cell(source))
+    lines = sum(1 + len(paragraph) // 85 for paragraph in source.split("\n\n"))
+    return Part(cell_html(nbformat.v4.new_markdown_cell(source)), fragment, lines)
+
+
+def code_part(cell: Any, fragment: bool) -> Part:
+    """Returns a part that shows a cell with code and its outputs."""
+    outputs = [
+        o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs
+    ]
+    lines = sum(text.count("\n") + 1 for text in [cell.source, *outputs])
+    return Part(cell_html(cell), fragment, 0.8 * lines)
 
 
 def cell_html(cell: Any) -> str:

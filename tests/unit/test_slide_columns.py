@@ -109,3 +109,20 @@ def test_answer_without_a_cell_of_its_own_ends_the_slide_before():
     ]
     [[one], [_]] = slides.columns(nbformat.v4.new_notebook(cells=cells))
     assert "No." in one.parts[-1].html and one.parts[-1].fragment
+
+
+def test_long_answer_is_a_slide_of_its_own():
+    code = nbformat.v4.new_code_cell(
+        "1\n" * 20, metadata={"slideshow": {"slide_type": "fragment"}}
+    )
+    cells = [
+        cell("slide", "# T\n\nReally?"),
+        code,
+        cell("subslide", "No.\n\n## Next\n\nSo?"),
+    ]
+    [[one, two, three]] = slides.columns(nbformat.v4.new_notebook(cells=cells))
+    assert (
+        len(one.parts) == 3
+        and "No." in two.parts[0].html
+        and "Next" in three.parts[0].html
+    )

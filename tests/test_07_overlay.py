@@ -553,6 +553,7 @@ def test_layer_that_is_a_file_gives_status_125_and_a_one_line_error(runtime, bui
     """move_mount(2): ENOTDIR, because a directory can only be mounted on a
     directory."""
     image = build("touch top", "touch bottom")
+    runtime.ok("cat /top /bottom", image=image.name)  # so far it is an image
     image.layers[1].joinpath("bottom").unlink()
     image.layers[1].rmdir()
     image.layers[1].write_text("a file\n")

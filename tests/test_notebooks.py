@@ -10,10 +10,11 @@ minutes in an emulated VM, and other tests make it.
 import os
 import re
 
+import nbformat
 import pytest
 from notebook_cells import code_cells, complaints, text
-from pages import NOTEBOOKS, PROJECT
-from runtime import eventually, host_state
+from pages import LESSONS, NOTEBOOKS, PROJECT
+from runtime import eventually, host_state, shell
 
 from workshop import lesson_runner
 
@@ -52,3 +53,30 @@ def test_lesson_runs_and_its_cells_print_what_they_promise(notebook, monkeypatch
         for complaint in complaints(cell)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_lesson_7_leaves_the_images_alone_with_a_runtime_that_does_not_pass(
+    tmp_path, monkeypatch
+):
+    """Its last parts write to the root filesystem, which is an image before step 07."""
+    path = os.pathsep.join([str(PROJECT), str(PROJECT / "steps")])
+    monkeypatch.setenv("PYTHONPATH", path)  # of the kernel
+    notebook = nbformat.read(next(p for p in LESSONS if p.stem == "07_overlay"), 4)
+    cells = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+    names = list(cells)
+    part = names[names.index("again-by-hand") : names.index("whole-run")]
+    notebook.cells = [
+        cells[name] for name in ["setup", "break-in-by-hand", "mine-start", *part]
+    ]
+    nbformat.write(notebook, tmp_path / "07_overlay.ipynb")
+    look = "cd /var/lib/workshop; find layers images rootfs -printf '%p %M %U %s %l\\n'"
+    before = sorted(shell(look).lines)
+    with lesson_runner.temporary_workspace() as workspace:
+        nb = lesson_runner.run(tmp_path / "07_overlay.ipynb", workspace)
+    said = {cell.id: text(cell) for cell in nb.cells}
+    # The attacks work, so the runtime ran, and had an image that it could write to.
+    assert "all is well" in said["again-by-hand"], said
+    assert "BROKEN IN" in said["again-script"], said
+    assert "is not an overlay, so it wrote nothing" in said["ship-commit"], said
+    assert sorted(shell(look).lines) == before
+    assert not os.path.exists("/var/tmp/image")

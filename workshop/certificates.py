@@ -72,6 +72,6 @@ def congratulation(workspace: Workspace) -> Panel:
         ("Your certificate: ", "bold"),
         f"{shown(path)}\n",
         ("Now try: ", "bold"),
-        f"sudo {workspace.name} run --memory 64M debian bash",
+        f"sudo {workspace.name} run --net none --memory 64M debian bash",
     )
     return Panel(text, border_style="green", expand=False)

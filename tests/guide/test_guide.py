@@ -260,6 +260,7 @@ console().print(certificates.congratulation(workspace))
         text=True,
     )
     assert "99 lines of Python" in done.stdout and not done.stderr, done
+    assert "run --net none" in done.stdout  # the network of step 04 may be off
     page = (learner.my / "certificate.html").read_text()
     assert "<b>99</b>lines of Python" in page and whole_by_itself(page)
     for kind in kinds:

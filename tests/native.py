@@ -5,7 +5,8 @@ in an emulated one.
     sudo tests/native.py [--seconds N] [PYTEST ARGUMENT...]
     sudo tests/native.py --unit [PYTEST ARGUMENT...]
 
-Without pytest arguments it runs every fact that any Linux kernel can show: --where native.
+It runs the facts that any Linux kernel can show: --where native. The others would fail, or do
+harm, for example a fork bomb that nothing stops here; only `--where vm` runs them.
 With --unit it runs tests/unit, as an unprivileged user, in a namespace without a
 network. It calls `LAB=local ./lab test` in new namespaces for mounts, processes,
 network, IPC and host name. There the project is read-only, as in the VM, and the suite
@@ -63,9 +64,11 @@ def main() -> int:
         print(f"native: ready after {time.monotonic() - begin:.0f} s", flush=True)
         if options.unit:
             words = ["--unit", *words]
+        elif not any(word.startswith("--where") for word in words):
+            words = [*words, "--where", "native"]
         inside = [sys.executable, "-B", __file__, "--inside", str(run)]
         command = [*DIES_WITH_US, "unshare", *NAMESPACES, "--fork", "--kill-child"]
-        command += ["--mount-proc", *inside, *(words or ["--where", "native"])]
+        command += ["--mount-proc", *inside, *words]
         with subprocess.Popen(command) as process:
             try:
                 return process.wait(options.seconds)

@@ -11,6 +11,9 @@ from lesson_times import PATHS
 from runtime import STEPS
 from test_guide import Learner
 
+from workshop import progress
+from workshop.workspace import Workspace
+
 SOURCES = {step.parent.name[:2]: step.read_text() for step in STEPS}
 STOPPED, WORKED = 0, 1  # the exit statuses of `workshop breakout`
 # Step 06 sets limits; the attack of lesson 5 opens the disk of a booted machine.
@@ -68,8 +71,17 @@ def solve(learner, part):
 
 
 def report(learner, part):
-    for command in part.commands():
-        done = learner.type(command.removeprefix("workshop "))
+    """The learner checks all steps so far, and writes a report. All steps would take an
+    emulated VM minutes: there, step 07 is checked, and the suites check that its runtime
+    passes the earlier steps, too."""
+    check, write_report = part.commands()
+    if part.lessons == ("07",):
+        earlier = dict.fromkeys([*SOURCES][:-1], 1)
+        workspace = Workspace(learner.my)
+        progress.record(workspace, "06", earlier, workspace.source())
+        check += " --alone"
+    for command in check, write_report:
+        done = learner.type(command.removeprefix("workshop "), seconds=900)
         assert done.returncode == 0, done.stdout
 
 

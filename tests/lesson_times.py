@@ -179,7 +179,10 @@ def lesson_in(path: pathlib.Path) -> Lesson:
         if not name.startswith(READING):
             read += section
     number = path.name[:2]
-    return Lesson(number, path, read, build, added_lines(number))
+    lines = added_lines(number)
+    if not lines:  # there is nothing to build, only to read about it
+        read, build = read + build, Section()
+    return Lesson(number, path, read, build, lines)
 
 
 @functools.cache
@@ -228,8 +231,7 @@ class Part:
         show, check = f"./lab demo{cut} {numbers}", f"workshop check {numbers}"
         return {
             "read": [],
-            # Those who read lesson 0 start their runtime there.
-            "write": [show, *["workshop start"] * (numbers == "1"), check],
+            "write": [show, check],
             "show": [show],
             "solve": [f"workshop solve {numbers} --write"],
             "report": [check, "workshop report --name NAME"],
@@ -240,7 +242,9 @@ class Part:
         """Returns its last two columns in the table."""
         titles = ", ".join(lessons()[number].link() for number in self.lessons)
         what = {
-            "read": f"read and write {titles}",
+            "read": f"read {titles}"
+            if self.lessons == ("00",)
+            else f"read and write {titles}",
             "write": f"watch and write {titles}",
             "show": f"watch {titles}",
             "solve": f"take over the runtime of {titles}",

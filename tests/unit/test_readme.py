@@ -4,6 +4,7 @@ import difflib
 import re
 import xml.etree.ElementTree as ElementTree
 
+import lesson_times
 import record
 from runtime import PROJECT, STEPS
 from source import code_lines
@@ -99,3 +100,12 @@ def imported(name, helpers):
         todo += (new & names) - found
         found |= new & names
     return found
+
+
+def test_first_screen_has_the_commands_the_picture_the_line_and_the_attacks():
+    screen = "\n".join(README.splitlines()[:40])
+    for part in "git clone", "./lab up", "./lab test", "![", "```diff", "07_overlay":
+        assert part in screen
+    assert "For whom?" in screen and "How long?" in screen
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    assert lesson_times.words(prose) < 600

@@ -12,7 +12,8 @@ from workshop.subcommands import SUBCOMMANDS
 
 
 def test_commands_are_found():
-    found = commands(PROJECT / "README.md")
+    assert "./lab up" in commands(PROJECT / "README.md")
+    found = commands(PROJECT / "docs/overview.md")
     assert "sudo steps/network.sh on" in found
     assert "./lab up --from FOLDER" in found
     assert "steps/05_user/breakout.py" in found

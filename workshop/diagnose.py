@@ -15,6 +15,7 @@ from workshop.namespaces import KINDS
 from workshop.project import PROJECT, Step
 from workshop.refusals import why_ended
 from workshop.staging import RUNTIME, Staging
+from workshop.topics import Finding
 
 EXTRA = 20  # seconds that a sandbox may take besides the start of the container
 USAGES = [  # (the number of the step that adds it, a part of its USAGE)
@@ -39,13 +40,24 @@ class Isolation:
     container: int
 
 
-def findings(step: Step, staging: Staging, seconds: float) -> list[str]:
-    """Returns what the staged runtime lacks for a step, as sentences, the most important
-    first. `seconds`: how long its start may take."""
-    ending = sandbox.run(lambda: look(step, seconds), staging, seconds + EXTRA)
+def start_seconds(first: float) -> float:
+    """Returns how many seconds the start of a container may take on this machine, where the
+    first run of the runtime took `first` seconds."""
+    return 5 + 10 * first
+
+
+def findings(step: Step, staging: Staging, seconds: float) -> list[Finding]:
+    """Returns what the staged runtime lacks for a step, the most important first. `seconds`:
+    how long its start may take."""
+
+    def found() -> list[tuple[str, str]]:
+        return [(finding.topic, finding.text) for finding in look(step, seconds)]
+
+    ending = sandbox.run(found, staging, seconds + EXTRA)
     if ending.result is None:
-        return [f"started with the command `sleep`, your runtime {ending.problem()}."]
-    return [str(sentence) for sentence in ending.result]
+        text = f"started with the command `sleep`, your runtime {ending.problem()}."
+        return [Finding("start", text)]
+    return [Finding(*values) for values in ending.result]
 
 
 def isolation(staging: Staging, seconds: float) -> list[Isolation]:
@@ -72,28 +84,36 @@ def usage(seconds: float) -> str:
     return bounded.run([str(RUNTIME), "--help"], seconds).out
 
 
-def look(step: Step, seconds: float) -> list[str]:
+def look(step: Step, seconds: float) -> list[Finding]:
     """Starts a container, and returns what it lacks: see findings()."""
     text, name = usage(seconds), os.uname().nodename
-    for number, part in USAGES:
-        if number <= step.number and part.split()[0] not in text:
-            return [f"USAGE lacks {part}, and process.parse reads options from it."]
+    found = [
+        Finding(
+            part.split()[0],
+            f"USAGE lacks {part}, and process.parse reads options from it.",
+        )
+        for number, part in USAGES
+        if number <= step.number and part.split()[0] not in text
+    ]
     seen = start(text, seconds)
     if isinstance(seen, str):
-        return [seen]
-    found = list(expectations.host(seen, name))
-    for number, rule in expectations.RULES:
-        if number <= step.number:
-            found += rule(seen, step.number)
+        failed, plain = seen, start(text, seconds, plain=True)
+        found.append(Finding("start" if isinstance(plain, str) else "options", failed))
+        seen = plain
+    if isinstance(seen, Seen):
+        found += expectations.host(seen, name)
+        for number, rule in expectations.RULES:
+            if number <= step.number:
+                found += rule(seen, step.number)
     return found
 
 
-def start(text: str, seconds: float) -> Seen | str:
-    """Starts a container that sleeps. `text`: the runtime's usage. Returns the container, or a
-    sentence that says why there is none."""
+def start(text: str, seconds: float, plain: bool = False) -> Seen | str:
+    """Starts a container that sleeps. `text`: the runtime's usage. `plain`: without a network
+    and limits. Returns the container, or a sentence that says why there is none."""
     errors = os.memfd_create("errors")
     process = subprocess.Popen(
-        [*APART, RUNTIME, *command_line(text)],
+        [*APART, RUNTIME, *command_line(text, plain)],
         stdin=subprocess.DEVNULL,
         stdout=errors,
         stderr=errors,
@@ -109,22 +129,25 @@ def start(text: str, seconds: float) -> Seen | str:
         said = os.read(errors, 60000).decode(errors="replace").strip()
         return why_ended(process.returncode, said)
     if pid is None:
+        process.kill()
         return why_it_waits(child)
     time.sleep(0.1)
     return Seen(process.pid, pid)
 
 
-def command_line(text: str) -> list[str]:
-    """Returns `run` and its arguments, with every option in the runtime's usage."""
+def command_line(text: str, plain: bool) -> list[str]:
+    """Returns `run` and its arguments, with every option in the runtime's usage. `plain`:
+    without a network and limits."""
     words = ["run"]
     for option, value in GIVEN.items():
         limit = option in ("memory", "pids", "cpus")
-        if f"--{option}" in text and (not limit or expectations.limits_can_be_set()):
+        possible = not limit or (expectations.limits_can_be_set() and not plain)
+        if f"--{option}" in text and possible:
             words += [f"--{option}", value]
     if "--net" in text:
         network = [str(PROJECT / "steps/network.sh"), "on"]
         subprocess.run(network, capture_output=True, check=False)
-        words += ["--net", "bridge"]
+        words += ["--net", "none" if plain else "bridge"]
     words += ["busybox"] if "IMAGE" in text else []
     return [*words, "sleep", "1000"]
 

@@ -13,6 +13,7 @@ class Mistake:
     new: str
     fact: str  # a part of its name; it must fail
     hint: str | None  # a pattern; None: no hint would fit, because the fact says it all
+    second: tuple[str, str] = ("", "")  # another text, and what replaces it
 
 
 START = "    container = process.start("
@@ -65,14 +66,14 @@ MISTAKES = [
         "    process.execute(args.command)",
         "    os.system(' '.join(args.command))",
         "command runs with its arguments",
-        None,
+        "must not fork or start it itself",
     ),
     Mistake(
         "00_run",
         "    process.execute(args.command)",
         "    process.execute(args)",
         "command runs with its arguments",
-        r"your runtime raises, line 27: TypeError",
+        "process.execute takes a list",
     ),
     Mistake(
         "00_run",
@@ -86,21 +87,28 @@ MISTAKES = [
         "process.start(child, args)",
         "process.start(child)",
         "command runs with its arguments",
-        r"your runtime raises.*child\(\) missing",
+        r"process.start\(child, args",
     ),
     Mistake(
         "00_run",
         "process.start(child, args)",
         "process.start(child(args))",
         "command runs with its arguments",
-        r"your runtime raises, line 20",
+        "the function child itself",
     ),
     Mistake(
         "00_run",
         'USAGE = "run COMMAND..."',
         'USAGE = "run COMMAND"',
         "command runs with its arguments",
-        "USAGE",
+        "USAGE ends with COMMAND...",
+    ),
+    Mistake(
+        "00_run",
+        "process.execute(args.command)",
+        "process.exekute(args.command)",
+        "command runs with its arguments",
+        None,  # "has no attribute 'exekute'. Did you mean: 'execute'?"
     ),
     # 01_uts
     Mistake(
@@ -214,7 +222,7 @@ MISTAKES = [
         "args, flags=NAMESPACES)",
         "args, NAMESPACES)",
         "command is pid 1",
-        "your runtime raises.*positional argument",
+        r"process.start\(child, args, flags",
     ),
     Mistake(
         "02_pid",
@@ -229,7 +237,7 @@ MISTAKES = [
         "    if pid := os.fork():\n        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
         "    process.execute(args.command)",
         "command is pid 1",
-        "without another fork",
+        "must not fork",
     ),
     # 03_mnt
     Mistake(
@@ -238,6 +246,38 @@ MISTAKES = [
         CHDIR + BIND,
         "image can be given as a path",
         "relative path",
+    ),
+    Mistake(
+        "03_mnt",
+        BIND,
+        CHDIR + BIND,
+        "image can be given as a path",
+        "relative path",
+        second=('OPTIONS.get(p, "nosuid")', 'OPTIONS.get(p, "")'),
+    ),
+    Mistake(
+        "03_mnt",
+        "        process.attach(tree, path)\n",
+        "        os.makedirs(path, exist_ok=True)\n        linux.move_mount(tree, path)\n",
+        "root is the image (busybox)",
+        "process.attach",
+        second=('OPTIONS.get(p, "nosuid")', 'OPTIONS.get(p, "")'),
+    ),
+    Mistake(
+        "03_mnt",
+        'DEVICES = "full", "null", ',
+        'DEVICES = "null", ',
+        "dev has the usual devices",
+        "/dev/full inside is not a device",
+        second=('OPTIONS.get(p, "nosuid")', 'OPTIONS.get(p, "")'),
+    ),
+    Mistake(
+        "03_mnt",
+        '        os.symlink(target, f"/dev/{name}")\n',
+        '        os.symlink(target, f"/dev/{name}") if name != "stdin" else None\n',
+        "links in dev lead",
+        "link /dev/stdin is missing",
+        second=('OPTIONS.get(p, "nosuid")', 'OPTIONS.get(p, "")'),
     ),
     Mistake(
         "03_mnt",
@@ -254,6 +294,13 @@ MISTAKES = [
         "MS_REC",
     ),
     Mistake("03_mnt", PRIVATE, "", "root is the image (busybox)", "MS_REC as well"),
+    Mistake(
+        "03_mnt",
+        PRIVATE,
+        '    linux.mount("tmpfs", "/srv", "tmpfs")\n' + PRIVATE,
+        "root is the image (busybox)",
+        "host also has the mount on /srv.*MS_REC",
+    ),
     Mistake(
         "03_mnt", CHDIR, "", "working directory is the new root", r'os.chdir\("/"\)'
     ),
@@ -438,6 +485,13 @@ MISTAKES = [
         r"os.setgid\(0\)",
     ),
     Mistake(
+        "05_user",
+        "os.setuid(0)",
+        "os.setuid(100000)",
+        "root inside is user 100000",
+        "ids are those inside",
+    ),
+    Mistake(
         "05_user", "os.setgroups([])", "pass", "groups of the caller", "os.setgroups"
     ),
     Mistake(
@@ -466,7 +520,7 @@ MISTAKES = [
         'args.net or ("bridge" if BY_ROOT else "none")',
         'args.net or "bridge"',
         "ordinary user has loopback only",
-        "an ordinary user cannot connect",
+        "an ordinary user cannot connect a cable",
     ),
     Mistake(
         "05_user",
@@ -493,7 +547,7 @@ MISTAKES = [
         "05_user",
         "    trees = process.await_parent() or [linux.open_tree(args.image)]\n" + ROOT,
         ROOT + "    trees = process.await_parent() or [linux.open_tree(args.image)]\n",
-        "root inside is user 100000",
+        "command waits until its ids are mapped",
         "until its map is written",
     ),
     # 06_cgroup
@@ -557,7 +611,7 @@ MISTAKES = [
     Mistake(
         "06_cgroup",
         "or 0) * 100000:.0f",
-        "or 0) * 1000:.0f",
+        "or 0) * 200000:.0f",
         "half a cpu",
         "cpu.max",
     ),
@@ -632,7 +686,7 @@ MISTAKES = [
         ",upperdir={box}/upper,workdir={box}/work",
         "",
         "root is an overlay",
-        "no upperdir",
+        "needs upperdir= and workdir=",
     ),
     Mistake(
         "07_overlay",
@@ -688,6 +742,6 @@ MISTAKES = [
         '    if "/" not in args.image:\n',
         "    if True:\n",
         "writes vanish with the container",
-        "a path is an image of one layer",
+        "the path of an image of one layer",
     ),
 ]

@@ -26,8 +26,9 @@ from workshop.project import STEPS, find_step
 def test_hint_fits_the_mistake(mistake):
     step = find_step(mistake.step[:2])
     source = step.container.read_text()
-    assert source.count(mistake.old) == 1, f"{source.count(mistake.old)} times"
-    source = source.replace(mistake.old, mistake.new)
+    for old, new in (mistake.old, mistake.new), mistake.second:
+        assert source.count(old) == 1 or not old, f"{source.count(old)} times {old!r}"
+        source = source.replace(old, new) if old else source
     suites = [
         s for s in STEPS if mistake.fact.partition(" (")[0] in names(PROJECT / s.suite)
     ]
@@ -39,7 +40,7 @@ def test_hint_fits_the_mistake(mistake):
         assert wrong, f"{mistake.fact}: all of {len(found)} facts hold"
         lacks = diagnose.findings(step, staging, diagnose.start_seconds(first))
     hint = best_hint(wrong[0], lacks)
-    print(wrong[0], *lacks, sep="\n")
+    print(f"hint: {hint}", wrong[0], *lacks, sep="\n")
     assert not (mistake.hint is None and hint), hint
     assert mistake.hint is None or re.search(mistake.hint, hint or ""), hint
 

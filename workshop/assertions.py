@@ -136,7 +136,9 @@ def raised(error: BaseException, statement: str) -> Words:
         return Words(None, f"a command did not end within {seconds:.0f} s")
     if not isinstance(error, Exception):
         # pytest.fail, which pytest.raises uses as well: it raises a BaseException
-        missing = re.fullmatch(r"DID NOT RAISE (?:<class ')?(?:.*\.)?(\w+)(?:'>)?", str(error))
+        missing = re.fullmatch(
+            r"DID NOT RAISE (?:<class ')?(?:.*\.)?(\w+)(?:'>)?", str(error)
+        )
         if missing:
             return Words(f"the error {missing[1]}", "no error")
         return Words(None, _said(str(error)))

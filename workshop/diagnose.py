@@ -4,6 +4,7 @@ sleeps, and compares what the kernel says about that command with what a step sh
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -13,7 +14,7 @@ from workshop import bounded, expectations, procfs, sandbox
 from workshop.expectations import GIVEN, Seen
 from workshop.namespaces import KINDS
 from workshop.project import PROJECT, Step
-from workshop.refusals import why_ended
+from workshop.refusals import PIVOT_ROOT, why_ended
 from workshop.staging import RUNTIME, Staging
 from workshop.topics import Finding
 
@@ -28,7 +29,7 @@ USAGES = [  # (the number of the step that adds it, a part of its USAGE)
 ]
 # With its own mount table, so that it cannot ruin ours; and with a group for it to drop.
 APART = ["setpriv", "--groups=6", "unshare", "--mount"]
-APART += ["sh", "-c", 'mount --make-rshared / && exec "$@"', "sh"]
+APART += ["sh", "-c", 'mount --make-r$0 / && exec "$@"']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +94,17 @@ def look(step: Step, seconds: float) -> list[Finding]:
             f"USAGE lacks {part}, and process.parse reads options from it.",
         )
         for number, part in USAGES
-        if number <= step.number and part.split()[0] not in text
+        if number <= step.number and part not in text
     ]
     seen = start(text, seconds)
     if isinstance(seen, str):
-        failed, plain = seen, start(text, seconds, plain=True)
-        found.append(Finding("start" if isinstance(plain, str) else "options", failed))
-        seen = plain
+        failed = seen
+        if command_line(text, plain=True) != command_line(text, plain=False):
+            seen = start(text, seconds, plain=True)
+        if failed == PIVOT_ROOT and step.number >= "05":
+            found += shared_trees(text, step, seconds)
+        topic = "options" if isinstance(seen, Seen) else "start"
+        found.append(Finding(topic, failed))
     if isinstance(seen, Seen):
         found += expectations.host(seen, name)
         for number, rule in expectations.RULES:
@@ -108,29 +113,50 @@ def look(step: Step, seconds: float) -> list[Finding]:
     return found
 
 
-def start(text: str, seconds: float, plain: bool = False) -> Seen | str:
+def shared_trees(text: str, step: Step, seconds: float) -> list[Finding]:
+    """Returns which trees of the parent's are shared because linux.idmapped has not made them.
+    This is seen of a container on a host that shares no mounts, which hides the rest."""
+    seen = start(text, seconds, plain=True, propagation="private")
+    if isinstance(seen, str):
+        return []
+    rules = expectations.users, expectations.layers
+    found = [finding for rule in rules for finding in rule(seen, step.number)]
+    return [
+        Finding("tree", finding.text) for finding in found if finding.topic == "owners"
+    ]
+
+
+def start(
+    text: str, seconds: float, plain: bool = False, propagation: str = "shared"
+) -> Seen | str:
     """Starts a container that sleeps. `text`: the runtime's usage. `plain`: without a network
-    and limits. Returns the container, or a sentence that says why there is none."""
+    and limits. `propagation`: of the host's mounts. Returns the container, or a sentence that
+    says why there is none."""
     errors = os.memfd_create("errors")
     process = subprocess.Popen(
-        [*APART, RUNTIME, *command_line(text, plain)],
+        [*APART, propagation, RUNTIME, *command_line(text, plain)],
         stdin=subprocess.DEVNULL,
         stdout=errors,
         stderr=errors,
     )
-    deadline, pid, child = time.monotonic() + seconds, None, None
-    while pid is None and process.poll() is None and time.monotonic() < deadline:
+    deadline = time.monotonic() + seconds
+    child = pid = below = None
+    while not (pid or below) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-        for child in procfs.children(process.pid):
-            if procfs.words(child)[:1] == ["sleep"]:
-                pid = child
+        with contextlib.suppress(OSError):  # it ends
+            for child in procfs.children(process.pid):
+                if procfs.words(child)[:1] == ["sleep"]:
+                    pid = child
+                for other in procfs.children(child):
+                    if " ".join(procfs.words(other)).endswith("sleep 1000"):
+                        below = other
     if process.poll() is not None:
         os.lseek(errors, 0, os.SEEK_SET)
         said = os.read(errors, 60000).decode(errors="replace").strip()
         return why_ended(process.returncode, said)
     if pid is None:
         process.kill()
-        return why_it_waits(child)
+        return why_it_waits(child, below)
     time.sleep(0.1)
     return Seen(process.pid, pid)
 
@@ -152,11 +178,16 @@ def command_line(text: str, plain: bool) -> list[str]:
     return [*words, "sleep", "1000"]
 
 
-def why_it_waits(child: int | None) -> str:
+def why_it_waits(child: int | None, below: int | None) -> str:
     """Returns what is wrong with a runtime that goes on running without the command. `child`:
-    a child of it, if there is one."""
+    a child of it, if there is one. `below`: a child of that one, which runs the command."""
     if child is None:
         return "your runtime starts no child: parent must call process.start."
+    if below is not None:
+        return (
+            "the command runs as a child of your child: child must become the command, with "
+            "process.execute, and must not fork or start it itself."
+        )
     return (
         "your child never becomes the command. Does it wait in process.await_parent(), while "
         "the parent does not call process.wait()? Does it end in process.execute()?"

@@ -152,6 +152,12 @@ def mounts(seen: Seen) -> Iterator[Finding]:
             yield Finding(
                 target, f"nothing of type {kind} is mounted on {target} inside."
             )
+        elif is_hidden(seen, mount):
+            yield Finding(
+                target,
+                f"{target} is mounted, but something that is mounted later hides it: mount a "
+                "directory before those in it.",
+            )
         elif target != "/sys" and "nosuid" not in mount.options.split(","):
             yield Finding("nosuid", f"{target} is mounted without the option nosuid.")
         elif target == "/sys" and "ro" not in mount.options.split(","):
@@ -161,6 +167,15 @@ def mounts(seen: Seen) -> Iterator[Finding]:
         mount = seen.mounted(target)
         if mount and option not in mount.data.split(","):
             yield Finding(option, f"{target} is mounted without the option {option}.")
+
+
+def is_hidden(seen: Seen, mount: Mount) -> bool:
+    """Returns whether a path inside leads to something else than the mount on it."""
+    try:
+        device = os.stat(f"{seen.proc}/root{mount.target}").st_dev
+    except FileNotFoundError:
+        return True
+    return mount.device != f"{os.major(device)}:{os.minor(device)}"
 
 
 def devices(seen: Seen) -> Iterator[Finding]:
@@ -243,7 +258,8 @@ def users(seen: Seen, number: str) -> Iterator[Finding]:
         yield Finding(
             "owners",
             f"the image's files belong to the host's user {owner}, who is the user nobody inside: "
-            "linux.idmapped shows them with the map applied.",
+            "linux.idmapped shows them with the map applied, in a tree that process.wait hands "
+            "over: process.wait(container, trees).",
         )
 
 
@@ -295,6 +311,13 @@ def layers(seen: Seen, number: str) -> Iterator[Finding]:
             "whiteouts",
             "its overlay is mounted without userxattr, so the whiteouts of layers have no "
             "effect.",
+        )
+    if (owner := os.stat(seen.proc / "root").st_uid) != USER:
+        yield Finding(
+            "owners",
+            f"its root directory belongs to the host's user {owner}, because its own directory, "
+            "with upper and work, lacks the map: linux.idmapped for the container's own "
+            "directory, too, and for every layer.",
         )
     upper = STATE / "containers" / str(seen.runtime) / "upper"
     if not upper.is_dir():

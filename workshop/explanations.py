@@ -14,6 +14,7 @@ from workshop import told
 from workshop.facts import Fact, failed
 from workshop.hints import best_hint
 from workshop.project import Step
+from workshop.refusals import in_one_line
 from workshop.staging import RUNTIME
 from workshop.terminal import count
 from workshop.topics import Finding
@@ -35,7 +36,8 @@ def summary(fact: Fact, workspace: Workspace, width: int) -> list[Text]:
     expected, and what has happened."""
     happened = fact.happened
     if fact.command and happened in (None, f"status {fact.status}"):
-        happened = f"status {fact.status}" + (f": {fact.said}" if fact.said else "")
+        said = in_one_line(fact.said or "")
+        happened = f"status {fact.status}" + (f": {said}" if said else "")
     lines = []
     for label, text in ("expected", fact.expected), ("happened", happened):
         if text:
@@ -77,7 +79,7 @@ def command_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
     """Returns the rows, each a label and a text, about the last command of a fact."""
     if not fact.command:
         return []
-    said = readable(fact.said or "", workspace.name)
+    said = readable(in_one_line(fact.said or ""), workspace.name)
     status = f"status {fact.status}" + (f": {said}" if said else "")
     rows = [("command", readable(fact.command, workspace.name)), ("it said", status)]
     if place := re.search(r"^container\.py: line (\d+): ", said):

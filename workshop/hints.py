@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from workshop import symptoms
 from workshop.facts import Fact
 from workshop.project import Step
-from workshop.refusals import ENDS, why_refused
+from workshop.refusals import ENDS, PIVOT_ROOT, RAISES, why_refused
 from workshop.topics import Finding
 
 OWN_ERROR = 125  # the exit status of a runtime for its own errors
@@ -28,11 +28,16 @@ def best_hint(fact: Fact, findings: Sequence[Finding]) -> str | None:
     important first."""
     if cause := symptoms.cause(fact):
         return cause
-    if fact.status == OWN_ERROR and (refused := why_refused(fact.said or "")):
+    refused = why_refused(fact.said or "") if fact.status == OWN_ERROR else None
+    if refused == PIVOT_ROOT:  # which has several causes
+        trees = [finding.text for finding in findings if finding.topic == "tree"]
+        refused = next(iter(trees), refused)
+    if refused:
         return refused
     for finding in findings:
         # The check already shows why the runtime has ended.
-        repeated = fact.status == OWN_ERROR and finding.text.startswith(ENDS)
+        repeated = fact.status == OWN_ERROR and finding.text.startswith((ENDS, RAISES))
         if finding.explains(fact) and not repeated:
             return finding.text
-    return None
+    starts = all(finding.topic != "start" for finding in findings)
+    return symptoms.usual_cause(fact) if starts else None

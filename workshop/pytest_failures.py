@@ -98,6 +98,8 @@ def failure(
     item: pytest.Function, error: pytest.ExceptionInfo[BaseException]
 ) -> dict[str, Any]:
     """Returns the fields of Fact that describe why a fact does not hold."""
+    from runtime import Result
+
     fields: dict[str, Any] = {}
     if entries := [entry for entry in error.traceback if entry.path == item.path]:
         fields["where"] = f"{item.path.name}:{entries[-1].lineno + 1}"
@@ -105,7 +107,10 @@ def failure(
     for name, text in dataclasses.asdict(words(item, error)).items():
         if text is not None:
             fields[name] = text
-    if last := item.stash.get(LAST_RESULT, None):
+    # The one that the assertion is about, because a test may have run more to clean up.
+    about = error.traceback[-1].frame.f_locals.get("result")
+    last = about if isinstance(about, Result) else item.stash.get(LAST_RESULT, None)
+    if last:
         fields["command"] = " ".join(map(str, last.argv))
         fields["status"] = last.status
         fields["said"] = (last.err.strip() or last.out.strip())[-600:]

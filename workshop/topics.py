@@ -26,6 +26,7 @@ SET_UP_BY_NETWORK += (
 # sort of change on the host, as tests/runtime.py calls it ("host: mounts").
 TOPICS: dict[str, tuple[str, ...]] = {
     "start": (ALL,),
+    "tree": (ALL,),
     "IMAGE": (ALL,),
     "--hostname": ("--hostname", "option hostname", "option without its value"),
     "--net": ("--net", "network"),
@@ -41,17 +42,38 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "CLONE_NEWUSER": ("step 05", "limit cannot be raised"),
     "CLONE_NEWCGROUP": ("sees its cgroup as the root",),
     "host name": ("host name", "option hostname", "host: host name", "domain name"),
-    "propagation": ("host: mounts", "mount", "root is the image"),
+    "propagation": (
+        "host: mounts",
+        "mount table",
+        "mount inside",
+        "mount made",
+        "root is the image",
+    ),
     "root": ("step 03",),
-    "old root": ("root is the image", "host is out of reach", "mount", "escape"),
+    "old root": ("root is the image", "host is out of reach", "mount table", "escape"),
     "working directory": ("working directory", "escape"),
-    "/proc": ("proc", "mount table", "lacks are made", "(proc)"),
-    "/sys": ("sys", "mount table", "lacks are made", "(sys)"),
-    "/dev": ("dev", "terminal", "mount table", "lacks are made", "(dev)"),
+    "/proc": ("proc shows", "mount table", "lacks are made", "(proc)"),
+    "/sys": ("sys is read only", "mount table", "lacks are made", "(sys)"),
+    "/dev": (
+        "in dev",
+        "dev has",
+        "devices work",
+        "terminal",
+        "mount table",
+        "lacks are made",
+        "(dev)",
+    ),
     "/dev/pts": ("terminal", "mount table", "dev has"),
     "/dev/shm": ("shm", "mount table", "dev has", "files in dev", "lacks are made"),
     "/dev/mqueue": ("mqueue", "mount table", "dev has"),
-    "/tmp": ("tmp", "mount table", "lacks are made", "tmpfs"),
+    "/tmp": (
+        "own tmp",
+        "dev and tmp",
+        "mount table",
+        "lacks are made",
+        "(tmp)",
+        "in a tmpfs",
+    ),
     "nosuid": ("set user id bits",),
     "read-only": ("sys is read only",),
     "mode=755": ("create files in dev",),
@@ -88,7 +110,7 @@ class Finding:
 
     def explains(self, fact: Fact) -> bool:
         """Returns whether this can be the reason why a fact does not hold."""
-        text = f"step {fact.step}: {fact.name}\n{fact.command or ''}\n"
+        text = f"step {fact.step}: {fact.name.lower()}\n{fact.command or ''}\n"
         change = "the host is not as it was: {'"
         if fact.happened and fact.happened.startswith(change):
             text += f"host: {fact.happened.removeprefix(change)}"

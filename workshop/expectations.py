@@ -64,7 +64,7 @@ def host(seen: Seen, name: str) -> Iterator[Finding]:
     if os.uname().nodename != name and not seen.shares("uts"):
         yield Finding(
             "host name",
-            "it has renamed the host: linux.sethostname changes the namespace of the process "
+            "your runtime has renamed the host: linux.sethostname changes the namespace of the process "
             "that calls it, so child must call it, not parent.",
         )
     before, now = (
@@ -88,7 +88,9 @@ def namespaces(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at the namespaces of all steps so far."""
     for namespace in NAMESPACES:
         if namespace.step <= number and seen.shares(namespace.kind):
-            lost = "" if number == "01" else " A `=` in place of `|=` drops the others."
+            # Of an earlier step: it was there before.
+            lost = " A `=` in place of `|=` drops the others."
+            lost = lost if namespace.step < number else ""
             yield Finding(
                 namespace.flag_name,
                 f"your container's {namespace.kind} namespace is the host's: is "
@@ -102,7 +104,7 @@ def host_name(seen: Seen, number: str) -> Iterator[Finding]:
     if name == os.uname().nodename:
         yield Finding(
             "host name",
-            "its host name is the host's, because a new namespace starts as a copy. Does child "
+            "the container's host name is the host's, because a new namespace starts as a copy. Does child "
             "call linux.sethostname, before process.execute?",
         )
     elif name != GIVEN["hostname"]:
@@ -119,13 +121,14 @@ def files(seen: Seen, number: str) -> Iterator[Finding]:
     root, outside = os.stat(seen.proc / "root"), os.stat("/")
     if os.path.samestat(root, outside):
         yield Finding(
-            "root", "its root is the host's /: does child call linux.pivot_root?"
+            "root",
+            "the container's root is the host's /: does child call linux.pivot_root?",
         )
         return
     if any(tag.startswith("shared:") for m in seen.mounts for tag in m.tags):
         yield Finding(
             "propagation",
-            "its mounts are still shared with the host's. The first thing that child must do "
+            "the container's mounts are still shared with the host's. The first thing that child must do "
             "is to make / private, with MS_REC and MS_PRIVATE.",
         )
     if sum(mount.target == "/" for mount in seen.mounts) > 1:
@@ -139,7 +142,7 @@ def files(seen: Seen, number: str) -> Iterator[Finding]:
     if not os.path.samestat(os.stat(seen.proc / "cwd"), root):
         yield Finding(
             "working directory",
-            "its working directory is not the new root: after the umount, call "
+            "the command's working directory is not the new root: after the umount, call "
             'os.chdir("/").',
         )
 
@@ -201,12 +204,12 @@ def network(seen: Seen, number: str) -> Iterator[Finding]:
     if not re.search(r": lo: <[^>]*\bUP\b", links):
         yield Finding(
             "loopback",
-            'its loopback device is down: call linux.link_up("lo") in child.',
+            'the loopback device in the container is down: call linux.link_up("lo") in child.',
         )
     if " eth0@" not in links:
         yield Finding(
             "cable",
-            "it has no eth0, although it was started with --net bridge: does parent call "
+            "the container has no eth0, although it was started with --net bridge: does parent call "
             "connect, with the pid of the container?",
         )
         return
@@ -218,7 +221,8 @@ def network(seen: Seen, number: str) -> Iterator[Finding]:
         )
     if "default via 100.64.0.1" not in seen.ask("--net", "ip", "route"):
         yield Finding(
-            "route", "it has no default route: add one via 100.64.0.1, the bridge."
+            "route",
+            "the container has no default route: add one via 100.64.0.1, the bridge.",
         )
     if not seen.mounted("/etc/resolv.conf"):
         yield Finding(
@@ -235,7 +239,7 @@ def users(seen: Seen, number: str) -> Iterator[Finding]:
             problem = f"says {' '.join(found)}" if found else "is empty"
             yield Finding(
                 "maps",
-                f"its {name} {problem}; started by root, it must be 0 {USER} 65536.",
+                f"the container's {name} {problem}; started by root, it must be 0 {USER} 65536.",
             )
             return
     status = procfs.status(seen.pid)
@@ -244,13 +248,13 @@ def users(seen: Seen, number: str) -> Iterator[Finding]:
             ids = " ".join(dict.fromkeys(status[line]))
             yield Finding(
                 "ids",
-                f"it is not root in its user namespace ({line} {ids}): call {call} in "
+                f"the command is not root in its user namespace ({line} {ids}): call {call} in "
                 "child.",
             )
     if status["Groups"]:
         yield Finding(
             "groups",
-            "it still has the caller's groups: call os.setgroups([]) in child. (Until the map "
+            "the command still has the caller's groups: call os.setgroups([]) in child. (Until the map "
             "is written, os.getuid() is 65534 there, no matter who started the container.)",
         )
     owner = os.stat(seen.proc / "root/bin").st_uid
@@ -274,20 +278,20 @@ def cgroup(seen: Seen, number: str) -> Iterator[Finding]:
     if path != expected:
         yield Finding(
             "limits",
-            f"it is in the cgroup {path}, not in {expected}: does process.temporary_directory "
+            f"the container is in the cgroup {path}, not in {expected}: does process.temporary_directory "
             "make that one, and does process.start get it as cgroup=?",
         )
         return
     for name, value in LIMITS.items():
         file = Path(f"{cgroups.ROOT}{path}/{name}")
         if not file.exists():
-            yield Finding("limits", f"its cgroup has no file {name}.")
+            yield Finding("limits", f"the container's cgroup has no file {name}.")
             return
         found = file.read_text().strip()
         if found != value:
             yield Finding(
                 name,
-                f"{name} of its cgroup says {found!r}, but {value!r} was asked for.",
+                f"{name} of the container's cgroup says {found!r}, but {value!r} was asked for.",
             )
     if not seen.mounted("/sys/fs/cgroup"):
         text = "nothing of type cgroup2 is mounted on /sys/fs/cgroup inside."
@@ -299,29 +303,31 @@ def layers(seen: Seen, number: str) -> Iterator[Finding]:
     root = seen.mounted("/")
     kind = root.kind if root else "unknown"
     if root is None or kind != "overlay":
-        text = f"its root is of type {kind}, not overlay: is the stack mounted on /mnt?"
+        text = f"the container's root is of type {kind}, not overlay: is the stack mounted on /mnt?"
         yield Finding("overlay", text)
         return
     options = dict(word.partition("=")[::2] for word in root.data.split(","))
     if "upperdir" not in options:
-        text = "its overlay has no upperdir, so nothing can be written to it."
+        text = (
+            "the container's overlay has no upperdir, so nothing can be written to it."
+        )
         yield Finding("overlay", text)
     if "userxattr" not in options:
         yield Finding(
             "whiteouts",
-            "its overlay is mounted without userxattr, so the whiteouts of layers have no "
+            "the container's overlay is mounted without userxattr, so the whiteouts of layers have no "
             "effect.",
         )
     if (owner := os.stat(seen.proc / "root").st_uid) != USER:
         yield Finding(
             "owners",
-            f"its root directory belongs to the host's user {owner}, because its own directory, "
+            f"the container's root directory belongs to the host's user {owner}, because its own directory, "
             "with upper and work, lacks the map: linux.idmapped for the container's own "
             "directory, too, and for every layer.",
         )
     upper = STATE / "containers" / str(seen.runtime) / "upper"
     if not upper.is_dir():
-        text = f"its thin layer should be {upper}, which does not exist."
+        text = f"the container's thin layer should be {upper}, which does not exist."
         yield Finding("thin layer", text)
 
 

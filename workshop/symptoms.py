@@ -14,13 +14,18 @@ from workshop.facts import Fact
 class Symptom:
     """A symptom of a mistake."""
 
-    fact: str  # a part of the fact's name
+    fact: str  # a part of the fact's name, in lower case
     seen: str  # a pattern for what has happened, or what the runtime has printed
     cause: str
     command: str = ""  # a pattern for the command that failed
 
 
 SYMPTOMS = [
+    Symptom(
+        "",  # of any fact
+        "object cannot be interpreted as an integer",
+        "parent must return what process.wait returns, which is the command's exit status.",
+    ),
     Symptom(
         "exits with the status of its command",
         r"^status (?!12[567])",
@@ -36,7 +41,7 @@ SYMPTOMS = [
     Symptom(
         "missing bridge says what to type",
         r"^'(?!.*sudo steps/network\.sh on).*workshop0",
-        "process.run has a parameter for it: hint=.",
+        "process.run(..., hint=...) adds a text to the tool's own error: say there what to type.",
     ),
     Symptom(
         "address is in the pool of network sh",

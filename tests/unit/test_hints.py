@@ -2,12 +2,13 @@
 
 import ast
 import re
+from types import SimpleNamespace
 
 import pytest
 from hint_mutants import MISTAKES
 from runtime import PROJECT, STEPS
 
-from workshop import expectations, refusals
+from workshop import expectations, pytest_plugin, refusals
 from workshop.expectations import MOUNT_OPTIONS, MOUNTS
 from workshop.facts import Fact
 from workshop.hints import best_hint
@@ -134,6 +135,22 @@ TypeError: x is not y\n""".replace("\n", "")
 )
 def test_traceback_is_told_in_one_line(said, line):
     assert in_one_line(said) == line
+
+
+@pytest.mark.parametrize(
+    ("markers", "told"),
+    [
+        ([], None),
+        ([["spec"]], "03_mnt/spec"),
+        ([["spec", "02_pid/flags"], ["more"]], "03_mnt/spec 02_pid/flags 03_mnt/more"),
+    ],
+)
+def test_marker_names_the_cells_that_tell_a_fact(markers, told):
+    item = SimpleNamespace(
+        path=PROJECT / "tests/test_03_mnt.py",
+        iter_markers=lambda name: [SimpleNamespace(args=args) for args in markers],
+    )
+    assert pytest_plugin.told(item) == told
 
 
 def test_patterns_of_refusals_are_different():

@@ -455,6 +455,21 @@ MISTAKES = [
         "unknown kind of network",
         r"USAGE lacks --net bridge\|none",
     ),
+    Mistake(
+        "04_net",
+        "        connect(container.pid)\n",
+        "        connect(container)\n",
+        "address is derived from the pid",
+        None,  # ip says that the name of the cable is not valid
+    ),
+    Mistake(
+        "04_net",
+        '    linux.link_up("lo")\n',
+        "",
+        "has loopback only",
+        "loopback device",
+        second=("        connect(container.pid)\n", "        connect(container)\n"),
+    ),
     # 05_user
     Mistake(
         "05_user",

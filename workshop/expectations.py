@@ -31,10 +31,10 @@ USER = 100000  # root of the container, as the host counts
 
 class Seen:
     """A container that sleeps: the pids of its runtime and of its first process, as the host
-    counts, and its mounts."""
+    counts, and its mounts. `plain`: it was started without a network and limits."""
 
-    def __init__(self, runtime: int, pid: int):
-        self.runtime, self.pid = runtime, pid
+    def __init__(self, runtime: int, pid: int, plain: bool = False):
+        self.runtime, self.pid, self.plain = runtime, pid, plain
         self.proc = Path(f"/proc/{pid}")
         self.mounts: list[Mount] = procfs.mounts(pid)
 
@@ -206,6 +206,8 @@ def network(seen: Seen, number: str) -> Iterator[Finding]:
             "loopback",
             'the loopback device in the container is down: call linux.link_up("lo") in child.',
         )
+    if seen.plain:
+        return
     if " eth0@" not in links:
         yield Finding(
             "cable",
@@ -273,6 +275,8 @@ def cgroup(seen: Seen, number: str) -> Iterator[Finding]:
         if number == "06":
             text = "this machine has no cgroup v2, which step 06 needs: see `workshop doctor`."
             yield Finding("limits", text)
+        return
+    if seen.plain:
         return
     path, expected = procfs.cgroup(seen.pid), f"/workshop/{seen.runtime}"
     if path != expected:

@@ -63,7 +63,7 @@ def explain(
     if place := told.places(fact):
         rows.add_row("    told in", Text(place))
     if hint := best_hint(fact, findings):
-        rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
+        rows.add_row("    hint", Text(sentence(hint), "bold"))
     number = int(fact.step)
     alone = f"`workshop check {number} --only '{fact.name}'`"
     more = (
@@ -73,6 +73,12 @@ def explain(
     out.print(Text.assemble("\n  ", mark(fact), " ", (fact.name, "bold")))
     out.print(rows, soft_wrap=False)
     out.print()
+
+
+def sentence(text: str) -> str:
+    """Returns a text as a sentence: with a capital, unless it begins with a name in code."""
+    begins_with_a_word = re.match(r"[a-z]+('s)?[ ,]", text)
+    return text[0].upper() + text[1:] if begins_with_a_word else text
 
 
 def command_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ PIVOT_ROOT = (
 # What a refusal by the kernel, or by Python, looks like, as a pattern: its usual cause.
 REFUSED = {
     r"sethostname(.|\n)*NoneType": (
-        "args.hostname is None if the user gives no --hostname. Then the name is container."
+        "without --hostname, args.hostname is None, and the name must be container."
     ),
     "argv must be a tuple or list|'Arguments' object is not subscriptable": (
         "process.execute takes a list: args.command, if USAGE ends with COMMAND..., whose dots "

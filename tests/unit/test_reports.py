@@ -187,6 +187,20 @@ def test_fact_that_does_not_hold_is_explained_with_the_first_finding_that_fits(c
     assert "    hint  " not in explained(NAMED, findings[:1])
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("the container has none.", "The container has none."),
+        ("without --net, it is none.", "Without --net, it is none."),
+        ("process.start calls child.", "process.start calls child."),
+        ("eth0 is down.", "eth0 is down."),
+        ("/proc is missing.", "/proc is missing."),
+    ],
+)
+def test_hint_begins_with_a_capital_unless_that_is_a_name(text, shown):
+    assert explanations.sentence(text) == shown
+
+
 def test_explanation_says_where_the_lesson_tells_it(checked):
     told = dataclasses.replace(NAMED, told="01_uts/title 00_run/title 01_uts/none")
     said = " ".join(explained(told, []).split())

@@ -52,7 +52,7 @@ MISTAKES = [
         "    return process.wait(container)",
         "    return container",
         "command runs with its arguments",
-        "raises",
+        "parent must return what process.wait returns",
     ),
     Mistake(
         "00_run",

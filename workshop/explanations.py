@@ -34,17 +34,22 @@ def mark(fact: Fact) -> tuple[str, str]:
 def summary(fact: Fact, workspace: Workspace, width: int) -> list[Text]:
     """Returns why a fact does not hold in at most two lines of this width: what the test has
     expected, and what has happened."""
-    happened = fact.happened
-    if fact.command and happened in (None, f"status {fact.status}"):
-        said = in_one_line(fact.said or "")
-        happened = f"status {fact.status}" + (f": {said}" if said else "")
     lines = []
-    for label, text in ("expected", fact.expected), ("happened", happened):
+    for label, text in ("expected", fact.expected), ("happened", what_happened(fact)):
         if text:
             line = Text(f"      {label}  {readable(text, workspace.name, 1)}", "dim")
             line.truncate(width, overflow="ellipsis")
             lines.append(line)
     return lines
+
+
+def what_happened(fact: Fact) -> str | None:
+    """Returns what has happened, with what the last command has printed if its status alone
+    is known. Returns None if there is nothing to say."""
+    if fact.command and fact.happened in (None, f"status {fact.status}"):
+        said = in_one_line(fact.said or "")
+        return f"status {fact.status}" + (f": {said}" if said else "")
+    return fact.happened
 
 
 def explain(

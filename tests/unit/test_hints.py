@@ -13,7 +13,7 @@ from workshop.expectations import MOUNT_OPTIONS, MOUNTS
 from workshop.facts import Fact
 from workshop.hints import best_hint
 from workshop.namespaces import NAMESPACES
-from workshop.refusals import REFUSED, in_one_line, why_ended
+from workshop.refusals import REFUSED, in_one_line, why_ended, why_refused
 from workshop.symptoms import SYMPTOMS, USUAL
 from workshop.topics import TOPICS, Finding
 
@@ -151,6 +151,26 @@ def test_marker_names_the_cells_that_tell_a_fact(markers, told):
         iter_markers=lambda name: [SimpleNamespace(args=args) for args in markers],
     )
     assert pytest_plugin.told(item) == told
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        (
+            "No such file or directory: '/sys/fs/cgroup/workshop/77/memory.max': '64M'",
+            "workshop/cgroup.subtree_control",
+        ),
+        ("mount: No such file or directory: 'busybox': '/mnt'", "turn it into a path"),
+        ("mount: No such file or directory: 'overlay': '/mnt'", "upper and work"),
+        ("mount: No such file or directory: '/var/x': '/mnt'", None),
+        ("mount_setattr: Invalid argument: '/x'; write the", "before it calls"),
+        ("mount_setattr: Invalid argument: '/x'; tmpfs has no idmapped mounts", None),
+        ("true: no such command in the container", None),
+    ],
+)
+def test_refusal_has_its_usual_cause(said, hint):
+    why = why_refused(f"container.py: {said}")
+    assert hint in why if hint else why is None
 
 
 def test_patterns_of_refusals_are_different():

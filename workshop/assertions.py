@@ -151,9 +151,8 @@ def raised(error: BaseException, statement: str) -> Words:
 
 def _parse(statement: str) -> ast.Assert | None:
     """Returns the assertion in a statement's source, if it is one."""
-    lines = statement.strip().splitlines()
     try:
-        [node] = ast.parse("\n".join(lines)).body
+        [node] = ast.parse(statement.strip()).body
     except (SyntaxError, ValueError):
         return None
     return node if isinstance(node, ast.Assert) else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import textwrap
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from workshop.assertions import Comparison, Words, in_words, raised
+from workshop.assertions import Comparison, in_words, raised
 
 # mypy finds no pytest among the tools of the static checks.
 # mypy: disable-error-code="untyped-decorator"
@@ -104,25 +105,25 @@ def failure(
     if entries := [entry for entry in error.traceback if entry.path == item.path]:
         fields["where"] = f"{item.path.name}:{entries[-1].lineno + 1}"
         fields["assertion"] = " ".join(str(entries[-1].statement).split())
-    for name, text in dataclasses.asdict(words(item, error)).items():
-        if text is not None:
-            fields[name] = text
-    # The one that the assertion is about, because a test may have run more to clean up.
-    about = error.traceback[-1].frame.f_locals.get("result")
-    last = about if isinstance(about, Result) else item.stash.get(LAST_RESULT, None)
+    # A helper of the tests, such as assert_one_line_error, may have made the assertion.
+    helpers = [
+        entry for entry in error.traceback if entry.path.parent == item.path.parent
+    ]
+    statement, last = "", item.stash.get(LAST_RESULT, None)
+    if helpers:
+        statement = textwrap.dedent(str(helpers[-1].statement))
+        # A test can have run more commands since, to clean up.
+        about = helpers[-1].frame.f_locals.get("result")
+        if isinstance(about, Result) and re.search(r"\bresult\b", statement):
+            last = about
+    if error.errisinstance(AssertionError):
+        comparisons = item.config.stash.get(COMPARISONS, [])
+        words = in_words(statement, comparisons, str(error.value))
+    else:
+        words = raised(error.value, statement)
+    fields |= {k: v for k, v in dataclasses.asdict(words).items() if v is not None}
     if last:
         fields["command"] = " ".join(map(str, last.argv))
         fields["status"] = last.status
         fields["said"] = (last.err.strip() or last.out.strip())[-600:]
     return fields
-
-
-def words(item: pytest.Function, error: pytest.ExceptionInfo[BaseException]) -> Words:
-    """Returns what the test of a fact has expected, and what has happened."""
-    # A helper of the tests, such as assert_one_line_error, may have made the assertion.
-    own = [entry for entry in error.traceback if entry.path.parent == item.path.parent]
-    statement = textwrap.dedent(str(own[-1].statement)) if own else ""
-    if not error.errisinstance(AssertionError):
-        return raised(error.value, statement)
-    comparisons = item.config.stash.get(COMPARISONS, [])
-    return in_words(statement, comparisons, str(error.value))

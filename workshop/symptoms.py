@@ -59,6 +59,7 @@ SYMPTOMS = [
         "ordinary user",
         r"setgroups|line \d+: Operation not permitted",
         "an ordinary user may not call os.setgroups: call it only if BY_ROOT.",
+        command="^setpriv --reuid=nobody",
     ),
     Symptom(
         "ordinary user has loopback only",

@@ -125,16 +125,9 @@ def pytest_runtest_teardown(item):
 """
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    """{the number of a form: what is said about it}, from one run of pytest."""
-    folder = tmp_path_factory.mktemp("forms")
-    tests = [
-        f"def test_{number}():\n"
-        + "".join(f"    {line}\n" for line in form.split("\n"))
-        for number, (form, _, _) in enumerate(FORMS)
-    ]
-    (folder / "test_forms.py").write_text(HEAD + "\n".join(tests))
+def failures(folder, source):
+    """Runs pytest on a file of tests. Returns {the name of a test: why it has failed}."""
+    (folder / "test_forms.py").write_text(source)
     (folder / "runtime.py").write_text((PROJECT / "tests/runtime.py").read_text())
     out = folder / "out"
     (folder / "plugin.py").write_text(PLUGIN.format(out=str(out)))
@@ -148,8 +141,20 @@ def words(tmp_path_factory):
         capture_output=True,
         text=True,
     )
-    found = dict(map(json.loads, out.read_text().splitlines()))
-    assert len(found) == len(FORMS), done.stdout + done.stderr
+    assert out.exists(), done.stdout + done.stderr
+    return dict(map(json.loads, out.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """{the name of a form's test: what is said about it}, from one run of pytest."""
+    tests = [
+        f"def test_{number}():\n"
+        + "".join(f"    {line}\n" for line in form.split("\n"))
+        for number, (form, _, _) in enumerate(FORMS)
+    ]
+    found = failures(tmp_path_factory.mktemp("forms"), HEAD + "\n".join(tests))
+    assert len(found) == len(FORMS)
     return found
 
 
@@ -161,6 +166,31 @@ def words(tmp_path_factory):
 def test_failed_assertion_is_told_in_words(words, number, expected, happened):
     fields = words[f"test_{number}"]
     assert (fields.get("expected"), fields.get("happened")) == (expected, happened)
+
+
+COMMANDS = """
+import pytest
+from runtime import Result
+def ended(status):
+    result = Result(["one"], status, "", "")
+    try:
+        assert result.status == 0, result
+    finally:
+        Result(["clean", "up"], 0, "", "")
+def test_with_a_result():
+    ended(3)
+def test_with_another():
+    result = Result(["first"], 0, "", "")
+    out = Result(["second"], 0, "", "").out
+    assert out == "x"
+"""
+
+
+def test_command_is_the_one_that_the_assertion_is_about(tmp_path):
+    found = failures(tmp_path, COMMANDS)
+    assert found["test_with_a_result"]["command"] == "one"
+    assert found["test_with_a_result"]["happened"] == "status 3"
+    assert found["test_with_another"]["command"] == "second"
 
 
 @pytest.mark.parametrize(

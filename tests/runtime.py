@@ -56,9 +56,9 @@ def assert_one_line_error(result: Result, *words: str, status: int = 125) -> str
     the name."""
     line = re.fullmatch(r"[\w.-]+: ([^\n]+)\n", result.err)
     assert result.status == status and result.out == "", result
-    assert line, result
-    missing = [word for word in words if word not in line[1]]
-    assert not missing, f"{missing} not in the error: {result}"
+    assert line, f"stderr is not one line that starts with the program's name: {result}"
+    for word in words:
+        assert word in line[1], result
     return line[1]
 
 
@@ -273,12 +273,15 @@ class Terminal:
         while not (match := re.search(pattern, self.seen)):
             left = end - time.monotonic()
             if left <= 0 or not select.select([self.fd], [], [], left)[0]:
-                raise AssertionError(f"{self.argv}: no {pattern!r} in {self.seen!r}")
+                raise AssertionError(
+                    f"the terminal does not show {pattern!r}, but {self.seen!r}\n{self.argv}"
+                )
             try:
                 self.seen += os.read(self.fd, 65536).decode(errors="replace")
             except OSError:
                 raise AssertionError(
-                    f"ended without {pattern!r}: {self.seen!r}"
+                    f"the command has ended without showing {pattern!r}, but {self.seen!r}"
+                    f"\n{self.argv}"
                 ) from None
         self.seen = self.seen[match.end() :]
         return match
@@ -294,7 +297,7 @@ class Terminal:
             return (status,) if pid else None
 
         result = eventually(ended, seconds)
-        assert result, f"{self.argv} has not ended: {self.seen!r}"
+        assert result, f"the command has not ended; it shows {self.seen!r}\n{self.argv}"
         self.pid = 0  # no process is left to kill
         return os.waitstatus_to_exitcode(result[0])
 

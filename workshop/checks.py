@@ -19,7 +19,7 @@ from workshop import (
 )
 from workshop.errors import Failure
 from workshop.facts import Check, Fact
-from workshop.project import STEPS, Step, find_step
+from workshop.project import STEPS, Step
 from workshop.staging import Staging
 from workshop.startable import startable
 from workshop.terminal import console
@@ -42,13 +42,12 @@ def check(
     before = [] if only or alone else STEPS[: STEPS.index(step)]
     with sandbox.staged(source) as staging:
         seconds = suite_runner.first_run(staging, workspace.name)
-        found = print_facts([step, *before], staging, seconds, only, out)
+        found = print_facts([step, *before], staging, seconds, only, workspace, out)
         if not found:
             raise NoFacts(f"no fact of step {step.number} has {only!r} in its name")
         junit = staging.junit.read_bytes()
         if wrong := facts.failed(found):
-            about = find_step(wrong[0].step)
-            lacks = diagnose.findings(about, staging, 5 + 10 * seconds)
+            lacks = diagnose.findings(step, staging, diagnose.start_seconds(seconds))
             explanations.explain(wrong[0], lacks, workspace, out)
     out.print(explanations.last_line(step, found, bool(only)))
     if not only:
@@ -64,10 +63,11 @@ def print_facts(
     staging: Staging,
     first: float,
     only: str | None,
+    workspace: Workspace,
     out: Console,
 ) -> list[Fact]:
-    """Checks the facts of these steps, and prints each one. `first`: how many seconds the
-    first run of the runtime took. Returns the facts."""
+    """Checks the facts of these steps, and prints each one, with a summary if it does not
+    hold. `first`: how many seconds the first run of the runtime took. Returns the facts."""
     found: list[Fact] = []
     for fact in suite_runner.run(
         steps, staging, suite_runner.fact_seconds(first), only
@@ -76,6 +76,9 @@ def print_facts(
             out.print(f"Step {fact.step}", style="dim")
         found.append(fact)
         out.print(explanations.line(fact))
+        if not fact.holds:
+            for line in explanations.summary(fact, workspace, out.width):
+                out.print(line)
     return found
 
 

@@ -1,5 +1,5 @@
 """What a container should have after each step. Every rule looks at a container whose command
-is sleep, and yields a sentence for each thing that the container lacks."""
+is sleep, and yields a Finding for each thing that the container lacks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from workshop import cgroups, procfs
 from workshop.namespaces import NAMESPACES
 from workshop.procfs import Mount
 from workshop.project import STATE
+from workshop.topics import Finding
 
 # The options that the container is started with, unless its runtime does not have them yet.
 GIVEN = {"memory": "64M", "pids": "32", "cpus": "0.5", "hostname": "looked-at"}
@@ -30,10 +31,10 @@ USER = 100000  # root of the container, as the host counts
 
 class Seen:
     """A container that sleeps: the pids of its runtime and of its first process, as the host
-    counts, and its mounts."""
+    counts, and its mounts. `plain`: it was started without a network and limits."""
 
-    def __init__(self, runtime: int, pid: int):
-        self.runtime, self.pid = runtime, pid
+    def __init__(self, runtime: int, pid: int, plain: bool = False):
+        self.runtime, self.pid, self.plain = runtime, pid, plain
         self.proc = Path(f"/proc/{pid}")
         self.mounts: list[Mount] = procfs.mounts(pid)
 
@@ -58,12 +59,13 @@ def limits_can_be_set() -> bool:
     return cgroups.available() is not None
 
 
-def host(seen: Seen, name: str) -> Iterator[str]:
+def host(seen: Seen, name: str) -> Iterator[Finding]:
     """Looks at the host, which was called `name` before."""
     if os.uname().nodename != name and not seen.shares("uts"):
-        yield (
-            "it has renamed the host: linux.sethostname changes the namespace of the process "
-            "that calls it, so child must call it, not parent."
+        yield Finding(
+            "host name",
+            "your runtime has renamed the host: linux.sethostname changes the namespace of the process "
+            "that calls it, so child must call it, not parent.",
         )
     before, now = (
         collections.Counter(mount.target for mount in procfs.mounts(pid))
@@ -75,186 +77,266 @@ def host(seen: Seen, name: str) -> Iterator[str]:
     change = f"the host also has the mount on {added}, which child has made"
     if added is None:
         change = f"the host has lost the mount on {lost}"
-    yield (
+    yield Finding(
+        "propagation",
         f"{change}: before child changes any mount, it must make / private, with MS_REC and "
-        "MS_PRIVATE."
+        "MS_PRIVATE.",
     )
 
 
-def namespaces(seen: Seen, number: str) -> Iterator[str]:
+def namespaces(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at the namespaces of all steps so far."""
     for namespace in NAMESPACES:
         if namespace.step <= number and seen.shares(namespace.kind):
-            lost = "" if number == "01" else " A `=` in place of `|=` drops the others."
-            yield (
+            # Of an earlier step: it was there before.
+            lost = " A `=` in place of `|=` drops the others."
+            lost = lost if namespace.step < number else ""
+            yield Finding(
+                namespace.flag_name,
                 f"your container's {namespace.kind} namespace is the host's: is "
-                f"{namespace.flag_name} among the flags of process.start?{lost}"
+                f"{namespace.flag_name} among the flags of process.start?{lost}",
             )
 
 
-def host_name(seen: Seen, number: str) -> Iterator[str]:
+def host_name(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at what step 01 sets."""
     name = seen.ask("--uts", "hostname").strip()
     if name == os.uname().nodename:
-        yield (
-            "its host name is the host's, because a new namespace starts as a copy. Does child "
-            "call linux.sethostname, before process.execute?"
+        yield Finding(
+            "host name",
+            "the container's host name is the host's, because a new namespace starts as a copy. Does child "
+            "call linux.sethostname, before process.execute?",
         )
     elif name != GIVEN["hostname"]:
-        yield f"started with --hostname {GIVEN['hostname']}, your container is called {name}."
+        yield Finding(
+            "host name",
+            f"started with --hostname {GIVEN['hostname']}, your container is called {name}.",
+        )
 
 
-def files(seen: Seen, number: str) -> Iterator[str]:
+def files(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at what step 03 mounts and makes."""
     if seen.shares("mnt"):
         return  # another rule says so, and it explains everything here
     root, outside = os.stat(seen.proc / "root"), os.stat("/")
     if os.path.samestat(root, outside):
-        yield "its root is the host's /: does child call linux.pivot_root?"
+        yield Finding(
+            "root",
+            "the container's root is the host's /: does child call linux.pivot_root?",
+        )
         return
     if any(tag.startswith("shared:") for m in seen.mounts for tag in m.tags):
-        yield (
-            "its mounts are still shared with the host's. The first thing that child must do "
-            "is to make / private, with MS_REC and MS_PRIVATE."
+        yield Finding(
+            "propagation",
+            "the container's mounts are still shared with the host's. The first thing that child must do "
+            "is to make / private, with MS_REC and MS_PRIVATE.",
         )
     if sum(mount.target == "/" for mount in seen.mounts) > 1:
-        yield (
+        yield Finding(
+            "old root",
             'the old root is still mounted at /: linux.umount("/", linux.MNT_DETACH) '
-            "removes it."
+            "removes it.",
         )
     yield from mounts(seen)
     yield from devices(seen)
     if not os.path.samestat(os.stat(seen.proc / "cwd"), root):
-        yield 'its working directory is not the new root: call os.chdir("/") at the end.'
+        yield Finding(
+            "working directory",
+            "the command's working directory is not the new root: after the umount, call "
+            'os.chdir("/").',
+        )
 
 
-def mounts(seen: Seen) -> Iterator[str]:
+def mounts(seen: Seen) -> Iterator[Finding]:
     """Looks at the filesystems that programs expect, and at their options."""
     for target, kind in MOUNTS.items():
         mount = seen.mounted(target)
         if mount is None or mount.kind != kind:
-            yield f"nothing of type {kind} is mounted on {target} inside."
+            yield Finding(
+                target, f"nothing of type {kind} is mounted on {target} inside."
+            )
+        elif is_hidden(seen, mount):
+            yield Finding(
+                target,
+                f"{target} is mounted, but something that is mounted later hides it: mount a "
+                "directory before those in it.",
+            )
         elif target != "/sys" and "nosuid" not in mount.options.split(","):
-            yield f"{target} is mounted without linux.MS_NOSUID."
+            yield Finding("nosuid", f"{target} is mounted without the option nosuid.")
         elif target == "/sys" and "ro" not in mount.options.split(","):
-            yield "/sys can be written to: mount it with linux.MS_RDONLY."
+            text = "/sys can be written to: mount it with the option ro."
+            yield Finding("read-only", text)
     for target, option in MOUNT_OPTIONS.items():
         mount = seen.mounted(target)
         if mount and option not in mount.data.split(","):
-            yield f"{target} is mounted without the option {option}."
+            yield Finding(option, f"{target} is mounted without the option {option}.")
 
 
-def devices(seen: Seen) -> Iterator[str]:
+def is_hidden(seen: Seen, mount: Mount) -> bool:
+    """Returns whether a path inside leads to something else than the mount on it."""
+    try:
+        device = os.stat(f"{seen.proc}/root{mount.target}").st_dev
+    except FileNotFoundError:
+        return True
+    return mount.device != f"{os.major(device)}:{os.minor(device)}"
+
+
+def devices(seen: Seen) -> Iterator[Finding]:
     """Looks at /dev."""
     for name in DEVICES:
         path = seen.proc / "root/dev" / name
         if not path.exists() or not stat.S_ISCHR(path.stat().st_mode):
-            yield f"/dev/{name} inside is not a device: bind-mount the host's device on it."
+            yield Finding(
+                "devices",
+                f"/dev/{name} inside is not a device: attach a tree of the host's to it, from "
+                "linux.open_tree.",
+            )
             break
     for name in LINKS:
         if not os.path.islink(seen.proc / "root/dev" / name):
-            yield f"the link /dev/{name} is missing inside."
+            yield Finding("links", f"the link /dev/{name} is missing inside.")
+            break
 
 
-def network(seen: Seen, number: str) -> Iterator[str]:
+def network(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at what step 04 connects."""
     links = seen.ask("--net", "ip", "-o", "link")
     if not re.search(r": lo: <[^>]*\bUP\b", links):
-        yield 'its loopback device is down: call linux.link_up("lo") in child.'
+        yield Finding(
+            "loopback",
+            'the loopback device in the container is down: call linux.link_up("lo") in child.',
+        )
+    if seen.plain:
+        return
     if " eth0@" not in links:
-        yield (
-            "it has no eth0, although it was started with --net bridge: does parent call "
-            "connect, with the pid of the container?"
+        yield Finding(
+            "cable",
+            "the container has no eth0, although it was started with --net bridge: does parent call "
+            "connect, with the pid of the container?",
         )
         return
     address = f"100.{64 + (seen.pid >> 16)}.{seen.pid >> 8 & 255}.{seen.pid & 255}/10"
     if f" {address} " not in seen.ask("--net", "ip", "-o", "address"):
-        yield f"eth0 does not have the address {address}, which is 100.64.0.0 plus the pid."
+        yield Finding(
+            "address",
+            f"eth0 does not have the address {address}, which is 100.64.0.0 plus the pid.",
+        )
     if "default via 100.64.0.1" not in seen.ask("--net", "ip", "route"):
-        yield "it has no default route: add one via 100.64.0.1, the bridge."
+        yield Finding(
+            "route",
+            "the container has no default route: add one via 100.64.0.1, the bridge.",
+        )
     if not seen.mounted("/etc/resolv.conf"):
-        yield (
-            "nothing is mounted on /etc/resolv.conf: /run/workshop/dns lists the name servers."
+        yield Finding(
+            "name servers",
+            "nothing is mounted on /etc/resolv.conf: /run/workshop/dns lists the name servers.",
         )
 
 
-def users(seen: Seen, number: str) -> Iterator[str]:
+def users(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at what step 05 maps."""
     for name in "uid_map", "gid_map":
         found = procfs.read(seen.proc / name).split()
         if found != ["0", str(USER), "65536"]:
             problem = f"says {' '.join(found)}" if found else "is empty"
-            yield f"its {name} {problem}; started by root, it must be 0 {USER} 65536."
+            yield Finding(
+                "maps",
+                f"the container's {name} {problem}; started by root, it must be 0 {USER} 65536.",
+            )
             return
     status = procfs.status(seen.pid)
     for line, call in ("Uid", "os.setuid(0)"), ("Gid", "os.setgid(0)"):
         if {*status[line]} != {str(USER)}:
             ids = " ".join(dict.fromkeys(status[line]))
-            yield (
-                f"it is not root in its user namespace ({line} {ids}): call {call} in "
-                "child."
+            yield Finding(
+                "ids",
+                f"the command is not root in its user namespace ({line} {ids}): call {call} in "
+                "child.",
             )
     if status["Groups"]:
-        yield (
-            "it still has the caller's groups: call os.setgroups([]) in child. (Until the map "
-            "is written, os.getuid() is 65534 there, no matter who started the container.)"
+        yield Finding(
+            "groups",
+            "the command still has the caller's groups: call os.setgroups([]) in child. (Until the map "
+            "is written, os.getuid() is 65534 there, no matter who started the container.)",
         )
     owner = os.stat(seen.proc / "root/bin").st_uid
     if owner != USER:
-        yield (
+        yield Finding(
+            "owners",
             f"the image's files belong to the host's user {owner}, who is the user nobody inside: "
-            "linux.idmapped shows them with the map applied."
+            "linux.idmapped shows them with the map applied, in a tree that process.wait hands "
+            "over: process.wait(container, trees).",
         )
 
 
-def cgroup(seen: Seen, number: str) -> Iterator[str]:
+def cgroup(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at the limits of step 06."""
     if not limits_can_be_set():
         if number == "06":
-            yield "this machine has no cgroup v2, which step 06 needs: see `workshop doctor`."
+            text = "this machine has no cgroup v2, which step 06 needs: see `workshop doctor`."
+            yield Finding("limits", text)
+        return
+    if seen.plain:
         return
     path, expected = procfs.cgroup(seen.pid), f"/workshop/{seen.runtime}"
     if path != expected:
-        yield (
-            f"it is in the cgroup {path}, not in {expected}: does process.temporary_directory "
-            "make that one, and does process.start get it as cgroup=?"
+        yield Finding(
+            "limits",
+            f"the container is in the cgroup {path}, not in {expected}: does process.temporary_directory "
+            "make that one, and does process.start get it as cgroup=?",
         )
         return
     for name, value in LIMITS.items():
         file = Path(f"{cgroups.ROOT}{path}/{name}")
         if not file.exists():
-            yield f"its cgroup has no file {name}."
+            yield Finding("limits", f"the container's cgroup has no file {name}.")
             return
         found = file.read_text().strip()
         if found != value:
-            yield f"{name} of its cgroup says {found!r}, but {value!r} was asked for."
-            return
+            yield Finding(
+                name,
+                f"{name} of the container's cgroup says {found!r}, but {value!r} was asked for.",
+            )
     if not seen.mounted("/sys/fs/cgroup"):
-        yield "nothing of type cgroup2 is mounted on /sys/fs/cgroup inside."
+        text = "nothing of type cgroup2 is mounted on /sys/fs/cgroup inside."
+        yield Finding("/sys/fs/cgroup", text)
 
 
-def layers(seen: Seen, number: str) -> Iterator[str]:
+def layers(seen: Seen, number: str) -> Iterator[Finding]:
     """Looks at the overlay of step 07."""
     root = seen.mounted("/")
     kind = root.kind if root else "unknown"
     if root is None or kind != "overlay":
-        yield f"its root is of type {kind}, not overlay: is the stack mounted on /mnt?"
+        text = f"the container's root is of type {kind}, not overlay: is the stack mounted on /mnt?"
+        yield Finding("overlay", text)
         return
     options = dict(word.partition("=")[::2] for word in root.data.split(","))
     if "upperdir" not in options:
-        yield "its overlay has no upperdir, so nothing can be written to it."
+        text = (
+            "the container's overlay has no upperdir, so nothing can be written to it."
+        )
+        yield Finding("overlay", text)
     if "userxattr" not in options:
-        yield (
-            "its overlay is mounted without userxattr, so the whiteouts of layers have no "
-            "effect."
+        yield Finding(
+            "whiteouts",
+            "the container's overlay is mounted without userxattr, so the whiteouts of layers have no "
+            "effect.",
+        )
+    if (owner := os.stat(seen.proc / "root").st_uid) != USER:
+        yield Finding(
+            "owners",
+            f"the container's root directory belongs to the host's user {owner}, because its own directory, "
+            "with upper and work, lacks the map: linux.idmapped for the container's own "
+            "directory, too, and for every layer.",
         )
     upper = STATE / "containers" / str(seen.runtime) / "upper"
     if not upper.is_dir():
-        yield f"its thin layer should be {upper}, which does not exist."
+        text = f"the container's thin layer should be {upper}, which does not exist."
+        yield Finding("thin layer", text)
 
 
 # (the number of the step that they belong to, the rule)
-RULES: list[tuple[str, Callable[[Seen, str], Iterator[str]]]] = [
+RULES: list[tuple[str, Callable[[Seen, str], Iterator[Finding]]]] = [
     ("00", namespaces),
     ("01", host_name),
     ("03", files),

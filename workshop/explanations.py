@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from workshop import told
 from workshop.facts import Fact, failed
 from workshop.hints import best_hint
 from workshop.project import Step
+from workshop.refusals import in_one_line
 from workshop.staging import RUNTIME
 from workshop.terminal import count
+from workshop.topics import Finding
 from workshop.workspace import Workspace
 
 
@@ -28,11 +31,32 @@ def mark(fact: Fact) -> tuple[str, str]:
     return ("✓", "green") if fact.holds else ("✗", "red")
 
 
+def summary(fact: Fact, workspace: Workspace, width: int) -> list[Text]:
+    """Returns why a fact does not hold in at most two lines of this width: what the test has
+    expected, and what has happened."""
+    lines = []
+    for label, text in ("expected", fact.expected), ("happened", what_happened(fact)):
+        if text:
+            line = Text(f"      {label}  {readable(text, workspace.name, 1)}", "dim")
+            line.truncate(width, overflow="ellipsis")
+            lines.append(line)
+    return lines
+
+
+def what_happened(fact: Fact) -> str | None:
+    """Returns what has happened, with what the last command has printed if its status alone
+    is known. Returns None if there is nothing to say."""
+    if fact.command and fact.happened in (None, f"status {fact.status}"):
+        said = in_one_line(fact.said or "")
+        return f"status {fact.status}" + (f": {said}" if said else "")
+    return fact.happened
+
+
 def explain(
-    fact: Fact, findings: Sequence[str], workspace: Workspace, out: Console
+    fact: Fact, findings: Sequence[Finding], workspace: Workspace, out: Console
 ) -> None:
-    """Prints why a fact does not hold. `findings`: what the runtime lacks, as sentences, the
-    most important first."""
+    """Prints why a fact does not hold. `findings`: what the runtime lacks, the most important
+    first."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(overflow="fold")
@@ -41,23 +65,32 @@ def explain(
         *assertion_rows(fact, workspace),
     ]:
         rows.add_row(f"    {label}", Text(text))
+    if place := told.places(fact):
+        rows.add_row("    told in", Text(place))
+    if hint := best_hint(fact, findings):
+        rows.add_row("    hint", Text(sentence(hint), "bold"))
     number = int(fact.step)
-    hint = best_hint(fact, findings) or f"type `workshop hint {number}`."
-    rows.add_row("    hint", Text(hint[0].upper() + hint[1:], "bold"))
     alone = f"`workshop check {number} --only '{fact.name}'`"
-    rows.add_row(
-        "    more", Text(f"`workshop hint {number}`, or this fact alone: {alone}")
+    more = (
+        f"this fact alone: {alone}; hints for the whole step: `workshop hint {number}`"
     )
+    rows.add_row("    more", Text(more))
     out.print(Text.assemble("\n  ", mark(fact), " ", (fact.name, "bold")))
     out.print(rows, soft_wrap=False)
     out.print()
+
+
+def sentence(text: str) -> str:
+    """Returns a text as a sentence: with a capital, unless it begins with a name in code."""
+    begins_with_a_word = re.match(r"[a-z]+('s)?[ ,]", text)
+    return text[0].upper() + text[1:] if begins_with_a_word else text
 
 
 def command_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
     """Returns the rows, each a label and a text, about the last command of a fact."""
     if not fact.command:
         return []
-    said = readable(fact.said or "", workspace.name)
+    said = readable(in_one_line(fact.said or ""), workspace.name)
     status = f"status {fact.status}" + (f": {said}" if said else "")
     rows = [("command", readable(fact.command, workspace.name)), ("it said", status)]
     if place := re.search(r"^container\.py: line (\d+): ", said):

@@ -29,6 +29,8 @@ class Fact:
     test: str = ""  # its test, as pytest calls it: "tests/test_03_mnt.py::test_…"
     seconds: float = 0.0
     late: bool = False  # whether its check took too long
+    # The cells of lessons that tell what it demands: "03_mnt/spec 02_pid/spec-flags"
+    told: str | None = None
     # Of a fact that does not hold:
     expected: str | None = None
     happened: str | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from workshop import facts, sandbox, suite_runner
 from workshop.errors import Failure
-from workshop.explanations import readable
+from workshop.explanations import readable, what_happened
 from workshop.facts import Fact
 from workshop.project import Step
 from workshop.staging import Staging
@@ -131,5 +131,5 @@ def reason(step: StepGrade, name: str) -> str:
     runtime's."""
     if step.wrong is None:
         return "no facts"
-    happened = step.wrong.happened or step.wrong.said or ""
+    happened = what_happened(step.wrong) or ""
     return f"{step.wrong.name}: {readable(happened, name, 1)}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from workshop import symptoms
 from workshop.facts import Fact
 from workshop.project import Step
-from workshop.refusals import ENDS, why_refused
+from workshop.refusals import ENDS, PIVOT_ROOT, RAISES, why_refused
+from workshop.topics import Finding
 
 OWN_ERROR = 125  # the exit status of a runtime for its own errors
 
@@ -20,11 +22,22 @@ def hints_of(step: Step) -> list[str]:
     return [" ".join(part.split()) for part in parts]
 
 
-def best_hint(fact: Fact, findings: Sequence[str]) -> str | None:
+def best_hint(fact: Fact, findings: Sequence[Finding]) -> str | None:
     """Returns the sentence that is most likely to help with a fact that does not hold, or None
-    if there is none. `findings`: what the runtime lacks, the most important first."""
-    if refused := why_refused(fact.said or ""):
+    if nothing that is known explains it. `findings`: what the runtime lacks, the most
+    important first."""
+    if cause := symptoms.cause(fact):
+        return cause
+    refused = why_refused(fact.said or "") if fact.status == OWN_ERROR else None
+    if refused == PIVOT_ROOT:  # which has several causes
+        trees = [finding.text for finding in findings if finding.topic == "tree"]
+        refused = next(iter(trees), refused)
+    if refused:
         return refused
-    if fact.status == OWN_ERROR:  # the check already shows why the runtime has ended
-        findings = [text for text in findings if not text.startswith(ENDS)]
-    return findings[0] if findings else None
+    for finding in findings:
+        # The check already shows why the runtime has ended.
+        repeated = fact.status == OWN_ERROR and finding.text.startswith((ENDS, RAISES))
+        if finding.explains(fact) and not repeated:
+            return finding.text
+    starts = all(finding.topic != "start" for finding in findings)
+    return symptoms.usual_cause(fact) if starts else None

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
+import textwrap
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+from workshop.assertions import Comparison, in_words, raised
 
 # mypy finds no pytest among the tools of the static checks.
 # mypy: disable-error-code="untyped-decorator"
@@ -55,59 +59,25 @@ def check(item: pytest.Function) -> Found:
     return Found(reports, item.stash.get(FAILURE, {}))
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """A comparison in an assertion that has failed. Both sides are shortened texts."""
-
-    operator: str
-    left: str
-    right: str
-
-    def expected(self) -> str:
-        """Returns what the test has expected, in words."""
-        return EXPECTED[self.operator].format(left=self.left, right=self.right)
-
-    def happened(self) -> str:
-        """Returns what was there instead."""
-        return self.right if "in" in self.operator else self.left
-
-
-EXPECTED = {  # by the operator of the comparison
-    "==": "{right}",
-    "!=": "anything but {right}",
-    "in": "{left} in it",
-    "not in": "no {left} in it",
-    ">=": "{right} or more",
-    "<=": "{right} or less",
-    ">": "more than {right}",
-    "<": "less than {right}",
-    "is": "{right}",
-    "is not": "anything but {right}",
-}
 FAILURE = pytest.StashKey[dict[str, Any]]()  # of an item: the fields of Fact
 LAST_RESULT = pytest.StashKey[Any]()  # of an item: the last Result of its own
-COMPARISON = pytest.StashKey[Comparison]()  # of the config: the last that has failed
+COMPARISONS = pytest.StashKey[list[Comparison]]()  # of the config: of failed assertions
 
 
 def pytest_assertrepr_compare(
     config: pytest.Config, op: str, left: object, right: object
 ) -> None:
-    """Keeps a comparison that has failed."""
-    config.stash[COMPARISON] = Comparison(op, brief(left), brief(right))
-
-
-def brief(value: object) -> str:
-    """Returns repr(value) without the middle if it is long."""
-    text = repr(value)
-    return text if len(text) <= 300 else f"{text[:200]} … {text[-90:]}"
+    """Keeps the comparisons of an assertion that has failed."""
+    config.stash.setdefault(COMPARISONS, []).append(Comparison.of(op, left, right))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Function) -> None:
-    """Forgets the commands that the fixtures have run."""
+    """Forgets the commands that the fixtures have run, and their comparisons."""
     from runtime import Result
 
     Result.last = None
+    item.config.stash[COMPARISONS] = []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -129,19 +99,30 @@ def failure(
     item: pytest.Function, error: pytest.ExceptionInfo[BaseException]
 ) -> dict[str, Any]:
     """Returns the fields of Fact that describe why a fact does not hold."""
+    from runtime import Result
+
     fields: dict[str, Any] = {}
     if entries := [entry for entry in error.traceback if entry.path == item.path]:
         fields["where"] = f"{item.path.name}:{entries[-1].lineno + 1}"
         fields["assertion"] = " ".join(str(entries[-1].statement).split())
-    comparison = item.config.stash.get(COMPARISON, None)
-    if error.errisinstance(AssertionError) and comparison:
-        fields["expected"] = comparison.expected()
-        fields["happened"] = comparison.happened()
+    # A helper of the tests, such as assert_one_line_error, may have made the assertion.
+    helpers = [
+        entry for entry in error.traceback if entry.path.parent == item.path.parent
+    ]
+    statement, last = "", item.stash.get(LAST_RESULT, None)
+    if helpers:
+        statement = textwrap.dedent(str(helpers[-1].statement))
+        # A test can have run more commands since, to clean up.
+        about = helpers[-1].frame.f_locals.get("result")
+        if isinstance(about, Result) and re.search(r"\bresult\b", statement):
+            last = about
+    if error.errisinstance(AssertionError):
+        comparisons = item.config.stash.get(COMPARISONS, [])
+        words = in_words(statement, comparisons, str(error.value))
     else:
-        lines = str(error.value).strip().splitlines() or [error.typename]
-        if not lines[0].startswith("command:"):  # a Result, which is reported below
-            fields["happened"] = lines[0].removeprefix("AssertionError: ")
-    if last := item.stash.get(LAST_RESULT, None):
+        words = raised(error.value, statement)
+    fields |= {k: v for k, v in dataclasses.asdict(words).items() if v is not None}
+    if last:
         fields["command"] = " ".join(map(str, last.argv))
         fields["status"] = last.status
         fields["said"] = (last.err.strip() or last.out.strip())[-600:]

@@ -98,6 +98,14 @@ def step_of(item: pytest.Function) -> str:
     return match[1]
 
 
+def told(item: pytest.Function) -> str | None:
+    """Returns the cells of lessons that tell what a fact demands, as in Fact.told, or None if
+    its test does not name any. The marker may leave out the lesson if it is the step's own."""
+    cells = [cell for marker in item.iter_markers("told") for cell in marker.args]
+    lesson = item.path.stem.removeprefix("test_")
+    return " ".join(c if "/" in c else f"{lesson}/{c}" for c in cells) or None
+
+
 def is_alone(item: pytest.Function) -> bool:
     """Returns whether a fact measures, so that nothing else may run with it."""
     return item.get_closest_marker("alone") is not None
@@ -193,6 +201,7 @@ class Schedule:
             "test": item.nodeid,
             "seconds": round(time.monotonic() - running.begin, 2),
             "late": ending.late,
+            "told": told(item),
         }
         try:
             found = Found(**ending.result)

@@ -5,20 +5,64 @@ from __future__ import annotations
 import re
 
 ENDS = "your runtime ends before the command runs"
+RAISES = "your runtime raises"
 
 NOT_ROOT = (
     "the kernel refuses a call of child, which is not root in its user namespace yet: call "
     "os.setgid(0) and os.setuid(0) right after process.await_parent(), before anything that "
     "needs root."
 )
-# What the kernel's refusal looks like, as a pattern: its usual cause.
+PIVOT_ROOT = (
+    "the kernel refuses pivot_root: the new root must be a mount point, and neither it nor / "
+    "may be shared. Does child first make / private, with MS_REC as well, and mount the image "
+    "on /mnt?"
+)
+# What a refusal by the kernel, or by Python, looks like, as a pattern: its usual cause.
 REFUSED = {
-    "pivot_root: ": (
-        "the kernel refuses pivot_root: the new root must be a mount point, and neither it nor "
-        "/ may be shared. Does child first make / private, with MS_REC as well, and mount the "
-        "image on /mnt?"
+    r"sethostname(.|\n)*NoneType": (
+        "without --hostname, args.hostname is None, and the name must be container."
     ),
-    "mount_setattr: Invalid argument": (
+    "argv must be a tuple or list|'Arguments' object is not subscriptable": (
+        "process.execute takes a list: args.command, if USAGE ends with COMMAND..., whose dots "
+        "mean that it is a list of words."
+    ),
+    r"child\(\) (missing|takes) \d+ .*argument": (
+        "process.start calls child with the arguments that follow it, but not with those that "
+        "have a name: process.start(child, args, flags=NAMESPACES)."
+    ),
+    "'NoneType' object has no attribute 'encode'": (
+        "an option that the user has not given is None. For such a limit, write max."
+    ),
+    "name '_channel' is not defined": (
+        "only the process that process.start makes can call process.execute. Give process.start "
+        "the function child itself, and call it nowhere."
+    ),
+    "move_mount: Invalid argument: '/dev/": (
+        "a device is a file, so it can only be attached to a file. process.attach makes the "
+        "place that it needs, unlike os.makedirs and linux.move_mount."
+    ),
+    "mount: No such file or directory: 'overlay'": (
+        "overlayfs finds no upperdir or no workdir: parent makes the directories upper and work "
+        "in the container's own directory, which is the first of the trees."
+    ),
+    "type overlay; one of the options (?!.*upperdir)": (
+        "an overlay that can be written to needs upperdir= and workdir=, too."
+    ),
+    "No such file or directory: '/var/lib/workshop/images/.*/": (
+        "an IMAGE with a slash is the path of an image of one layer: look up only a name in "
+        "/var/lib/workshop/images."
+    ),
+    r"No such file or directory: '/sys/fs/cgroup/workshop/\d+/(memory|pids|cpu)": (
+        "a cgroup has the files of the limits only if the controllers are switched on in the "
+        "directory above it: write +cpu +memory +pids to "
+        "/sys/fs/cgroup/workshop/cgroup.subtree_control, before the cgroup's own files."
+    ),
+    "(mount|open_tree|mount_setattr): No such file or directory: '[^/']+'": (
+        "an IMAGE without a slash is a name, and parent must turn it into a path: of a "
+        "directory in /var/lib/workshop/rootfs (from step 07 on, of its layers)."
+    ),
+    "pivot_root: ": PIVOT_ROOT,
+    "mount_setattr: Invalid argument(?!.*has no idmapped)": (
         "the kernel refuses mount_setattr: does parent write the uid_map and the gid_map "
         "before it calls linux.idmapped?"
     ),
@@ -53,14 +97,27 @@ def why_refused(said: str) -> str | None:
 
 def why_ended(status: int, said: str) -> str:
     """Returns why a runtime has ended with this status, after it printed `said`."""
-    last = said.splitlines()[-1] if said else ""
-    if "Traceback" in said:
-        return f"your runtime raises{line_raised(said)}: {last}"
     if why := why_refused(said):
         return why
+    short = in_one_line(said)
+    if short != said:
+        return f"{RAISES}, {short.removeprefix('container.py: ')}"
+    last = said.splitlines()[-1] if said else ""
     message = last.removeprefix("container.py: ")
+    if status == 0 and not message:
+        return f"{ENDS}, or with it: parent must call process.wait, and child process.execute."
     printed = f"it prints: {message}" if message else "it prints nothing"
     return f"{ENDS} (status {status}); {printed}"
+
+
+def in_one_line(said: str) -> str:
+    """Returns what a runtime has printed, but of a Python traceback only the last line of the
+    learner's and the error: "container.py: line 12: TypeError: …"."""
+    text = said.replace("\\n", "\n")  # a child's error reaches its parent in one line
+    numbers = re.findall(r'File ".*container\.py", line (\d+)', text)
+    if not numbers:
+        return said
+    return f"container.py: line {numbers[-1]}: {text.strip().splitlines()[-1]}"
 
 
 def line_raised(said: str) -> str:

@@ -20,9 +20,9 @@ from workshop.facts import Check, Fact
 from workshop.hints import hints_of
 from workshop.project import STEPS as PROJECT_STEPS
 from workshop.project import find_step
-from workshop.pytest_failures import Comparison
 from workshop.refusals import ENDS
 from workshop.reports import Report, lines_of_code
+from workshop.topics import Finding
 from workshop.workspace import Workspace
 
 LAST = STEPS[-1].read_text()
@@ -33,6 +33,7 @@ WRONG = Fact(
     happened="'host'",
     assertion="x == y",
     where="test_01_uts.py:1",
+    told="01_uts/title",
 )
 FACTS = (
     WRONG,
@@ -73,6 +74,7 @@ def test_report_is_written_as_a_page_as_json_and_as_junit(checked, tmp_path):
     assert page.count("✓") == 2 and whole_by_itself(page)
     assert "its &lt;b&gt;name&lt;/b&gt; stays" in page and "<b>name" not in page
     assert "2 January 2026" in page and "has changed since" not in page
+    assert page.count("lesson 1, under &#39;1 · A name of its own&#39;") == 1
 
 
 def test_report_says_that_the_runtime_has_changed_since(checked, tmp_path):
@@ -166,18 +168,59 @@ def explained(fact, findings):
     return printed(explanations.explain, fact, findings, Workspace.current())
 
 
-def test_fact_that_does_not_hold_is_explained_with_the_first_finding(checked):
-    said = explained(WRONG, ["it lacks this", "and that"])
+NAMED = dataclasses.replace(
+    WRONG, name="container has a host name of its own", told=None
+)
+
+
+def test_fact_that_does_not_hold_is_explained_with_the_first_finding_that_fits(checked):
+    findings = [
+        Finding("/proc", "nothing is on /proc"),
+        Finding("host name", "it lacks this"),
+        Finding("host name", "and that"),
+    ]
+    said = explained(NAMED, findings)
     for text in "expected  'container'", "happened  'host'", "why", "It lacks this":
         assert text in said
-    assert "and that" not in said and "workshop hint 1" in said
-    assert "Type `workshop hint 1`." in explained(WRONG, [])
+    assert "and that" not in said and "othing is on" not in said
+    assert "--only 'container has a host name of its own'" in " ".join(said.split())
+    assert "    hint  " not in explained(NAMED, findings[:1])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("the container has none.", "The container has none."),
+        ("without --net, it is none.", "Without --net, it is none."),
+        ("process.start calls child.", "process.start calls child."),
+        ("eth0 is down.", "eth0 is down."),
+        ("/proc is missing.", "/proc is missing."),
+    ],
+)
+def test_hint_begins_with_a_capital_unless_that_is_a_name(text, shown):
+    assert explanations.sentence(text) == shown
+
+
+def test_explanation_says_where_the_lesson_tells_it(checked):
+    told = dataclasses.replace(NAMED, told="01_uts/title 00_run/title 01_uts/none")
+    said = " ".join(explained(told, []).split())
+    assert (
+        "told in lesson 1, under '1 · A name of its own'; lesson 0, under '0 · " in said
+    )
+    assert "told in" not in explained(NAMED, [])
+    assert "told in" not in explained(dataclasses.replace(NAMED, told="x/y 09_z/a"), [])
+
+
+def test_fact_saved_by_an_older_guide_has_no_cell():
+    saved = NAMED.as_json()
+    assert "told" not in saved and Fact.parse(saved) == NAMED
+    assert Fact.parse(json.loads(json.dumps(WRONG.as_json()))) == WRONG
 
 
 def test_refusal_by_the_kernel_is_a_better_hint_than_a_finding(checked):
     said = "container.py: line 3: pivot_root: Invalid argument"
-    refused = dataclasses.replace(WRONG, command="x", status=125, said=said)
-    text = explained(refused, ["it lacks this"])
+    refused = dataclasses.replace(NAMED, command="x", status=125, said=said)
+    text = explained(refused, [Finding("host name", "it lacks this")])
     assert "kernel refuses pivot_root" in text.replace("\n", " ")
     assert "It lacks this" not in text
     third = LAST.splitlines()[2].strip()
@@ -185,26 +228,37 @@ def test_refusal_by_the_kernel_is_a_better_hint_than_a_finding(checked):
 
 
 def test_finding_that_repeats_the_output_is_left_out(checked):
-    ended = dataclasses.replace(WRONG, command="x", status=125, said="container.py: x")
-    text = explained(ended, [f"{ENDS} (status 125); it prints: x"])
-    assert "Type `workshop hint 1`." in text
+    ended = dataclasses.replace(NAMED, command="x", status=125, said="container.py: x")
+    finding = Finding("start", f"{ENDS} (status 125); it prints: x")
+    assert "    hint  " not in explained(ended, [finding])
+    assert "it prints: x" in " ".join(explained(NAMED, [finding]).split())
 
 
 @pytest.mark.parametrize(
-    ("operator", "left", "right", "expected", "happened"),
+    ("fields", "lines"),
     [
-        ("==", "1", "2", "2", "1"),
-        ("!=", "1", "1", "anything but 1", "1"),
-        ("in", "'a'", "'xyz'", "'a' in it", "'xyz'"),
-        ("not in", "'a'", "'abc'", "no 'a' in it", "'abc'"),
-        (">=", "1", "2", "2 or more", "1"),
+        ({}, ["      expected  'container'", "      happened  'host'"]),
+        ({"expected": None, "happened": None}, []),
+        ({"expected": None, "happened": "late\nagain"}, ["      happened  late"]),
+        (
+            {"happened": "x" * 90},
+            ["      expected  'container'", f"      happened  {'x' * 23}…"],
+        ),
+        (
+            {"expected": "status 0", "happened": "status 1", "command": "c"}
+            | {"status": 1, "said": "no\nmore"},
+            ["      expected  status 0", "      happened  status 1: no"],
+        ),
+        (
+            {"expected": None, "happened": None, "command": "c", "status": 1},
+            ["      happened  status 1"],
+        ),
     ],
 )
-def test_failed_comparison_is_explained_in_words(
-    operator, left, right, expected, happened
-):
-    comparison = Comparison(operator, left, right)
-    assert (comparison.expected(), comparison.happened()) == (expected, happened)
+def test_summary_is_one_line_for_each_of_expected_and_happened(checked, fields, lines):
+    fact = dataclasses.replace(WRONG, **fields)
+    found = explanations.summary(fact, Workspace.current(), 40)
+    assert [line.plain for line in found] == lines
 
 
 def test_difference_is_a_diff_and_a_folded_page_that_escapes_its_text():

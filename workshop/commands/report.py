@@ -7,7 +7,7 @@ The pages load nothing. `workshop class` makes one table of the JSON of a whole 
 import json
 from pathlib import Path
 
-from workshop import certificates, facts, progress
+from workshop import certificates, facts, progress, told
 from workshop.command_line import Parser
 from workshop.pages import page
 from workshop.project import STEPS
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     data = json.dumps(report.as_json(), indent=1).encode()
     write(folder / "report.json", data)
     write(folder / "report.xml", facts.junit_path(workspace).read_bytes())
-    values = {"report": report, "shown_runtime": str(RUNTIME)}
+    values = {"report": report, "shown_runtime": str(RUNTIME), "places": told.places}
     write(folder / "report.html", page("report.html", values))
     print(f"{shown(folder)}: report.html to read, report.json, report.xml (JUnit)")
     if STEPS[-1].number in report.passed:

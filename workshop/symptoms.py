@@ -1,0 +1,145 @@
+"""What is seen of a fact that does not hold, and its usual cause: for mistakes that the container
+of diagnose.py does not show, because it is started by root, from an image with a name, and only
+for a moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from workshop.facts import Fact
+
+
+@dataclasses.dataclass(frozen=True)
+class Symptom:
+    """A symptom of a mistake."""
+
+    fact: str  # a part of the fact's name, in lower case
+    seen: str  # a pattern for what has happened, or what the runtime has printed
+    cause: str
+    command: str = ""  # a pattern for the command that failed
+
+
+SYMPTOMS = [
+    Symptom(
+        "",  # of any fact
+        "object cannot be interpreted as an integer",
+        "parent must return what process.wait returns, which is the command's exit status.",
+    ),
+    Symptom(
+        "exits with the status of its command",
+        r"^status (?!12[567])",
+        "parent must return what process.wait returns, which is the command's exit status.",
+    ),
+    Symptom(
+        "image can be given as a path",
+        "",
+        "a relative path counts from the working directory of the process that uses it, so "
+        "child must not call os.chdir before it has mounted the image.",
+        command=r"container\.py run (--\S+ \S+ )*\./",
+    ),
+    Symptom(
+        "missing bridge says what to type",
+        r"^'(?!.*sudo steps/network\.sh on).*workshop0",
+        "process.run(..., hint=...) adds a text to the tool's own error: say there what to type.",
+    ),
+    Symptom(
+        "address is in the pool of network sh",
+        r"100\.64\.",
+        "the first two numbers of the address and of the gateway come from "
+        "/run/workshop/pool, which process.read returns.",
+    ),
+    Symptom(
+        "without a network has loopback only",
+        "eth0|ip link add|Cannot find device",
+        "with --net none, parent must not connect the container, and child needs no name "
+        "servers.",
+    ),
+    Symptom(
+        "ordinary user",
+        r"setgroups|line \d+: Operation not permitted",
+        "an ordinary user may not call os.setgroups: call it only if BY_ROOT.",
+        command="^setpriv --reuid=nobody",
+    ),
+    Symptom(
+        "ordinary user has loopback only",
+        "ip link add",
+        "an ordinary user cannot connect a cable on the host: without --net, give the bridge "
+        "only to root, and none to others.",
+    ),
+    Symptom(
+        "ordinary user can use layers",
+        "/var/lib/workshop",
+        "an ordinary user may not use /var/lib/workshop: their images and containers are in "
+        "~/.workshop.",
+    ),
+    Symptom(
+        "memory hog is killed at its limit",
+        "stderr is not one line",
+        "if memory.events of the cgroup counts an oom_kill after process.wait, parent must say "
+        "so, with process.complain.",
+    ),
+    Symptom(
+        "cgroup is removed with the container",
+        " exists",
+        "process.temporary_directory(CGROUPS, os.rmdir, mode=0o755) makes a directory and "
+        "removes it at the end.",
+    ),
+    Symptom(
+        "thin layer is removed with the container",
+        " exists",
+        "process.temporary_directory makes the container's own directory. At the end it "
+        "calls the function that you give it, and process.remove_tree removes the whole tree.",
+    ),
+    Symptom(
+        "app finds its interpreter",
+        "missing|no such command|No such file",
+        "every line of the image's file is a layer, and lowerdir= needs every layer.",
+    ),
+    Symptom(
+        "top one wins",
+        r"^\['(middle|bottom)'",
+        "lowerdir= takes the top layer first, as the image's file does.",
+    ),
+]
+
+
+USUAL = {  # if the container lacks nothing: the part of a fact's name, its only likely cause
+    "link in an image": (
+        "a link in the image may lead to the host as long as the old root is there: attach "
+        "nothing to the image before the umount, and then use process.attach."
+    ),
+    "command waits until its network is ready": (
+        "child must call process.await_parent(), which returns when parent calls "
+        "process.wait(): then the network is ready."
+    ),
+    "without limits gets no cgroup": (
+        "parent makes a cgroup only if one of the limits is given."
+    ),
+    "sees its cgroup as the root": (
+        "a cgroup namespace takes the cgroup of the moment in which it is made for its root, so "
+        "the child must be born in the cgroup: process.start(..., cgroup=cgroup)."
+    ),
+    "resolv conf inside does not change": (
+        "show the container network.sh's file, /run/workshop/dns, not the host's own."
+    ),
+}
+
+
+def cause(fact: Fact) -> str | None:
+    """Returns the usual cause of what is seen of a fact, or None if it is not a known one."""
+    seen = f"{fact.happened or ''}\n{fact.said or ''}"
+    for symptom in SYMPTOMS:
+        fits = re.search(symptom.seen, seen) and re.search(
+            symptom.command, fact.command or ""
+        )
+        if symptom.fact in fact.name.lower() and fits:
+            return symptom.cause
+    return None
+
+
+def usual_cause(fact: Fact) -> str | None:
+    """Returns why a fact does not hold although the container lacks nothing, or None if that
+    can have several causes."""
+    causes = (cause for part, cause in USUAL.items() if part in fact.name.lower())
+    return next(causes, None)

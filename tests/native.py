@@ -181,7 +181,14 @@ def build(run: pathlib.Path) -> None:
         subprocess.run(command, check=True, pass_fds=kept)
 
     mount("-t", "sysfs", "sysfs", "/sys")  # of this network namespace
-    mount("--rbind", cgroups, "/sys/fs/cgroup")
+    if os.path.exists(f"{cgroups}/cgroup.controllers"):
+        mount("--bind", cgroups, "/sys/fs/cgroup")
+    else:  # the hierarchies of version 1, in a tmpfs that a mistaken runtime can litter
+        mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/sys/fs/cgroup")
+        for name in os.listdir(cgroups):
+            if os.path.isdir(f"{cgroups}/{name}"):
+                place = make(f"/sys/fs/cgroup/{name}")
+                mount("--bind", f"{cgroups}/{name}", place)
     mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
     if os.path.isdir("/dev/mqueue"):
         mount("-t", "mqueue", "mqueue", "/dev/mqueue")  # of this IPC namespace

@@ -43,9 +43,14 @@ def report(error: BaseException) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an error as one line: what failed, on which files, and what to do about it."""
-    names = [getattr(error, name, None) for name in ("filename", "filename2")]
-    line = getattr(error, "strerror", None) or str(error)
+    """Returns an error as one line: what failed, on which files, and what to do about it. An
+    exception that is not an OSError is a mistake in container.py: its line there, its class and
+    its text. Imports nothing, because after pivot_root(2) the standard library is out of
+    reach."""
+    if not isinstance(error, OSError):
+        return f"{_place(error)}{type(error).__name__}: {error}"
+    names = error.filename, error.filename2
+    line = error.strerror or str(error)
     if names[0] is None and ": " not in line:  # neither a file nor a system call
         line = _place(error) + line
     line += "".join(f": {name!r}" for name in names if name is not None)

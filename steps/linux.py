@@ -299,8 +299,8 @@ def umount(target: _Path, flags: int = 0) -> None:
 
 def pivot_root(new_root: _Path, put_old: _Path) -> None:
     """Makes new_root the root of this mount namespace, and moves the old root to put_old.
-    pivot_root(2). With "." and "." the old root lies on top of the new one until
-    umount(".", MNT_DETACH).
+    pivot_root(2). If both are the same path, the old root is on top of the new one, at "/..",
+    until umount("/", MNT_DETACH).
 
     EINVAL: new_root is not a mount point, or its parent mount or / is shared.
     EBUSY: new_root is on the same mount as the current root.

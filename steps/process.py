@@ -98,7 +98,7 @@ def main(parent: "Callable[[Arguments], int]", usage: str) -> "NoReturn":
         status = report((_running and _last_words(_running)) or error)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
-    except BaseException:  # a mistake in container.py, whose author needs all of it
+    except BaseException:  # a mistake in parent, whose author needs the whole traceback
         import traceback
 
         traceback.print_exc()
@@ -284,14 +284,11 @@ def _begin(
                 signal.signal(number, signal.SIG_DFL)
         function(*arguments)
         raise SystemExit("the child's function returned: it must end in execute()")
-    except OSError as error:
-        line = one_line(error)
     except SystemExit as error:
         line, status = str(error.code), getattr(error, "status", OWN_ERROR)
-    except BaseException:
-        import traceback
-
-        line = traceback.format_exc()
+    # Not a traceback: after pivot_root, nothing can be imported that would print it.
+    except BaseException as error:
+        line = one_line(error)
     try:
         channel.send(bytes([status]) + os.fsencode(line)[:60000])
     finally:

@@ -368,10 +368,11 @@ def test_veth_pair_disappears_when_the_runtime_is_killed(runtime, network):
     runtime.sweep()
 
 
-@pytest.mark.told("spec", "spec-parent")
+@pytest.mark.told("spec", "spec-parent", "spec-child")
 def test_error_for_a_missing_bridge_says_what_to_type(runtime):
-    """ip-link(8) says what is missing, and process.run adds the hint."""
-    result = runtime.run("true", "argument", net="bridge")
+    """ip-link(8) says what is missing, and process.run adds the hint. The file of the name
+    servers is missing as well, but child waits for parent before it opens that."""
+    result = slowed(runtime).run("true", "argument", net="bridge")
     assert_one_line_error(result, "sudo steps/network.sh on")
 
 

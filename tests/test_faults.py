@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from runtime import (
     STEPS,
     Runtime,
     Terminal,
+    assert_one_line_error,
     eventually,
     host_state,
     nothing_left_behind,
@@ -308,6 +310,31 @@ def test_error_of_a_dead_child_is_reported_and_not_its_consequence(tmp_path):
     script.chmod(0o755)
     result = Runtime(script).run("run", "true", raw=True)
     assert (result.status, result.err) == (125, "container.py: the cause\n"), result
+
+
+@pytest.mark.parametrize("step", STEPS[3:], ids=lambda step: step.parent.name)
+@pytest.mark.parametrize(
+    ("right", "wrong", "error"),
+    [
+        ("os.symlink(", "os.symlinkk(", "AttributeError: module 'os' has no attribute"),
+        ("attach(tree, path)", "attach(path, tree)", "TypeError: "),
+    ],
+    ids=["misspelt name", "swapped arguments"],
+)
+def test_mistake_after_pivot_root_names_its_line(tmp_path, step, right, wrong, error):
+    """pivot_root(2) takes Python's standard library out of reach, so nothing can be imported
+    for the error. The second exception is raised in a helper, but the line is the
+    learner's."""
+    (tmp_path / "my").mkdir()
+    (tmp_path / "steps").symlink_to(PROJECT / "steps")
+    mine = pathlib.Path(shutil.copy(step, tmp_path / "my"))
+    text = step.read_text()
+    before, found, _ = text.partition(right)
+    assert found
+    mine.write_text(text.replace(right, wrong, 1))
+    line = before.count("\n") + 1
+    said = assert_one_line_error(Runtime(mine).run("true", "argument"), error)
+    assert said.startswith(f"line {line}: "), said
 
 
 def test_help_that_cannot_be_written_gives_an_error():

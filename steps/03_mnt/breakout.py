@@ -17,7 +17,8 @@ mkdir $ARGV[1]; chroot $ARGV[1] or die "chroot: $!\n"; chdir ".." for 1..64;
 chroot "." or die "chroot: $!\n"; rmdir $ARGV[1]; exec "cat", $ARGV[0];
 """
 
-secret, path = str(random.random()), f"/var/tmp/secret-{os.getpid()}"
+secret = f"the host's secret, {random.randint(10**6, 10**7)}"
+path = f"/var/tmp/secret-{os.getpid()}"
 with open(path, "w") as file:
     file.write(secret)
 

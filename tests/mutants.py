@@ -424,7 +424,8 @@ MUTANTS = [
         "06_cgroup",
         '"pids.max": args.pids, ',
         "",
-        "test_fork_bomb_stays_at_the_pids_limit",
+        # Not the fork bomb's fact: here nothing would stop the bomb.
+        "test_process_beyond_the_pids_limit_is_refused",
     ),
     (
         "06_cgroup",

@@ -15,7 +15,7 @@ from runtime import PROJECT, eventually, host_state, shell
 from workshop import talk
 from workshop.commands import demo as demo_command
 from workshop.command_line import INTERRUPTED
-from workshop.scenes import CUTS, Command, Scene, scenes
+from workshop.scenes import Command, Scene, scenes
 from workshop.talk import Mismatch, Talk
 
 COLUMNS, LINES = 90, 24  # of the terminal on the stage
@@ -58,11 +58,13 @@ def on_stage(words):
 
 
 @pytest.mark.needs("cgroup2", "debian13")
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", ["20", "90"])
 def test_cut_plays_to_the_end_by_itself_within_its_minutes(cut, stage):
+    """The cut of 45 minutes runs the commands of the one of 90, as a unit test shows, so it
+    need not be played as well."""
     begin, demo = time.monotonic(), stage(f"demo --minutes {cut} --auto")
     play_to_the_end(demo, cut)
-    assert time.monotonic() - begin < 60 * float(cut)
+    assert time.monotonic() - begin < 60 * min(float(cut), 45)
 
 
 # What a scene needs from the machine, by a pattern that its commands match. A booted Debian

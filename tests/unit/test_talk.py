@@ -83,3 +83,8 @@ def test_keys_end_with_the_input():
         [sys.executable, "-c", script], input=b"b\x1b", capture_output=True, timeout=20
     )
     assert done.stdout == b"['b', '\\x1b', '']\n", done
+
+
+def test_cut_of_45_minutes_runs_the_commands_of_the_one_of_90():
+    """Therefore tests/guide/test_demo.py plays only the longer one."""
+    assert [s.commands for s in scenes("45")] == [s.commands for s in scenes("90")]

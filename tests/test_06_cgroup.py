@@ -15,6 +15,7 @@ import pytest
 from runtime import (
     Runtime,
     assert_one_line_error,
+    children,
     eventually,
     namespace,
     processes_with,
@@ -298,12 +299,8 @@ def test_next_run_ends_what_outlived_a_killed_runtime(runtime, seconds, limits):
     A command that has changed its user survives, in its own cgroup."""
     if not limits and "07" not in runtime.path.parent.name:
         limits = {"pids": 9}  # without limits, only step 07 has something to sweep
-    unit = f"outlived-{os.getpid()}-{time.monotonic_ns()}"
     command = ["setpriv", "--reuid", "65534", "--clear-groups", "sleep", seconds]
     argv = runtime.argv(*command, image="debian", memory="64M")
-    subprocess.run(
-        ["systemd-run", "-q", "--collect", "--unit", unit, *argv], check=True
-    )
 
     def sleeps():  # and not only waits for its turn to become the command
         found = processes_with(seconds)
@@ -312,12 +309,17 @@ def test_next_run_ends_what_outlived_a_killed_runtime(runtime, seconds, limits):
             pid for pid, name in zip(found, names, strict=True) if name == "sleep\n"
         ]
 
-    assert eventually(sleeps), argv
-    time.sleep(0.5)  # until the guard has started
-    shell(f"systemctl kill -s KILL {unit}")
-    assert eventually(lambda: len(processes_with(seconds)) == 1), (
-        "it did not outlive it"
-    )
+    with subprocess.Popen(argv) as killed:
+        try:
+            assert eventually(sleeps), argv
+            # The guard first, because it ends the container of a dead runtime.
+            assert eventually(lambda: set(children(killed.pid)) - set(sleeps()))
+            for guard in set(children(killed.pid)) - set(sleeps()):
+                os.kill(guard, signal.SIGKILL)
+        finally:
+            killed.kill()
+    time.sleep(0.2)
+    assert len(sleeps()) == 1, "it did not outlive it"
     result = runtime.run("true", "argument", **limits)
     assert (result.status, result.err) == (0, ""), result
     assert processes_with(seconds) == []
@@ -382,15 +384,15 @@ def test_limits_without_cgroup_v2_give_a_one_line_error(runtime):
 def test_limits_of_an_ordinary_user_give_a_one_line_error(runtime):
     """cgroups(7): the files of the root cgroup belong to root."""
     words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-    words += ["env", "HOME=/tmp"]
-    group = "mkdir /tmp/cgroup; echo >/tmp/cgroup/cgroup.subtree_control; "
-    group += 'mount --bind /tmp/cgroup /sys/fs/cgroup; exec "$@"'
+    words += ["env", "HOME=/mnt"]
+    group = "mkdir /mnt/cgroup; echo >/mnt/cgroup/cgroup.subtree_control; "
+    group += 'mount --bind /mnt/cgroup /sys/fs/cgroup; exec "$@"'
     prefix = [
         "unshare",
         "--mount",
         "sh",
         "-ec",
-        f"mount -t tmpfs x /tmp; {group}",
+        f"mount -t tmpfs x /mnt; {group}",
         "sh",
     ]
     user = Runtime(runtime.path, [*prefix, *words])

@@ -80,14 +80,12 @@ def is_whiteout(path):
 def remove(*directories):
     """Removes what a test created. A broken runtime may have left mounts there, perhaps
     of other layers, and these must not be removed as well."""
-    for directory in directories:
-        for line in reversed(
-            pathlib.Path("/proc/self/mounts").read_text().splitlines()
-        ):
-            target = line.split()[1]
-            if target == str(directory) or target.startswith(f"{directory}/"):
-                shell(f"umount -l {target}")
-        shell(f"rm -rf --one-file-system {directory}")
+    mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
+    targets = [pathlib.Path(line.split()[1]) for line in reversed(mounts)]
+    for target in targets:
+        if any(target.is_relative_to(directory) for directory in directories):
+            shell(f"umount -l {target}")
+    shell(f"rm -rf --one-file-system {' '.join(map(str, directories))}")
 
 
 @pytest.fixture

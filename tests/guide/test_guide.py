@@ -19,6 +19,7 @@ from webpage import whole_by_itself
 
 from workshop import diagnose, sandbox
 from workshop.namespaces import KINDS
+from workshop.project import STEPS as WORKSHOP_STEPS
 from workshop.project import find_step
 from workshop.sandbox import CGROUP_PREFIX, Ending
 from workshop.staging import SCRATCH
@@ -193,6 +194,22 @@ def test_check_of_a_step_alone(learner, host):
         done
     )
     assert list(learner.progress()["passed"]) == ["01"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=[NEEDS_LIMITS] if step.number == "06" else [])
+        for step in WORKSHOP_STEPS
+    ],
+    ids=lambda step: step.number,
+)
+def test_every_fact_of_a_step_holds_in_a_check(learner, host, step):
+    """A fact can hold in the suite, and still fail in the sandbox of a check, which has another
+    /tmp, and no systemd: then no learner could pass the step."""
+    learner.has((step.folder / "container.py").read_text())
+    done = learner.type(f"check {step.number} --alone")
+    assert done.returncode == 0, done.stdout
 
 
 def test_check_of_a_whole_step(learner, host):

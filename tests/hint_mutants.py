@@ -22,6 +22,8 @@ UMOUNT = '    linux.umount("/", linux.MNT_DETACH)\n'
 CHDIR = '    os.chdir("/")\n'
 ATTACH = "    for path, tree in trees.items():\n        process.attach(tree, path)\n"
 BIND = '    linux.mount(args.image, "/mnt", None, linux.MS_BIND)\n'
+FILESYSTEMS = '    trees = {p: linux.fsmount(fs, OPTIONS.get(p, "nosuid")) for p, fs in MOUNTS.items()}\n'
+FILES = '    trees |= {f"/dev/{name}": linux.open_tree(f"/dev/{name}") for name in DEVICES}\n'
 ROOT = "    if BY_ROOT:\n        os.setgroups([])  # drops the caller's, such as disk; only root may\n"
 
 MISTAKES = [
@@ -172,7 +174,7 @@ MISTAKES = [
         'USAGE = "run [--hostname NAME] COMMAND..."',
         'USAGE = "run COMMAND..."',
         "option hostname sets",
-        "USAGE lacks --hostname",
+        "USAGE lacks --hostname NAME, and process.main reads",
     ),
     Mistake(
         "01_uts",
@@ -338,7 +340,30 @@ MISTAKES = [
         '"/dev": "tmpfs", "/dev/pts": "devpts"}',
         '"/dev/pts": "devpts", "/dev": "tmpfs"}',
         "its own pseudo terminals",
-        "/dev/pts",
+        "/dev was attached after /dev/pts, and covers it",
+    ),
+    Mistake(
+        "03_mnt",
+        '"/dev": "tmpfs", "/dev/pts": "devpts"}',
+        '"/dev/pts": "devpts"}',
+        "dev has the usual devices",
+        "/dev was attached after /dev/pts, /dev/shm and /dev/mqueue, and covers them",
+        second=('"/proc": "proc"}', '"/proc": "proc", "/dev": "tmpfs"}'),
+    ),
+    Mistake(
+        "03_mnt",
+        'os.symlink(target, f"/dev/{name}")',
+        'os.symlink(f"/dev/{name}", target)',
+        "root is the image (busybox)",
+        "os.symlink takes first where the link leads",
+    ),
+    Mistake(
+        "03_mnt",
+        FILES,
+        "",
+        "root is the image (busybox)",
+        "can be reached only before linux.pivot_root",
+        second=(CHDIR, CHDIR + FILES),
     ),
     Mistake("03_mnt", '{"/sys": "ro", ', "{", "sys is read only", "option ro"),
     Mistake(
@@ -425,7 +450,7 @@ MISTAKES = [
         '    address = f"{a}.{int(b) + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}/10"',
         '    address = "100.64.0.2/10"',
         "address is derived from the pid",
-        "100.64.0.0 plus the pid",
+        r"eth0 has 100\.64\.0\.2/10, but .* is 100\.64\.0\.0 plus the pid",
     ),
     Mistake(
         "04_net",
@@ -433,6 +458,31 @@ MISTAKES = [
         'input=setup.rpartition("\\n")[0]',
         "default network is the bridge",
         "no default route",
+    ),
+    Mistake(
+        "04_net",
+        '"link set eth0 up\\naddress add {address} dev eth0\\nroute add default via "',
+        '"link set eth0 up\\nroute add default via "',
+        "default network is the bridge",
+        "only when eth0 is up and has its address",
+    ),
+    Mistake(
+        "04_net",
+        '"link set eth0 up\\naddress add',
+        '"address add',
+        "loopback is out of reach (bridge)",
+        "only when eth0 is up and has its address",
+    ),
+    Mistake(
+        "04_net",
+        "        connect(container.pid)\n",
+        "        pass\n",
+        "loopback is out of reach (bridge)",
+        "parent must run it, not child",
+        second=(
+            '    linux.link_up("lo")\n',
+            '    linux.link_up("lo")\n    if args.net != "none":\n        connect(os.getpid())\n',
+        ),
     ),
     Mistake(
         "04_net",
@@ -477,6 +527,14 @@ MISTAKES = [
         "",
         "root inside is user 100000",
         "CLONE_NEWUSER",
+    ),
+    Mistake(
+        "05_user",
+        FILESYSTEMS,
+        "    trees = {}\n",
+        "root inside is user 100000",
+        "linux.fsmount before it",
+        second=(CHDIR, CHDIR + FILESYSTEMS.replace("=", "|=", 1)),
     ),
     Mistake(
         "05_user",

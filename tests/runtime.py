@@ -30,13 +30,19 @@ T = TypeVar("T")
 class Result:
     """How a command ended. A failing assertion shows its text."""
 
-    # The latest one: workshop/pytest_failures.py shows it when an assertion fails that does
-    # not mention one.
+    # The latest one of a runtime, or of any command if no runtime was started.
+    # workshop/pytest_failures.py shows it when an assertion fails that does not mention one.
     last: "Result | None" = None
 
     def __init__(self, argv: Sequence[Word], status: int | None, out: str, err: str):
-        Result.last = self
         self.argv, self.status, self.out, self.err = argv, status, out, err
+        # A test also runs other commands, to look at the host and to clean up.
+        if self.is_of_runtime() or not (Result.last and Result.last.is_of_runtime()):
+            Result.last = self
+
+    def is_of_runtime(self) -> bool:
+        """Returns whether the command has started a container.py."""
+        return any("container.py" in str(word) for word in self.argv)
 
     def __repr__(self) -> str:
         return (
@@ -190,6 +196,7 @@ class Running:
     ):
         words = ("sh", "-c", f"{script}\nexec sh") if script else ("sh",)
         self.argv = runtime.argv(*words, **options)
+        Result(self.argv, None, "", "")  # the latest one: it has no status yet
         self.process = subprocess.Popen(
             self.argv,
             stdin=subprocess.PIPE,

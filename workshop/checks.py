@@ -12,6 +12,7 @@ from workshop import (
     diagnose,
     explanations,
     facts,
+    hints,
     progress,
     sandbox,
     snapshots,
@@ -48,8 +49,13 @@ def check(
         junit = staging.junit.read_bytes()
         if wrong := facts.failed(found):
             lacks = diagnose.findings(step, staging, diagnose.start_seconds(seconds))
-            explanations.explain(wrong[0], lacks, workspace, out)
-    out.print(explanations.last_line(step, found, bool(only)))
+            if more := sum(hints.same_error(wrong[0], fact) for fact in wrong[1:]):
+                out.print(explanations.same_errors(more, lacks))
+            telling = hints.most_telling(wrong, lacks)
+            explanations.explain(telling, lacks, workspace, out)
+        untried = suite_runner.planned(staging, step)
+        untried -= sum(fact.step == step.number for fact in found)
+    out.print(explanations.last_line(step, found, bool(only), untried))
     if not only:
         save(workspace, step, found, source, junit)
         if not (wrong or alone) and step == STEPS[-1]:
@@ -67,16 +73,21 @@ def print_facts(
     out: Console,
 ) -> list[Fact]:
     """Checks the facts of these steps, and prints each one, with a summary if it does not
+    hold, but not those that have failed with the same error as the first one that does not
     hold. `first`: how many seconds the first run of the runtime took. Returns the facts."""
     found: list[Fact] = []
+    failed: Fact | None = None  # the first one
     for fact in suite_runner.run(
         steps, staging, suite_runner.fact_seconds(first), only
     ):
         if fact.step != (found[-1].step if found else steps[0].number):
             out.print(f"Step {fact.step}", style="dim")
         found.append(fact)
+        if failed and hints.same_error(failed, fact):
+            continue
         out.print(explanations.line(fact))
         if not fact.holds:
+            failed = failed or fact
             for line in explanations.summary(fact, workspace, out.width):
                 out.print(line)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 import subprocess
 import time
 
@@ -27,6 +28,11 @@ USAGES = [  # (the number of the step that adds it, a part of its USAGE)
     ("06", "--pids COUNT"),
     ("06", "--cpus CPUS"),
 ]
+NO_BRIDGE = 'argument "workshop0" is wrong'
+CABLE_IN_CHILD = (
+    "`ip link add` ran in the container's own network, where there is no bridge: parent must "
+    "run it, not child."
+)
 # With its own mount table, so that it cannot ruin ours; and with a group for it to drop.
 APART = ["setpriv", "--groups=6", "unshare", "--mount"]
 APART += ["sh", "-c", 'mount --make-r$0 / && exec "$@"']
@@ -99,7 +105,7 @@ def look(step: Step, seconds: float) -> list[Finding]:
     found = [
         Finding(
             part.split()[0],
-            f"USAGE lacks {part}, and process.parse reads options from it.",
+            f"USAGE lacks {part}, and process.main reads the options from it.",
         )
         for number, part in USAGES
         if number <= step.number and part not in text
@@ -162,12 +168,19 @@ def start(
     if process.poll() is not None:
         os.lseek(errors, 0, os.SEEK_SET)
         said = os.read(errors, 60000).decode(errors="replace").strip()
-        return NotStarted(why_ended(process.returncode, said), waits=False)
+        in_child = NO_BRIDGE in said and bridge_is_on()
+        why = CABLE_IN_CHILD if in_child else why_ended(process.returncode, said)
+        return NotStarted(why, waits=False)
     if pid is None:
         process.kill()
         return NotStarted(why_it_waits(child, below), waits=True)
     time.sleep(0.1)
     return Seen(process.pid, pid, plain)
+
+
+def bridge_is_on() -> bool:
+    """Returns whether network.sh has set up its bridge."""
+    return any(name == "workshop0" for _, name in socket.if_nameindex())
 
 
 def command_line(text: str, plain: bool) -> list[str]:

@@ -158,8 +158,7 @@ def mounts(seen: Seen) -> Iterator[Finding]:
         elif is_hidden(seen, mount):
             yield Finding(
                 target,
-                f"{target} is mounted, but something that is mounted later hides it: mount a "
-                "directory before those in it.",
+                f"{covers(seen, target)}: attach a directory before those in it.",
             )
         elif target != "/sys" and "nosuid" not in mount.options.split(","):
             yield Finding("nosuid", f"{target} is mounted without the option nosuid.")
@@ -179,6 +178,25 @@ def is_hidden(seen: Seen, mount: Mount) -> bool:
     except FileNotFoundError:
         return True
     return mount.device != f"{os.major(device)}:{os.minor(device)}"
+
+
+def covers(seen: Seen, target: str) -> str:
+    """Returns what hides a mount, and all others that the same directory hides."""
+    above = str(Path(target).parent)
+    if not seen.mounted(above) or above == "/":
+        return f"{target} is mounted, but something that is mounted later hides it"
+    hidden = [
+        mount.target
+        for mount in seen.mounts
+        if mount.target.startswith(f"{above}/")
+        and mount.target in MOUNTS
+        and is_hidden(seen, mount)
+    ]
+    *others, last = hidden
+    names = f"{', '.join(others)} and {last}" if others else last
+    return (
+        f"{above} was attached after {names}, and covers {'them' if others else 'it'}"
+    )
 
 
 def devices(seen: Seen) -> Iterator[Finding]:
@@ -216,10 +234,12 @@ def network(seen: Seen, number: str) -> Iterator[Finding]:
         )
         return
     address = f"100.{64 + (seen.pid >> 16)}.{seen.pid >> 8 & 255}.{seen.pid & 255}/10"
-    if f" {address} " not in seen.ask("--net", "ip", "-o", "address"):
+    found = re.findall(r" eth0 +inet (\S+)", seen.ask("--net", "ip", "-o", "address"))
+    if address not in found:
         yield Finding(
             "address",
-            f"eth0 does not have the address {address}, which is 100.64.0.0 plus the pid.",
+            f"in a container with the pid {seen.pid}, eth0 has {' and '.join(found) or 'no address'}, "
+            f"but {address} is 100.64.0.0 plus the pid.",
         )
     if "default via 100.64.0.1" not in seen.ask("--net", "ip", "route"):
         yield Finding(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from workshop import told
 from workshop.facts import Fact, failed
-from workshop.hints import best_hint
+from workshop.hints import best_hint, ends_itself, starts
 from workshop.project import Step
 from workshop.refusals import in_one_line
 from workshop.staging import RUNTIME
@@ -46,7 +46,8 @@ def summary(fact: Fact, workspace: Workspace, width: int) -> list[Text]:
 def what_happened(fact: Fact) -> str | None:
     """Returns what has happened, with what the last command has printed if its status alone
     is known. Returns None if there is nothing to say."""
-    if fact.command and fact.happened in (None, f"status {fact.status}"):
+    known = fact.status is not None
+    if known and fact.command and fact.happened in (None, f"status {fact.status}"):
         said = in_one_line(fact.said or "")
         return f"status {fact.status}" + (f": {said}" if said else "")
     return fact.happened
@@ -63,6 +64,7 @@ def explain(
     for label, text in [
         *command_rows(fact, workspace),
         *assertion_rows(fact, workspace),
+        *why_rows(fact, findings),
     ]:
         rows.add_row(f"    {label}", Text(text))
     if place := told.places(fact):
@@ -90,9 +92,12 @@ def command_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
     """Returns the rows, each a label and a text, about the last command of a fact."""
     if not fact.command:
         return []
+    command = ("command", readable(fact.command, workspace.name))
+    if fact.status is None:
+        return [command]
     said = readable(in_one_line(fact.said or ""), workspace.name)
     status = f"status {fact.status}" + (f": {said}" if said else "")
-    rows = [("command", readable(fact.command, workspace.name)), ("it said", status)]
+    rows = [command, ("it said", status)]
     if place := re.search(r"^container\.py: line (\d+): ", said):
         number = int(place[1])
         source = b"".join(workspace.source().splitlines()[number - 1 : number])
@@ -110,15 +115,34 @@ def assertion_rows(fact: Fact, workspace: Workspace) -> list[tuple[str, str]]:
     ]
     if fact.assertion:
         rows.append(("the test", f"{fact.where}  {fact.assertion}"))
-    if fact.why:
-        rows.append(("why", fact.why))
     return rows
 
 
-def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
-    """Returns how many facts hold. `only`: just some facts of the step were checked."""
+def why_rows(fact: Fact, findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Returns the row with what explains a fact, or none if the fact has not been tried at all,
+    because no container starts."""
+    tried = starts(findings) or not ends_itself(fact)
+    return [("why", fact.why)] if fact.why and tried else []
+
+
+def same_errors(number: int, findings: Sequence[Finding]) -> Text:
+    """Returns a line about further facts that do not hold because of the first one's error."""
+    text = f"{count(number, 'more fact')} with the same error"
+    topics = [finding.topic for finding in findings]
+    if "start" in topics:
+        text += ", because your runtime does not start a container"
+    elif "options" in topics:
+        text += (
+            ", because your runtime does not start a container with a network or limits"
+        )
+    return Text.assemble("  ", ("✗", "red"), f" {text}")
+
+
+def last_line(step: Step, facts: Sequence[Fact], only: bool, untried: int = 0) -> Text:
+    """Returns how many facts hold. `only`: just some facts of the step were checked.
+    `untried`: how many other facts of the step were not, because one took too long."""
     own = [fact for fact in facts if fact.step == step.number]
-    total, before = count(len(own), "fact"), len(facts) - len(own)
+    total, before = count(len(own) + untried, "fact"), len(facts) - len(own)
     wrong, wrong_own = failed(facts), failed(own)
     if only:
         good = len(own) - len(wrong)
@@ -129,6 +153,9 @@ def last_line(step: Step, facts: Sequence[Fact], only: bool) -> Text:
     elif wrong_own:
         verb = "does" if len(wrong_own) == 1 else "do"
         text = f"Step {step.number}: {len(wrong_own)} of {total} {verb} not hold yet."
+        late = next((fact.name for fact in own if fact.late), None)
+        if untried and late:
+            text += f" Stopped after {len(own)}, because '{late}' took too long; {untried} not tried."
     else:
         verb = "does" if len(wrong) == 1 else "do"
         text = (

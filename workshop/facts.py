@@ -3,6 +3,7 @@ in my/.workshop/last.json."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -14,7 +15,8 @@ from typing import Any
 
 from workshop import progress
 from workshop.errors import UNREADABLE, Failure
-from workshop.project import NUMBERS, Step
+from workshop.progress import Progress
+from workshop.project import NUMBERS, Step, find_step
 from workshop.workspace import Workspace, make_folder, shown, write
 
 
@@ -34,9 +36,9 @@ class Fact:
     # Of a fact that does not hold:
     expected: str | None = None
     happened: str | None = None
-    command: str | None = None  # the last one that the test has run
-    status: int | None = None  # its exit status
-    said: str | None = None  # the end of its output
+    command: str | None = None  # the last one of the runtime that the test has run
+    status: int | None = None  # its exit status; None: it was still running
+    said: str | None = None  # its output, or the first and the last line of a long one
     assertion: str | None = None  # the statement of the test that has failed
     where: str | None = None  # its file and line
 
@@ -139,3 +141,13 @@ def load(workspace: Workspace) -> Check:
         raise Failure(
             f"{shown(path)} could not be read: `workshop check` writes a new one"
         ) from None
+
+
+def current_step(workspace: Workspace, known: Progress) -> Step:
+    """Returns the step that a learner works on: the one of the last check, unless it has
+    passed, and otherwise the next one."""
+    with contextlib.suppress(Failure):
+        checked = find_step(load(workspace).step)
+        if checked.number not in known.passed:
+            return checked
+    return known.next_step()

@@ -22,6 +22,32 @@ def hints_of(step: Step) -> list[str]:
     return [" ".join(part.split()) for part in parts]
 
 
+def ends_itself(fact: Fact) -> bool:
+    """Returns whether a fact does not hold because the runtime has ended with an error of its
+    own."""
+    return not fact.holds and fact.status == OWN_ERROR
+
+
+def most_telling(wrong: Sequence[Fact], findings: Sequence[Finding]) -> Fact:
+    """Returns which of the facts that do not hold a check explains: the first one, or the first
+    one with a hint if the runtime itself has not already said why that one does not hold."""
+    if ends_itself(wrong[0]):
+        return wrong[0]
+    return next((fact for fact in wrong if best_hint(fact, findings)), wrong[0])
+
+
+def starts(findings: Sequence[Finding]) -> bool:
+    """Returns whether a container starts that has all options."""
+    return all(finding.topic not in ("start", "options") for finding in findings)
+
+
+def same_error(one: Fact, other: Fact) -> bool:
+    """Returns whether two facts do not hold because the runtime has ended with the same error
+    of its own, apart from numbers such as pids."""
+    errors = {re.sub(r"\d+", "N", fact.said or "") for fact in (one, other)}
+    return ends_itself(one) and ends_itself(other) and len(errors) == 1
+
+
 def best_hint(fact: Fact, findings: Sequence[Finding]) -> str | None:
     """Returns the sentence that is most likely to help with a fact that does not hold, or None
     if nothing that is known explains it. `findings`: what the runtime lacks, the most
@@ -39,5 +65,4 @@ def best_hint(fact: Fact, findings: Sequence[Finding]) -> str | None:
         repeated = fact.status == OWN_ERROR and finding.text.startswith((ENDS, RAISES))
         if finding.explains(fact) and not repeated:
             return finding.text
-    starts = all(finding.topic != "start" for finding in findings)
-    return symptoms.usual_cause(fact) if starts else None
+    return symptoms.usual_cause(fact) if starts(findings) else None

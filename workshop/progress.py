@@ -44,8 +44,11 @@ class Progress:
     name: str | None = None  # the learner's, for the report and the certificate
 
     def next_step(self) -> Step:
-        """Returns the first step that has not passed, or the last one if all have."""
-        return next((s for s in STEPS if s.number not in self.passed), STEPS[-1])
+        """Returns the first step that has not passed after those that have, or, if there is
+        none, the first one that was left out, or the last one if all have passed."""
+        left = [step for step in STEPS if step.number not in self.passed]
+        after = [step for step in left if step.number > (self.last_passed() or "")]
+        return [*after, *left, STEPS[-1]][0]
 
     def last_passed(self) -> str | None:
         """Returns the number of the highest step that has passed."""

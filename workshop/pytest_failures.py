@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 from workshop.assertions import Comparison, in_words, raised
+from workshop.refusals import in_one_line
 
 # mypy finds no pytest among the tools of the static checks.
 # mypy: disable-error-code="untyped-decorator"
+
+
+LONGEST = 600  # characters of an output that is reported as a whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,5 +129,15 @@ def failure(
     if last:
         fields["command"] = " ".join(map(str, last.argv))
         fields["status"] = last.status
-        fields["said"] = (last.err.strip() or last.out.strip())[-600:]
+        fields["said"] = shortened(in_one_line(last.err.strip() or last.out.strip()))
     return fields
+
+
+def shortened(said: str) -> str:
+    """Returns what a command has printed, but of a long text only the beginning of its first
+    line and the end of its last one."""
+    if len(said) <= LONGEST:
+        return said
+    first, last = said.splitlines()[0], said.splitlines()[-1]
+    half = LONGEST // 2
+    return f"{first[:half]}\n…\n{last[-half:]}"

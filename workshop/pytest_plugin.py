@@ -8,6 +8,7 @@ pytest_failures.py is the half that runs in the sandbox.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
@@ -77,6 +78,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_runtestloop(session: pytest.Session) -> bool:
     """Checks all facts, in place of pytest's own loop."""
+    counts = collections.Counter(step_of(item) for item in session.items)
+    Staging(session.config.getoption("--staging")).planned.write_text(
+        json.dumps(counts)
+    )
     Schedule(session).run()
     return True
 

@@ -19,8 +19,9 @@ PIVOT_ROOT = (
 )
 # What a refusal by the kernel, or by Python, looks like, as a pattern: its usual cause.
 REFUSED = {
-    r"sethostname(.|\n)*NoneType": (
-        "without --hostname, args.hostname is None, and the name must be container."
+    "bytes or os.PathLike object, not NoneType": (
+        "an option that the user has not given is None: without --hostname, args.hostname is "
+        "None, and the name must be container."
     ),
     "argv must be a tuple or list|'Arguments' object is not subscriptable": (
         "process.execute takes a list: args.command, if USAGE ends with COMMAND..., whose dots "
@@ -57,6 +58,15 @@ REFUSED = {
         "directory above it: write +cpu +memory +pids to "
         "/sys/fs/cgroup/workshop/cgroup.subtree_control, before the cgroup's own files."
     ),
+    "open_tree: No such file or directory: '/(dev/|run/workshop/dns)"
+    "|No such file or directory: '/proc/self/mountinfo'": (
+        "the host's devices and files can be reached only before linux.pivot_root: call "
+        "linux.open_tree and linux.fsmount before it, and process.attach after the umount."
+    ),
+    r": '(/dev/)?(fd|std\w+|ptmx)': '(/proc/self/)?(fd|fd/\d|pts/ptmx)'$": (
+        "os.symlink takes first where the link leads, and then the link: "
+        'os.symlink("/proc/self/fd", "/dev/fd").'
+    ),
     "(mount|open_tree|mount_setattr): No such file or directory: '[^/']+'": (
         "an IMAGE without a slash is a name, and parent must turn it into a path: of a "
         "directory in /var/lib/workshop/rootfs (from step 07 on, of its layers)."
@@ -84,6 +94,14 @@ REFUSED = {
         "before these two, but only if BY_ROOT. The ids are those inside."
     ),
     "RTNETLINK answers: Operation not permitted": NOT_ROOT,
+    "Nexthop has invalid gateway|[Dd]evice for nexthop is not up|answers: Network is ": (
+        "the gateway can be reached only when eth0 is up and has its address. So the order is: "
+        "`link set eth0 up`, `address add`, `route add`."
+    ),
+    r"cannot open /proc/\d+/ns/net|ip link add: RTNETLINK answers: No such process": (
+        "the container has ended before parent could connect it: child must call "
+        "process.await_parent() before the command runs."
+    ),
     "Value too large for defined data type": NOT_ROOT,
 }
 

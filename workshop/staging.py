@@ -60,6 +60,11 @@ class Staging:
         return self.folder / "usage"
 
     @property
+    def planned(self) -> Path:
+        """How many facts of each step pytest has chosen, as JSON."""
+        return self.folder / "planned"
+
+    @property
     def log(self) -> Path:
         """What pytest has printed."""
         return self.folder / "log"

@@ -100,6 +100,12 @@ def run(
         sandbox.clean()
 
 
+def planned(staging: Staging, step: Step) -> int:
+    """Returns how many facts of a step the last run() was going to check."""
+    counts: dict[str, int] = json.loads(staging.planned.read_text())
+    return counts.get(step.number, 0)
+
+
 def _pytest(
     steps: Sequence[Step],
     staging: Staging,

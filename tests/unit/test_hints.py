@@ -6,13 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 from hint_mutants import MISTAKES
-from runtime import PROJECT, STEPS
+from runtime import PROJECT, STEPS, Result
 
 from workshop import expectations, pytest_plugin, refusals
 from workshop.expectations import MOUNT_OPTIONS, MOUNTS
 from workshop.facts import Fact
-from workshop.hints import best_hint
+from workshop.hints import best_hint, most_telling, same_error
 from workshop.namespaces import NAMESPACES
+from workshop.pytest_failures import shortened
 from workshop.refusals import REFUSED, in_one_line, why_ended, why_refused
 from workshop.symptoms import SYMPTOMS, USUAL
 from workshop.topics import TOPICS, Finding
@@ -115,6 +116,42 @@ def test_usual_cause_is_a_hint_only_if_the_container_starts():
     assert best_hint(ended, [Finding("start", repeated)]) is None
 
 
+def test_first_fact_with_a_hint_is_explained():
+    first, second, third = fact("x"), fact(next(iter(USUAL))), fact("y")
+    assert most_telling([first, third], []) == first
+    assert most_telling([first, second, third], []) == second
+    ended = fact("x", command="c", status=125, said="container.py: it says why")
+    assert most_telling([ended, second], []) == ended
+
+
+def test_same_error_of_the_runtime_is_the_same_with_another_pid():
+    def ended(said, status=125):
+        return fact("x", command="c", status=status, said=said)
+
+    assert same_error(ended("nsenter -t 12: no"), ended("nsenter -t 345: no"))
+    assert not same_error(ended("one"), ended("other"))
+    assert not same_error(ended("no", 1), ended("no", 1))  # of the command
+    assert not same_error(fact("x"), fact("y"))
+
+
+def test_fact_shows_the_last_command_of_the_runtime(monkeypatch):
+    monkeypatch.setattr(Result, "last", None)
+    first = Result(["bash", "-c", "ip link"], 0, "", "")
+    assert Result.last is first
+    own = Result(["/x/container.py", "run", "true"], 125, "", "")
+    Result(["bash", "-c", "network.sh off"], 0, "", "")
+    assert Result.last is own
+    later = Result(["setpriv", "/x/container.py"], 0, "", "")
+    assert Result.last is later
+
+
+def test_long_output_is_reported_with_its_first_and_its_last_line():
+    assert shortened("a\nb\nc") == "a\nb\nc"
+    long = "\n".join(["container.py: the cause", *map(str, range(1000)), "the end"])
+    assert shortened(long) == "container.py: the cause\n…\nthe end"
+    assert shortened("a" * 400 + "b" * 400) == f"{'a' * 300}\n…\n{'b' * 300}"
+
+
 TRACEBACK = r"""container.py: Traceback (most recent call last):\n  File "/s/process.py",
 line 285, in _begin\n  File "/tmp/learner/my/container.py", line 25, in child\n
 TypeError: x is not y\n""".replace("\n", "")
@@ -166,6 +203,26 @@ def test_marker_names_the_cells_that_tell_a_fact(markers, told):
         ("mount_setattr: Invalid argument: '/x'; write the", "before it calls"),
         ("mount_setattr: Invalid argument: '/x'; tmpfs has no idmapped mounts", None),
         ("true: no such command in the container", None),
+        ("line 9: File exists: '/dev/fd': '/proc/self/fd'", "where the link leads"),
+        ("No such file or directory: '/dev/ptmx': 'pts/ptmx'", "where the link leads"),
+        ("File exists: '/proc/self/fd': '/dev/fd'", None),
+        (
+            "open_tree: No such file or directory: '/dev/full'",
+            "before linux.pivot_root",
+        ),
+        ("open_tree: No such file or directory: '/run/workshop/dns'", "pivot_root"),
+        ("open_tree: No such file or directory: 'busybox'", "turn it into a path"),
+        ("No such file or directory: '/proc/self/mountinfo'", "linux.fsmount before"),
+        # The bridge can be off; diagnose.py knows.
+        ('ip link add: Error: argument "workshop0" is wrong: x', None),
+        ("nsenter -t 9: Error: Nexthop has invalid gateway.", "has its address"),
+        ("nsenter -t 9: Error: Device for nexthop is not up.", "has its address"),
+        ("nsenter: cannot open /proc/9/ns/net: No such", "process.await_parent()"),
+        ("ip link add: RTNETLINK answers: No such process", "process.await_parent()"),
+        (
+            "line 9: TypeError: expected str, bytes or os.PathLike object, not NoneType",
+            "args.hostname is None",
+        ),
     ],
 )
 def test_refusal_has_its_usual_cause(said, hint):

@@ -164,6 +164,33 @@ def test_last_line_of_a_check_counts(own, before, only, line):
     assert explanations.last_line(find_step("3"), facts, only).plain == line
 
 
+def test_last_line_of_a_check_says_why_it_stopped():
+    late = Fact("03", "a thing works", False, "", late=True)
+    line = explanations.last_line(find_step("3"), [late, late], False, untried=3).plain
+    assert line == (
+        "Step 03: 2 of 5 facts do not hold yet. Stopped after 2, because 'a thing works' took "
+        "too long; 3 not tried."
+    )
+
+
+@pytest.mark.parametrize(
+    ("topics", "words"),
+    [
+        (["start"], ", because your runtime does not start a container"),
+        (
+            ["options"],
+            ", because your runtime does not start a container with a network",
+        ),
+        (["/proc"], ""),
+    ],
+)
+def test_facts_with_the_same_error_are_told_in_one_line(topics, words):
+    findings = [Finding(topic, "x") for topic in topics]
+    line = explanations.same_errors(42, findings).plain
+    assert line.startswith(f"  ✗ 42 more facts with the same error{words}")
+    assert words or "because" not in line
+
+
 def explained(fact, findings):
     return printed(explanations.explain, fact, findings, Workspace.current())
 
@@ -225,6 +252,20 @@ def test_refusal_by_the_kernel_is_a_better_hint_than_a_finding(checked):
     assert "It lacks this" not in text
     third = LAST.splitlines()[2].strip()
     assert re.search(rf"line 3 +{re.escape(third[:30])}", text), text
+
+
+def test_why_is_left_out_if_no_container_has_started(checked):
+    ended = dataclasses.replace(NAMED, command="x", status=125, said="container.py: x")
+    assert "uts(7)" in explained(NAMED, [Finding("start", "it ends")])
+    assert "uts(7)" in explained(ended, [])
+    assert "uts(7)" not in explained(ended, [Finding("start", "it ends")])
+
+
+def test_command_that_still_runs_has_said_nothing(checked):
+    running = dataclasses.replace(NAMED, command="container.py run sh")
+    said = explained(running, [])
+    assert "container.py run sh" in said and "it said" not in said
+    assert explanations.what_happened(running) == "'host'"
 
 
 def test_finding_that_repeats_the_output_is_left_out(checked):

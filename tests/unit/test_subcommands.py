@@ -1,6 +1,7 @@
 """The guide's subcommands, those parts that need no container: what to do next, hints, snapshots,
 the solution, saved progress, and mistakes that are found before a runtime is started."""
 
+import argparse
 import ast
 import os
 import re
@@ -12,8 +13,11 @@ from people import one_line
 from runtime import PROJECT, STEPS
 from source import code_lines
 
-from workshop import reports
+from workshop import facts, progress, reports
+from workshop.commands import welcome
 from workshop.errors import Failure
+from workshop.facts import Check, Fact
+from workshop.project import find_step
 from workshop.startable import startable
 from workshop.subcommands import SUBCOMMANDS
 from workshop.workspace import Workspace
@@ -29,6 +33,52 @@ def test_workshop_without_a_subcommand_says_what_to_do_next(learner):
     assert learner.type("start").returncode == 0
     assert learner.path.read_text() == STEP_00 and os.access(learner.path, os.X_OK)
     assert "then `workshop check`" in " ".join(learner.type("").stdout.split())
+
+
+def checked(learner, number, holds):
+    """A check of this step only has found this."""
+    source = learner.path.read_bytes()
+    step, workspace = find_step(number), Workspace.current()
+    found = [Fact(step.number, "it works", holds, "x(1)")]
+    facts.save(workspace, Check.of(step, found, source), b"")
+    if holds:
+        progress.record(workspace, step.number, {step.number: 1}, source)
+
+
+def test_next_is_the_step_after_one_that_was_checked_alone(learner):
+    learner.has(STEP_00)
+    checked(learner, "3", True)
+    said = " ".join(learner.type("").stdout.split())
+    assert re.search("Next: read notebooks/04_.*then `workshop check`", said), said
+    assert "already done" not in said
+    for number in "4567":
+        checked(learner, number, True)
+    assert "read notebooks/00_" in learner.type("").stdout  # it was left out
+
+
+def test_next_is_the_step_of_the_last_check_if_it_has_not_passed(learner):
+    learner.has(STEP_00)
+    checked(learner, "5", False)
+    said = " ".join(learner.type("").stdout.split())
+    assert re.search("Next: read notebooks/05_.*then `workshop check 5`", said), said
+    assert re.search("▸ 05_user", said)
+    learner.type("hint 5")
+    assert "`workshop check 5`. Stuck? `workshop hint 5`" in " ".join(
+        learner.type("").stdout.split()
+    )
+
+
+def test_address_of_the_lab_is_that_of_the_learners_lesson(
+    learner, tmp_path, monkeypatch
+):
+    token = tmp_path / "token"
+    token.write_text("secret")
+    monkeypatch.setattr(welcome, "TOKEN", token)
+    options = argparse.Namespace(screen=False, port=8888)
+    assert "/notebooks/00_" in welcome.addresses(options)[0]
+    learner.has(STEP_00)
+    checked(learner, "3", True)
+    assert "/notebooks/04_" in welcome.addresses(options)[0]
 
 
 def test_start_never_overwrites_a_runtime(learner):

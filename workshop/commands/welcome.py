@@ -16,11 +16,11 @@ from rich.box import HEAVY_HEAD, SQUARE
 from rich.console import Console
 from rich.text import Text
 
-from workshop import comparison
+from workshop import comparison, facts, progress
 from workshop.command_line import FAILED, Parser
 from workshop.errors import Failure
-from workshop.project import STEPS, lessons
-from workshop.workspace import shown
+from workshop.project import STEPS, Step, lessons
+from workshop.workspace import Workspace, shown
 
 TOKEN = Path("/etc/workshop/token")  # that JupyterLab asks for
 JUPYTER = "http://127.0.0.1:8888/login"
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         for line in addresses(options):
             console.print(Text("  " + line, style="cyan"), soft_wrap=True)
     console.print("\n[bold]Next[/bold]")
-    console.print("  open JupyterLab: the first lesson is there")
+    console.print(f"  open JupyterLab: lesson {int(current_step().number)} is next")
     if options.screen:
         console.print("  workshop        the guide, in this terminal")
         console.print("  sudo poweroff   when you are done for today")
@@ -57,6 +57,12 @@ def main(arguments: list[str]) -> int:
         console.print("  ./lab test    the tests, in a VM of their own")
         console.print("  ./lab down    when you are done for today")
     return 0 if compared else FAILED
+
+
+def current_step() -> Step:
+    """Returns the step that the learner works on."""
+    workspace = Workspace.current()
+    return facts.current_step(workspace, progress.load(workspace))
 
 
 def compare(console: Console, on_screen: bool) -> bool:
@@ -94,7 +100,8 @@ def addresses(options: argparse.Namespace) -> list[str]:
     """Returns the addresses of JupyterLab for the browser of your machine, one per line."""
     token = TOKEN.read_text().strip()
     if not options.screen:
-        path = f"lab/tree/{shown(lessons()[0])}"
+        [lesson] = lessons([current_step().number])
+        path = f"lab/tree/{shown(lesson)}"
         return [f"http://127.0.0.1:{options.port}/{path}?token={token}"]
     # Nothing can be copied from the VM's own screen, so these are short. VirtualBox forwards
     # a port; VMware's host reaches the VM's own address.

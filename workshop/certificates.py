@@ -14,8 +14,8 @@ from workshop.diagnose import Isolation
 from workshop.namespaces import NAMESPACES
 from workshop.pages import page
 from workshop.project import STEPS, Step
-from workshop.reports import lines_of_code
-from workshop.terminal import printable
+from workshop.reports import Report, lines_of_code
+from workshop.terminal import count, printable
 from workshop.workspace import Workspace, shown, write
 
 TIMEOUT = 30  # seconds that the start of a container may take
@@ -60,6 +60,20 @@ def write_certificate(workspace: Workspace) -> tuple[Certificate, Path]:
     values = {"certificate": certificate, "isolates": isolates}
     write(path, page("certificate.html", values))
     return certificate, path
+
+
+def why_not(report: Report) -> str:
+    """Returns why a learner whose runtime has not passed the last step has no certificate,
+    and what to type."""
+    last = STEPS[-1].number
+    command = f"`workshop check {int(last)}`"
+    missing = len(report.check.failed())
+    if report.check.step == last and missing:
+        return f"{count(missing, 'fact')} missing in the last check. Type {command}"
+    missed = [step.number for step in STEPS if step.number not in report.passed]
+    if len(missed) > 1:
+        return f"steps {', '.join(missed)} have not passed"
+    return f"step {last} has not passed. Type {command}"
 
 
 def congratulation(workspace: Workspace) -> Panel:

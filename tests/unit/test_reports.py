@@ -132,6 +132,30 @@ def test_certificate_is_about_the_runtime_that_passed(checked, monkeypatch):
     assert hashlib.sha256(LAST.encode()).hexdigest() in page
 
 
+@pytest.mark.parametrize(
+    ("checked_step", "passed", "line"),
+    [
+        ("01", 1, "steps 01, 02, 03, 04, 05, 06, 07 have not passed"),
+        ("01", 7, "step 07 has not passed. Type `workshop check 7`"),
+        ("07", 7, "1 fact missing in the last check. Type `workshop check 7`"),
+    ],
+)
+def test_report_says_why_there_is_no_certificate_yet(
+    checked, checked_step, passed, line
+):
+    path = checked.my / ".workshop/last.json"
+    last = json.loads(path.read_text())
+    path.write_text(json.dumps(last | {"step": checked_step}))
+    for step in PROJECT_STEPS[:passed]:
+        progress.record(
+            Workspace.current(), step.number, {step.number: 20}, LAST.encode()
+        )
+    done = checked.type("report")
+    assert done.returncode == 0 and not done.stderr, done
+    assert done.stdout.splitlines()[-1] == f"no certificate yet: {line}"
+    assert not (checked.my / "certificate.html").exists()
+
+
 def printed(function, *arguments):
     """Returns what a function prints to a console, its last argument, of 80 columns."""
     console = Console(width=80, color_system=None, soft_wrap=True)

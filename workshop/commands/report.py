@@ -1,5 +1,6 @@
 """`workshop report [--out DIR] [--name NAME]`: writes what the last check has found, as JUnit
-XML, as JSON, and as a page to read or print; and after the last step a certificate.
+XML, as JSON, and as a page to read or print; and after the last step a certificate. Before that,
+says why there is no certificate yet.
 
 The pages load nothing. `workshop class` makes one table of the JSON of a whole class.
 """
@@ -43,4 +44,6 @@ def main(arguments: list[str]) -> int:
     if STEPS[-1].number in report.passed:
         _, path = certificates.write_certificate(workspace)
         print(f"{shown(path)}: your certificate")
+    else:
+        print(f"no certificate yet: {certificates.why_not(report)}")
     return 0

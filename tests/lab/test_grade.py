@@ -70,7 +70,7 @@ BROKEN = """
     links_in_dev_lead_to_the_open_files
     abstract_socket_of_the_host_is_out_of_reach dns_name_is_resolved
     groups_of_the_caller_are_dropped
-    fork_bomb_stays_at_the_pids_limit
+    memory_hog_is_killed_at_its_limit
     ordinary_user_can_use_layers
 """.split()
 

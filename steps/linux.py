@@ -269,6 +269,8 @@ def fsmount(filesystemtype: str, options: str = "") -> int:
         if result == -1:
             number = _ctypes.get_errno()  # before the hint's own calls can change it
             hint = _covered(filesystemtype) or _not_allowed("mounting")
+            if filesystemtype == "cgroup2" and not os.geteuid():
+                hint = "only with a cgroup namespace of its own, CLONE_NEWCGROUP"
             raise _error(number, "fsmount", filesystemtype, hints={errno.EPERM: hint})
         return result
 

@@ -97,7 +97,7 @@ PHASES: list[list[list[Part]]] = [
         ],
         [
             part(
-                "vm", "VM", 1500, f"./lab test --where vm --not-quick tests {REHEARSED}"
+                "vm", "VM", 2700, f"./lab test --where vm --not-quick tests {REHEARSED}"
             )
         ],
         [lab_test("offline", 1500, "offline", "ovf")],

@@ -19,6 +19,10 @@ PIVOT_ROOT = (
 )
 # What a refusal by the kernel, or by Python, looks like, as a pattern: its usual cause.
 REFUSED = {
+    "fsmount: Operation not permitted: 'cgroup2'": (
+        "a user namespace may mount cgroup2 only with a cgroup namespace of its own: is "
+        "linux.CLONE_NEWCGROUP among the flags of process.start?"
+    ),
     "bytes or os.PathLike object, not NoneType": (
         "an option that the user has not given is None: without --hostname, args.hostname is "
         "None, and the name must be container."

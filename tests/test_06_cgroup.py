@@ -314,6 +314,7 @@ def test_next_run_ends_what_outlived_a_killed_runtime(runtime, seconds, limits):
             assert eventually(sleeps), argv
             # The guard first, because it ends the container of a dead runtime.
             assert eventually(lambda: set(children(killed.pid)) - set(sleeps()))
+            killed.send_signal(signal.SIGSTOP)  # it must not see its guard end
             for guard in set(children(killed.pid)) - set(sleeps()):
                 os.kill(guard, signal.SIGKILL)
         finally:

@@ -450,6 +450,7 @@ def test_clean_ends_a_command_that_has_outlived_its_runtime(container, image, ne
             # Until setpriv has become sleep, the command would die with its runtime.
             assert eventually(lambda: commands(seconds) == ["sleep"])
             guard = children(runtime.pid)[1]
+            os.kill(runtime.pid, signal.SIGSTOP)  # it must not see its guard end
             os.kill(guard, signal.SIGKILL)
             runtime.kill()
             runtime.wait()

@@ -4,9 +4,8 @@
     tests/ci.py [PART...]
 
 Parts run side by side, one on each processor, because an emulated VM keeps one processor
-busy. The parts that need no VM run while another part mostly waits. A part prints its
-output when it ends. Without PART all parts run; with names from the table, only those, in
-the same order. Exit status: 0 if all parts passed.
+busy. A part prints its output when it ends. Without PART all parts run; with names
+from the table, only those, in the same order. Exit status: 0 if all parts passed.
 
 docs/tests.md says which fact runs where; it is made from PHASES and from the suite itself.
 """
@@ -23,12 +22,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 PROJECT = Path(__file__).resolve().parent.parent
 LOGS = PROJECT / ".lab" / "ci"
+NATIVE = "tests/native.py --all --half"
 REHEARSE = "tests/lab/run.py test_rehearse.py"
 # The part `rehearse` plays this cut.
 CUT = "test_cut_plays_to_the_end_by_itself_within_its_minutes"
@@ -44,9 +44,6 @@ class Part:
     where: str  # "host", "host's kernel", "VM" or "browser and VM"
     commands: tuple[tuple[str, ...], ...]
     limit: int  # seconds; a part that takes longer is stopped and fails
-    idle: bool = (
-        False  # whether it gets only the processor time that nothing else wants
-    )
 
 
 @dataclass
@@ -70,16 +67,10 @@ def lab_test(name: str, limit: int, *files: str, where: str = "VM") -> Part:
     return part(name, where, limit, f"tests/lab/run.py {words}")
 
 
-def native(half: int) -> Part:
-    """Returns the part that runs one half of the suite on this machine's own kernel."""
-    command = f"tests/native.py --all --half {half} --where=native"
-    return replace(part(f"native {half}", "host's kernel", 1200, command), idle=True)
-
-
 # A phase begins when the one before it has ended. It consists of chains, which two workers
 # take in this order, each on a processor of its own: the longest come first, so that both
 # end at about the same time. The parts of a chain run in order. A phase with a single
-# chain gets both processors, and in a phase with idle parts all chains share them.
+# chain gets both processors.
 PHASES: list[list[list[Part]]] = [
     [
         [
@@ -93,7 +84,8 @@ PHASES: list[list[list[Part]]] = [
         # Nothing here needs the image, which `./lab up` builds meanwhile.
         [
             part("static", "host", 300, "tests/static.py"),
-            part("unit", "host", 300, "tests/native.py --unit"),
+            part("native 1", "host's kernel", 1500, f"{NATIVE} 1 --where=native"),
+            part("native 2", "host's kernel", 1500, f"{NATIVE} 2 --where=native"),
         ],
         [
             part(
@@ -107,19 +99,11 @@ PHASES: list[list[list[Part]]] = [
         [lab_test("browser", 900)],
         [lab_test("firewalls", 400, where="host's kernel")],
         [lab_test("local", 600, where="host's kernel")],
+        [part("unit", "host", 300, "tests/native.py --unit")],
     ],
     [[part("test", "VM", 1200, "./lab test")]],
-    # The classroom mostly waits for its students. Their VMs have a low priority, so what runs
-    # beside it must have a lower one.
-    [[lab_test("classroom", 1200)], [native(1)], [native(2)]],
+    [[lab_test("classroom", 1200)]],
     [[part("documented", "host", 60, "tests/documented.py .lab/ci/commands")]],
-]
-# sched(7): each session is an autogroup, and the kernel first divides the time among these.
-IDLE = [
-    "sh",
-    "-c",
-    'echo 19 >/proc/self/autogroup; exec nice -n 19 chrt -i 0 "$@"',
-    "sh",
 ]
 SUMMARY = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
@@ -147,7 +131,7 @@ class Runner:
         with log.open("wb") as output:
             for command in part.commands:
                 left = part.limit - (time.monotonic() - begin)
-                status = self.command(command, output, left, core, part.idle)
+                status = self.command(command, output, left, core)
                 if status:
                     break
         outcome = Outcome(part, status, time.monotonic() - begin)
@@ -160,17 +144,12 @@ class Runner:
         return outcome
 
     def command(
-        self,
-        words: tuple[str, ...],
-        output: BinaryIO,
-        seconds: float,
-        core: int | None,
-        idle: bool,
+        self, words: tuple[str, ...], output: BinaryIO, seconds: float, core: int | None
     ) -> int:
         """Return the exit status of a command, or 124 if its time was up."""
         pin = ["taskset", "-c", str(core)] if core is not None else []
         with subprocess.Popen(
-            [*pin, *(IDLE if idle else []), *words],
+            [*pin, *words],
             cwd=PROJECT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -265,16 +244,15 @@ def main() -> int:
     begin = time.monotonic()
     outcomes: list[Outcome] = []
     for phase in PHASES:
-        shared = any(p.idle for chain in phase for p in chain)
         chains = [[p for p in chain if p.name in chosen] for chain in phase]
         chains = [chain for chain in chains if chain]
         available = sorted(os.sched_getaffinity(0))[:2]
         cores: queue.SimpleQueue[int] | None = None
-        if len(phase) > 1 and len(available) > 1 and not shared:
+        if len(phase) > 1 and len(available) > 1:
             cores = queue.SimpleQueue()
             for core in available:
                 cores.put(core)
-        workers = len(phase) if shared else len(available) if len(phase) > 1 else 1
+        workers = len(available) if len(phase) > 1 else 1
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             jobs = [pool.submit(runner.chain, chain, cores) for chain in chains]
             try:

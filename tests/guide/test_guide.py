@@ -209,6 +209,9 @@ def test_every_fact_of_a_step_holds_in_a_check(learner, host, step):
     /tmp, and no systemd: then no learner could pass the step."""
     learner.has((step.folder / "container.py").read_text())
     done = learner.type(f"check {step.number} --alone")
+    # A fact may starve in an emulated VM, but not twice.
+    if "took too long" in done.stdout:
+        done = learner.type(f"check {step.number} --alone")
     assert done.returncode == 0, done.stdout
 
 

@@ -356,6 +356,16 @@ def processes_with(word: str) -> list[int]:
     return found
 
 
+def commands_with(word: str) -> dict[int, str]:
+    """Returns {PID: name} of the processes that have exactly this argument:
+    proc_pid_comm(5). It tells a command from those that only will become it."""
+    found = {}
+    for pid in processes_with(word):
+        with contextlib.suppress(OSError):
+            found[pid] = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    return found
+
+
 def namespace(kind: str, pid: int | str = "self") -> str:
     """Returns the inode number of a process's namespace, as text. It identifies the
     namespace."""

@@ -1,4 +1,4 @@
-"""Counts a step's lines of code, as the tests understand them."""
+"""Reads Python sources: counts a step's lines of code, and finds the facts of a suite."""
 
 import ast
 import os
@@ -19,4 +19,13 @@ def code_lines(path: str | os.PathLike[str]) -> list[str]:
         line
         for number, line in enumerate(source.splitlines(), 1)
         if line.strip() and not line.strip().startswith("#") and number not in prose
+    ]
+
+
+def facts(suite: str | os.PathLike[str]) -> list[ast.FunctionDef]:
+    """Returns the functions of a suite that check a fact."""
+    return [
+        node
+        for node in ast.parse(pathlib.Path(suite).read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     ]

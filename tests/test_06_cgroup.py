@@ -16,6 +16,7 @@ from runtime import (
     Runtime,
     assert_one_line_error,
     children,
+    commands_with,
     eventually,
     namespace,
     processes_with,
@@ -303,11 +304,8 @@ def test_next_run_ends_what_outlived_a_killed_runtime(runtime, seconds, limits):
     argv = runtime.argv(*command, image="debian", memory="64M")
 
     def sleeps():  # and not only waits for its turn to become the command
-        found = processes_with(seconds)
-        names = [pathlib.Path(f"/proc/{pid}/comm").read_text() for pid in found]
-        return [
-            pid for pid, name in zip(found, names, strict=True) if name == "sleep\n"
-        ]
+        found = commands_with(seconds)
+        return [pid for pid, name in found.items() if name == "sleep"]
 
     with subprocess.Popen(argv) as killed:
         try:

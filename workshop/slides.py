@@ -107,8 +107,10 @@ def columns(notebook: Any) -> list[list[Slide]]:
 
 def kind_of(cell: Any) -> str:
     """Returns the slide type of a cell, or "slide" if there is no cell."""
-    about: dict[str, str] = cell.metadata.get("slideshow", {}) if cell else {}
-    return about.get("slide_type", "") if cell else "slide"
+    if cell is None:
+        return "slide"
+    about: dict[str, str] = cell.metadata.get("slideshow", {})
+    return about.get("slide_type", "")
 
 
 @dataclasses.dataclass(frozen=True)

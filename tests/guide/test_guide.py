@@ -207,7 +207,7 @@ def test_check_of_a_step_alone(learner, host):
 def test_every_fact_of_a_step_holds_in_a_check(learner, host, step):
     """A fact can hold in the suite, and still fail in the sandbox of a check, which has another
     /tmp, and no systemd: then no learner could pass the step."""
-    learner.has((step.folder / "container.py").read_text())
+    learner.has(step.container.read_text())
     done = learner.type(f"check {step.number} --alone")
     # A fact may starve in an emulated VM, but not twice.
     if "took too long" in done.stdout:

@@ -19,6 +19,7 @@ from runtime import (
     Result,
     Runtime,
     children,
+    commands_with,
     eventually,
     nothing_left_behind,
     processes_with,
@@ -427,14 +428,6 @@ def test_clean_removes_what_killed_runtimes_left(container, image, network, limi
         assert workshop("clean").out == "nothing to clean\n"
 
 
-def commands(argument):
-    """Returns the names of the processes with this argument: proc_pid_comm(5)."""
-    return [
-        pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-        for pid in processes_with(argument)
-    ]
-
-
 @pytest.mark.needs("cgroup2")
 def test_clean_ends_a_command_that_has_outlived_its_runtime(container, image, network):
     """As after `systemctl kill -s KILL` of a unit: the runtime and its guard are killed, and
@@ -448,7 +441,7 @@ def test_clean_ends_a_command_that_has_outlived_its_runtime(container, image, ne
             # The container, and after a moment the guard, a copy of the runtime.
             assert eventually(lambda: len(children(runtime.pid)) == 2)
             # Until setpriv has become sleep, the command would die with its runtime.
-            assert eventually(lambda: "sleep" in commands(seconds))
+            assert eventually(lambda: "sleep" in commands_with(seconds).values())
             guard = children(runtime.pid)[1]
             os.kill(runtime.pid, signal.SIGSTOP)  # it must not see its guard end
             os.kill(guard, signal.SIGKILL)

@@ -1,7 +1,6 @@
 """The lessons and the appendix as they are committed. tests/test_notebooks.py runs
 them."""
 
-import ast
 import pathlib
 import re
 
@@ -10,6 +9,7 @@ import pytest
 from notebook_cells import code_cells, complaints
 from pages import LESSONS, NOTEBOOKS
 from runtime import PROJECT, STEPS
+from source import facts
 
 from workshop.project import find_step, lessons
 from workshop.scenes import CUTS, parse
@@ -56,12 +56,9 @@ def test_cells_have_at_most_five_lines(notebook):
 
 def facts_of(number: str) -> list[str]:
     """Returns the facts of a step's suite in words, in lower case."""
-    tree = ast.parse((PROJECT / find_step(number).suite).read_text())
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     return [
-        name.removeprefix("test_").replace("_", " ")
-        for name in names
-        if name.startswith("test_")
+        fact.name.removeprefix("test_").replace("_", " ")
+        for fact in facts(PROJECT / find_step(number).suite)
     ]
 
 

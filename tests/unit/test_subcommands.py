@@ -11,7 +11,7 @@ import time
 import pytest
 from people import one_line
 from runtime import PROJECT, STEPS
-from source import code_lines
+from source import code_lines, facts as facts_of
 
 from workshop import facts, progress, reports
 from workshop.commands import welcome
@@ -91,11 +91,10 @@ def test_start_never_overwrites_a_runtime(learner):
 def test_every_fact_names_the_page_that_explains_it():
     missing = []
     for path in (PROJECT / "tests").glob("test_0[0-9]_*.py"):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                why = ast.get_docstring(node) or ""
-                if not re.search(r"\w\(\d\)|filesystems/", why) and "USAGE" not in why:
-                    missing.append(f"{path.name}: {node.name}")
+        for fact in facts_of(path):
+            why = ast.get_docstring(fact) or ""
+            if not re.search(r"\w\(\d\)|filesystems/", why) and "USAGE" not in why:
+                missing.append(f"{path.name}: {fact.name}")
     assert missing == []
 
 

@@ -16,6 +16,7 @@ import nbformat
 import pytest
 from pages import LESSONS
 from runtime import PROJECT
+from source import facts
 
 SUITES = sorted((PROJECT / "tests").glob("test_0[0-7]_*.py"))
 # The options of `run`, and the number of the step that adds each.
@@ -91,14 +92,6 @@ def demands(function: ast.FunctionDef, step: int) -> Demand:
         if len(text) > 1 and re.search("[A-Za-z]", text) and not known:
             words.add(text)
     return Demand(function.name, cells, words)
-
-
-def facts(path) -> list[ast.FunctionDef]:
-    return [
-        node
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    ]
 
 
 def flat(text: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,7 +15,7 @@ from host import bootable_disk, ovf, packages, passwords, scratch
 from host.commands import box, kernel, pack, seat
 from host.commands.test import HALVES, QUICK, total
 from host.errors import LabError
-from host.lab import FIRST_USER
+from host.lab import FIRST_USER, contents, disk_use
 from host.providers import choose
 from host.providers.vagrant import has_box, with_whole_urls
 from host.settings import ARCHS, PROJECT
@@ -382,3 +383,13 @@ def test_uid_is_the_one_that_the_vm_uses():
     setup = (PROJECT / "vagrant/files/usr/local/lib/workshop-setup").read_text()
     assert "owner=$(stat -c %u /workshop)" in setup
     assert f'"$owner" -ge {FIRST_USER}' in setup
+
+
+def test_a_directory_that_is_removed_meanwhile_is_left_out(tmp_path):
+    for name in ("first/a", "second/b"):
+        (tmp_path / name).mkdir(parents=True)
+    found = contents(tmp_path)
+    assert {next(found), next(found)} == {tmp_path / "first", tmp_path / "second"}
+    shutil.rmtree(tmp_path / "first")
+    assert list(found) == [tmp_path / "second/b"]
+    assert disk_use(tmp_path / "first") == 0

@@ -9,23 +9,12 @@ import contextlib
 import os
 import pathlib
 import shutil
-import subprocess
 from collections.abc import Iterator
 
 from host import ports
-from host.errors import LabError
 from host.machine import Machine
 from host.qemu_argv import Spec
 from host.providers.qemu import Qemu
-
-# The parts of the project that the VM needs.
-PROJECT_PARTS = ["pyproject.toml", "steps", "tests", "vagrant", "workshop", "notebooks"]
-# The project goes to the VM's own disk: a shared directory cannot be frozen.
-RECEIVE = """sudo sh -ec '
-    umount /workshop
-    tar -C /workshop -xf - --no-same-owner
-    mkdir /workshop/my
-    chmod -R go=u-w /workshop'"""
 
 
 @contextlib.contextmanager
@@ -33,24 +22,12 @@ def frozen(provider: Qemu) -> Iterator[Machine]:
     """Freezes a VM: saves its state in a file, so that the block can resume copies."""
     with provider.throwaways(1, monitor=True) as (vm,):
         with provider.lab.progress.stage("collecting the facts, once for all grades"):
-            send_project(vm)
             collect = "pytest -q --collect-only tests/test_0*.py >/dev/null"
             vm.check(f"{vm.python} -m {collect}")
         with provider.lab.progress.stage("freezing the VM", "2 to 10 s"):
             vm.freeze()
         (vm.folder / "nothing").mkdir()  # shared with the submissions' VMs
         yield vm
-
-
-def send_project(vm: Machine) -> None:
-    """Copies the project to the VM's disk, in place of the shared directory."""
-    project = str(vm.lab.settings.project)
-    pack = ["tar", "-C", project, "-cf", "-", *PROJECT_PARTS]
-    receive = vm.connection.command(RECEIVE, False)
-    with subprocess.Popen(pack, stdout=subprocess.PIPE) as sender:
-        received = subprocess.run(receive, check=False, stdin=sender.stdout)
-    if sender.returncode != 0 or received.returncode != 0:
-        raise LabError("the project could not be copied to the VM's disk")
 
 
 @contextlib.contextmanager

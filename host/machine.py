@@ -12,9 +12,10 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 
-from host import ssh
+from host import checkout, ssh
 from host.errors import LabError
 from host.guest import Guest
 from host.lab import Lab
@@ -30,6 +31,11 @@ migrate "exec:cat >\\"$state_file\\""
 info migrate
 quit
 """
+# The project comes as an archive on standard input.
+RECEIVE = """sudo sh -ec '
+    umount /workshop
+    tar -C /workshop -xf - --no-same-owner
+    chmod -R go=u-w /workshop'"""
 
 
 class Machine(Guest):
@@ -181,6 +187,20 @@ class Machine(Guest):
                     *([] if self.spec.dies_with_us else [stays]),
                 )
             time.sleep(0.5)
+
+    def copy_project(self) -> None:
+        """Copies the project to the VM's own disk, in place of the shared directory. From
+        there an emulated VM starts a container in two thirds of the time, and its state
+        can be frozen."""
+        command = self.connection.command(RECEIVE, False)
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as receiver:
+            assert receiver.stdin
+            with contextlib.suppress(BrokenPipeError):  # its status says what happened
+                with tarfile.open(mode="w|", fileobj=receiver.stdin) as archive:
+                    checkout.add(archive, self.lab.settings.project, ".")
+                receiver.stdin.close()
+        if receiver.returncode != 0:
+            raise LabError("the project could not be copied to the VM's disk")
 
     def power_off(self) -> None:
         """Has the VM shut itself down; pulls the plug if it does not within 40 s."""

@@ -14,7 +14,7 @@ import shutil
 import string
 import tarfile
 
-from host import bootable_disk, packages, processes, sums
+from host import bootable_disk, checkout, packages, processes, sums
 from host.commands import box
 from host.image import FILES
 from host.lab import Lab, disk_use, remove
@@ -23,9 +23,6 @@ from host.progress import Stage
 from host.providers.qemu import Qemu
 
 TEMPLATES = pathlib.Path(__file__).resolve().parent.parent / "templates"
-# Personal files, and files that can be made again.
-LEFT_OUT = {".git", ".lab", ".vagrant", "__pycache__", ".pytest_cache", ".ruff_cache"}
-LEFT_OUT |= {".mypy_cache", ".ipynb_checkpoints"}
 NAME = "container-workshop"
 
 
@@ -84,20 +81,9 @@ def pack_image(lab: Lab, stage: Stage, target: pathlib.Path) -> None:
 
 
 def pack_project(project: pathlib.Path, archive: pathlib.Path) -> None:
-    """Packs the project like a new checkout, without personal files."""
-
-    def chosen(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        parts = member.name.split("/")[1:]
-        if (project / "/".join(parts)).resolve() == archive.parent:
-            return None  # the directory to fill is in the project
-        if LEFT_OUT.intersection(parts) or (parts[:1] == ["my"] and parts[1:]):
-            return None
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        return member
-
+    """Packs the project like a new checkout, without the directory that the archive is in."""
     with tarfile.open(archive, "w:gz") as file:
-        file.add(project, NAME, filter=chosen)
+        checkout.add(file, project, NAME, without=archive.parent)
 
 
 def start_page(lab: Lab) -> str:

@@ -190,8 +190,8 @@ class Qemu(Provider):
     def throwaways(
         self, count: int, memory: int | None = None, monitor: bool = False
     ) -> Iterator[list[Machine]]:
-        """Starts VMs with the project read-only and no way to the internet. If there
-        are several, each gets a processor of this machine to itself, if there are enough."""
+        """Starts VMs with a copy of the project and no way to the internet. If there are
+        several, each gets a processor of this machine to itself, if there are enough."""
         with contextlib.ExitStack() as stack:
             with self.lab.lock():
                 accelerator = self.prepare()
@@ -223,6 +223,7 @@ class Qemu(Provider):
                     vm.start()
                 for vm in vms:
                     vm.wait()
+                    vm.copy_project()
             yield vms
 
 

@@ -175,13 +175,17 @@ def test_packed_project_is_like_a_new_checkout(tmp_path):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("x")
     (project / "lab").write_text("x")
+    (project / "link").symlink_to("steps")
     (project / "stick").mkdir()
     archive = project / "stick/project.tar.gz"
     pack.pack_project(project, archive)
     with tarfile.open(archive) as file:
-        names = {member.name for member in file if member.isfile()}
+        names = {member.name for member in file if not member.isdir()}
+        directories = {member.name for member in file if member.isdir()}
         assert {member.uid for member in file} == {0}
-    assert names == {"container-workshop/steps/a.py", "container-workshop/lab"}
+    top = "container-workshop"
+    assert names == {f"{top}/steps/a.py", f"{top}/lab", f"{top}/link"}
+    assert directories == {top, f"{top}/steps", f"{top}/my"}
 
 
 @pytest.mark.parametrize("arch", ["amd64", "arm64"])

@@ -89,6 +89,7 @@ def started(provider, monkeypatch):
     monkeypatch.setattr(provider.lab, "need_memory", lambda megabytes: None)
     monkeypatch.setattr(Machine, "start", lambda self: vms.append(self))
     monkeypatch.setattr(Machine, "wait", lambda self: None)
+    monkeypatch.setattr(Machine, "copy_project", lambda self: None)
     monkeypatch.setattr(
         Machine, "make_secrets", lambda self: self.folder.mkdir(mode=0o700)
     )

@@ -103,7 +103,7 @@ PHASES: list[list[list[Part]]] = [
             )
         ],
         [lab_test("offline", 1500, "offline", "ovf")],
-        [lab_test("vagrant", 1500)],
+        [lab_test("vagrant", 1500, where=VM)],
         [lab_test("grade", 1800)],
         [lab_test("slides", 900)],
         [lab_test("browser", 900)],

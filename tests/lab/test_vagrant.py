@@ -36,7 +36,6 @@ Vagrant.configure("2") do |config|
   config.vm.guest = :debian # without this it tries all systems, one by one
   config.vm.provider :libvirt do |libvirt|
     libvirt.driver = "qemu"
-    libvirt.emulator_path = "EMULATOR"
     libvirt.cpu_mode = "maximum"
     libvirt.graphics_type = "none"
     libvirt.video_type = "none"
@@ -121,9 +120,8 @@ def site(place: Path) -> Iterator[Site]:
         start_libvirt(site)
         (place / "home").mkdir()
         (place / "pool").mkdir()
-        text = VAGRANTFILE.replace("POOL", str(place / "pool"))
-        emulator = shutil.which("qemu-system-x86_64")  # libvirt does not look in PATH
-        (place / "home/Vagrantfile").write_text(text.replace("EMULATOR", str(emulator)))
+        pool = VAGRANTFILE.replace("POOL", str(place / "pool"))
+        (place / "home/Vagrantfile").write_text(pool)
         yield site
 
 

@@ -99,7 +99,7 @@ PHASES: list[list[list[Part]]] = [
                 "vm",
                 NEWER,
                 2700,
-                f"./lab test --where vm --not-quick tests {REHEARSED}",
+                f"./lab test --durations 30 --where vm --not-quick tests {REHEARSED}",
             )
         ],
         [lab_test("offline", 1500, "offline", "ovf")],

@@ -17,6 +17,7 @@ from workshop.project import PROJECT
 from workshop.workspace import Workspace
 
 TIMEOUT = 600  # seconds that a cell may take: a whole check in an emulated VM
+OUTPUT_TIMEOUT = 120  # seconds that its output may take after the end of the cell
 
 
 @contextlib.contextmanager
@@ -63,9 +64,13 @@ def run(path: Path, workspace: Workspace) -> Any:
                 raise ValueError(f"cell {cell.id}: its last line checks nothing")
             cell.source += f" --only {word}"
 
+    # Output arrives on a channel of its own, late if the machine is busy. nbclient waits for it
+    # 4 seconds after the cell's end, and then goes on without it.
     NotebookClient(
         notebook,
         timeout=TIMEOUT,
+        iopub_timeout=OUTPUT_TIMEOUT,
+        raise_on_iopub_timeout=True,
         kernel_name="python3",
         allow_errors=True,
         on_cell_execute=play_the_learner,

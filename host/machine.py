@@ -277,6 +277,7 @@ def secret(path: pathlib.Path, text: str) -> None:
 
 
 def new_disk(image: pathlib.Path, disk: pathlib.Path) -> None:
-    """Makes a thin disk on top of the image's, which holds what the VM changes."""
+    """Makes a thin disk on top of the image's, which holds what the VM changes. Only its owner
+    may read it, because JupyterLab's token is on it."""
     create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
-    subprocess.run([*create, "-b", image / "disk.raw", disk], check=True)
+    subprocess.run([*create, "-b", image / "disk.raw", disk], check=True, umask=0o077)

@@ -45,9 +45,8 @@ SUITES = sorted(
 # Lists of arguments for pytest. The two halves take about the same time.
 HALVES = {
     QUICK: [
-        ["--quick", *SUITES[2:]],
-        ["--quick", *SUITES[:2], "tests/test_suite.py"]
-        + ["tests/test_notebooks.py", "tests/guide"],
+        ["--quick", *SUITES],
+        ["--quick", "tests/test_suite.py", "tests/test_notebooks.py", "tests/guide"],
     ],
     ALL: [
         ["--ignore=tests/guide", "--ignore=tests/unit"]

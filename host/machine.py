@@ -190,8 +190,8 @@ class Machine(Guest):
 
     def copy_project(self) -> None:
         """Copies the project to the VM's own disk, in place of the shared directory. From
-        there an emulated VM starts a container in two thirds of the time, and its state
-        can be frozen."""
+        there an emulated VM starts a container in half the time, and its state can be
+        frozen."""
         command = self.connection.command(RECEIVE, False)
         with subprocess.Popen(command, stdin=subprocess.PIPE) as receiver:
             assert receiver.stdin

@@ -46,7 +46,8 @@ MISTAKES = [
         "00_run",
         "    return process.wait(container)",
         "    return 0",
-        "command runs with its arguments",
+        # Not one that a quick command can satisfy before the runtime has ended.
+        "signal to the runtime reaches the command",
         "parent must call process.wait",
     ),
     Mistake(

@@ -477,11 +477,11 @@ def shell_at_a_terminal():
 def test_container_in_the_background_leaves_the_keys_to_the_shell(runtime):
     """tcsetpgrp(3): keys are for the foreground processes. A container is in a session of its
     own, which job control does not reach, so it gets no keys until its runtime may read."""
-    command = shlex.join(map(str, runtime.argv("cat")))
+    command = shlex.join(map(str, runtime.argv("sh", "-c", "echo up; exec cat")))
     with shell_at_a_terminal() as terminal:
         terminal.type(f"{command} &\n")
-        terminal.wait_for(r"\$ ")
-        time.sleep(0.5)  # the container must have had time to read
+        terminal.wait_for(r"up\r\n")  # a container that starts after fg gets a terminal
+        time.sleep(0.5)  # cat must have had time to read
         for number in range(5):
             terminal.type(f"echo shell-$(({number} + 10))\n")
             terminal.wait_for(f"shell-{number + 10}")

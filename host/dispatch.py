@@ -33,6 +33,7 @@ COMMANDS = {
 }
 FOR_OTHERS = {
     "slides": "write the lessons as slides, with their output; they need no network",
+    "site": "write the lessons, the code and the docs as a web site",
     "rehearse": "play the whole talk (20, 45 or 90 minutes), the evening before",
     "grade": "grade a class's container.py files, each in a VM of its own",
     "pack": "put the lab on a USB stick, for machines without a network",

@@ -59,16 +59,29 @@ class Guest(abc.ABC):
             argv, check=False, stdin=stdin, stdout=stdout, stderr=stderr
         ).returncode
 
-    def run_in_stage(self, stage: Stage, command: str) -> int:
+    def run_in_stage(
+        self, stage: Stage, command: str, log: pathlib.Path | None = None
+    ) -> int:
         """Runs a shell command, and shows each line of its output as a part of a stage.
-        Returns its exit status."""
+        Returns its exit status.
+        log: a file that gets the output as well, with the error messages."""
         argv = self.argv(command, False)
-        with subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-        ) as process:
+        errors = subprocess.STDOUT if log else None
+        with (
+            subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                errors="replace",
+            ) as process,
+            open(log or os.devnull, "a") as copy,
+        ):
             assert process.stdout
             for line in process.stdout:
                 stage.note(line.strip())
+                copy.write(line)
         return process.returncode
 
     def check(self, command: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import pathlib
 import shutil
@@ -13,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from host import environments
 from host.errors import LabError
 from host.lab import Lab
 from host.processes import run_logged, start_server
@@ -65,19 +65,11 @@ class Hub:
     def install(self) -> None:
         """Installs JupyterHub and its proxy, in the versions that the project pins."""
         wanted = self.project / "vagrant/requirements.txt"
-        if not same(wanted, self.venv / "requirements.txt"):
-            title = "installing the hub's Python packages"
-            with self.lab.progress.stage(title, "20 to 60 s") as stage:
-                log = self.lab.log("hub-packages")
-                venv = ["python3", "-m", "venv", "--clear", str(self.venv)]
-                pip = [f"{self.venv}/bin/pip", "install", "-q"]
-                pip += ["--disable-pip-version-check", "--require-hashes"]
-                pip += ["--only-binary", ":all:", "-r", str(wanted)]
-                for command in venv, pip:
-                    run_logged(stage, command, log)
-                shutil.copy(wanted, self.venv / "requirements.txt")
+        environments.ensure(
+            self.lab, self.venv, wanted, "installing the hub's Python packages"
+        )
         lock = self.project / "classroom/package-lock.json"
-        if not same(lock, self.folder / "node_modules/.this"):
+        if not environments.same(lock, self.folder / "node_modules/.this"):
             self.install_proxy(lock)
 
     def install_proxy(self, lock: pathlib.Path) -> None:
@@ -154,10 +146,6 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.2)
     return True
-
-
-def same(one: pathlib.Path, other: pathlib.Path) -> bool:
-    return other.exists() and filecmp.cmp(one, other, shallow=False)
 
 
 def answers(url: str) -> bool:

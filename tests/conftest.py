@@ -41,6 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="native: only the facts that any Linux kernel can show; "
         "vm: only the others, whose needs marker says what they need",
     )
+    group.addoption(
+        "--keep-lessons",
+        metavar="DIR",
+        help="save the lessons that test_notebooks.py runs here, with their output",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,6 +9,7 @@ minutes in an emulated VM, and other tests make it.
 
 import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -34,7 +35,9 @@ PARAMS = [pytest.param(path, marks=marks_of(path)) for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("notebook", PARAMS, ids=[path.stem for path in NOTEBOOKS])
-def test_lesson_runs_and_its_cells_print_what_they_promise(notebook, monkeypatch):
+def test_lesson_runs_and_its_cells_print_what_they_promise(
+    notebook, monkeypatch, request
+):
     sources = "\n".join(cell.source for cell in code_cells(notebook))
     temporary = set(re.findall(r"/(?:var/)?tmp/\w[\w.]*", sources))
     before = {path for path in temporary if os.path.exists(path)}
@@ -43,6 +46,8 @@ def test_lesson_runs_and_its_cells_print_what_they_promise(notebook, monkeypatch
     monkeypatch.setenv("PYTHONPATH", path)  # of the kernel
     with lesson_runner.temporary_workspace() as workspace:
         nb = lesson_runner.run(notebook, workspace)
+    if folder := request.config.getoption("--keep-lessons"):
+        nbformat.write(nb, Path(folder, notebook.name))
     eventually(lambda: host_state() == host, 5)
     assert host_state() == host
     assert {path for path in temporary if os.path.exists(path)} <= before

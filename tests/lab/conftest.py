@@ -31,13 +31,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--lessons",
         default="",
         metavar="N,N",
-        help="take screenshots, or make slides, of these lessons only",
+        help="take screenshots, make slides or check pages of these lessons only",
     )
     group.addoption(
         "--slides",
         type=path,
         metavar="DIR",
         help="check these slides instead of new ones",
+    )
+    group.addoption(
+        "--site", type=path, metavar="DIR", help="check this web site, not a new one"
     )
     group.addoption(
         "--forty", action="store_true", help="grade all submissions, not only a dozen"

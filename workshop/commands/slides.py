@@ -1,7 +1,8 @@
 """`workshop slides DIRECTORY [N...]`: runs the lessons, and writes them as slides.
 
-`./lab slides` calls it in the VM, and then puts reveal.js into the directory, because the
-slides need it.
+With `--ran NOTEBOOKS` it takes the lessons from a directory where they are with their output.
+`./lab slides` does that in the VM, and then puts reveal.js into the directory, because the slides
+need it.
 """
 
 import shutil
@@ -17,19 +18,27 @@ from workshop.project import PROJECT, lessons
 
 def main(arguments: list[str]) -> int:
     """Writes a page for each lesson, and a page that lists them. Returns the exit status."""
+    import nbformat  # here, because it takes long to load
+
     parser = Parser(prog="workshop slides")
     text = "where to write the pages"
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help=text)
     text = "a lesson; all of them unless there are numbers"
     parser.add_argument("lessons", nargs="*", metavar="N", help=text)
+    text = "take the lessons, which have run, from here"
+    parser.add_argument("--ran", type=Path, metavar="NOTEBOOKS", help=text)
     options = parser.parse_args(arguments)
     directory: Path = options.directory
     chosen, decks = lessons(options.lessons), []
     directory.mkdir(parents=True, exist_ok=True)
     for path in chosen:
         begin = time.monotonic()
-        with lesson_runner.temporary_workspace() as workspace:
-            deck = slides.deck(path.stem, lesson_runner.run(path, workspace))
+        if options.ran:
+            notebook = nbformat.read(options.ran / path.name, 4)
+        else:
+            with lesson_runner.temporary_workspace() as workspace:
+                notebook = lesson_runner.run(path, workspace)
+        deck = slides.deck(path.stem, notebook)
         (directory / f"{deck.name}.html").write_bytes(deck.as_html())
         decks.append(deck)
         seconds = time.monotonic() - begin

@@ -1,0 +1,44 @@
+"""Builds the web site. `./lab site` runs this, in a virtual environment with the packages of
+site/requirements.txt.
+
+    python site/build.py NOTEBOOKS FOLDER [--tab DIRECTORY]
+
+NOTEBOOKS is a directory with the lessons that have run. FOLDER gets the site. DIRECTORY is the
+machine in a browser tab, as its own build made it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # workshop/ is there
+
+from contents import Contents
+from sphinx.cmd.build import build_main
+
+
+def main() -> int:
+    """Builds the site. Returns Sphinx's exit status: a warning is an error."""
+    parser = argparse.ArgumentParser(description="Builds the web site.")
+    parser.add_argument("notebooks", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tab", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        source, doctrees = Path(place, "source"), Path(place, "doctrees")
+        Contents(options.notebooks, bool(options.tab)).write(source)
+        words = ["-q", "-W", "--keep-going", "-b", "html", "-c", HERE, "-d", doctrees]
+        words += ["-A", "has_tab=1"] if options.tab else []
+        status: int = build_main([*map(str, words), str(source), str(options.folder)])
+    if options.tab:
+        shutil.copytree(options.tab, options.folder / "tab", dirs_exist_ok=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

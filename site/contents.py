@@ -35,6 +35,10 @@ LINK = re.compile(
 # A row of README's table: the step, what it adds, how many lines it has, the attack.
 ROW = re.compile(r"^\| \[(\d\d_\w+)\]\([^)]*\) \|(.*)\|(.*)\|(.*)\|$", re.MULTILINE)
 LANGUAGES = {".py": "python", ".sh": "sh", ".yaml": "yaml", ".json": "json"}
+REAL = (
+    "Every output in the lessons is real: their cells ran one after the other in the workshop's "
+    "Linux VM. Where a lesson has you write code, the reference solution took its place."
+)
 PICTURES = "*.svg", "*.png"
 
 
@@ -102,47 +106,46 @@ class Contents:
         """Returns the first page."""
         readme = (PROJECT / "README.md").read_text()
         title, _, rest = readme.removeprefix("# ").partition("\n")
-        lead, fence, rest = rest.partition("```\n")
+        lead, _, rest = rest.partition("```\n")
         commands = rest.partition("```\n")[0]
-        first = self.lessons[0].name
-        ways = [f'<a class="way" href="lessons/{first}.html">Read lesson 0</a>']
+        ways = f'<a class="way" href="lessons/{self.lessons[0].name}.html">Read lesson 0</a>'
         if self.tab:
-            ways.insert(0, tab_link("", "Open a Linux machine in this tab"))
-        names = {lesson.name[:2]: lesson.name for lesson in self.lessons}
+            ways = tab_link("", "Open a Linux machine in this tab") + ways
+        parts = [
+            f"# {title}",
+            self.links(lead.strip(), "README.md", "index.md"),
+            f'<p class="ways">{ways}</p>',
+            self.table(readme),
+        ]
+        for lesson in self.lessons:
+            if not lesson.name[0].isdigit():
+                parts.append(f"Beside them: [](lessons/{lesson.name}.ipynb).")
+        if all(lesson.has_run for lesson in self.lessons):
+            parts.append(REAL)
+        if commands:
+            parts.append(f"## On your own machine\n\n```sh\n{commands}```")
+        for caption, names in [
+            ("Lessons", [f"lessons/{lesson.name}" for lesson in self.lessons]),
+            ("The code", [f"code/{step.name}" for step in STEPS]),
+            ("Beside the steps", [f"code/{path.stem}" for path in self.helpers]),
+            ("More to read", [f"docs/{path.stem}" for path in self.docs]),
+        ]:
+            options = [":hidden:", f":caption: {caption}", ""]
+            parts.append(fenced("{toctree}", "\n".join(names), options))
+        return "\n\n".join(parts) + "\n"
+
+    def table(self, readme: str) -> str:
+        """Returns the table of the steps. Raises ValueError if README has none."""
+        lessons = {lesson.name[:2]: lesson.name for lesson in self.lessons}
         rows = [
-            f"| [{name}](lessons/{names[name[:2]]}.ipynb) | {adds.strip()} | "
+            f"| [{name}](lessons/{lessons[name[:2]]}.ipynb) | {adds.strip()} | "
             f"[{lines.strip()} lines](code/{name}.md) | {attack.strip()} |"
             for name, adds, lines, attack in ROW.findall(readme)
         ]
         if len(rows) != len(STEPS):
             raise ValueError("README.md has no table with a row for each step")
-        appendices = [lesson for lesson in self.lessons if not lesson.name[0].isdigit()]
-        parts = [
-            f"# {title}",
-            self.links(lead.strip(), "README.md", "index.md"),
-            f'<p class="ways">{" ".join(ways)}</p>',
-            "| lesson | it adds | code | an attack that works before, and fails after |\n"
-            "| --- | --- | --- | --- |\n" + "\n".join(rows),
-            "Every output in the lessons is real: the cells ran, in this order, in the "
-            "workshop's Linux VM, and nothing was edited afterwards.",
-            f"## On your own machine\n\n```sh\n{commands}```" if fence else "",
-            contents("Lessons", [f"lessons/{x.name}" for x in self.lessons]),
-            contents("The code", [f"code/{step.name}" for step in STEPS]),
-            contents(
-                "Beside the steps", [f"code/{path.stem}" for path in self.helpers]
-            ),
-            contents(
-                "For teachers and speakers", [f"docs/{x.stem}" for x in self.docs]
-            ),
-        ]
-        if appendices:
-            parts.insert(
-                4,
-                "More: "
-                + ", ".join(f"[](lessons/{x.name}.ipynb)" for x in appendices)
-                + ".",
-            )
-        return "\n\n".join(part for part in parts if part) + "\n"
+        head = ["| lesson | it adds | code | the attack it stops |", f"|{' --- |' * 4}"]
+        return fenced("{table}", "\n".join([*head, *rows]), [":class: steps", ""])
 
     def lesson(self, lesson: Lesson) -> str:
         """Returns a lesson as a notebook, with links to the pages of the site."""
@@ -316,13 +319,6 @@ def code(language: str, text: str, marked: Iterable[int] = ()) -> str:
     if numbers := ",".join(map(str, marked)):
         options.append(f":emphasize-lines: {numbers}")
     return fenced(f"{{code-block}} {language}", text, [*options, ""])
-
-
-def contents(caption: str, names: Iterable[str]) -> str:
-    """Returns a part of the site's table of contents, which only the sidebar shows."""
-    return fenced(
-        "{toctree}", "\n".join(names), [":hidden:", f":caption: {caption}", ""]
-    )
 
 
 def tab_link(up: str, words: str, query: str = "") -> str:

@@ -33,6 +33,8 @@ REHEARSE = "tests/lab/run.py test_rehearse.py"
 # The part `rehearse` plays this cut.
 CUT = "test_cut_plays_to_the_end_by_itself_within_its_minutes"
 REHEARSED = f"--deselect tests/guide/test_demo.py::{CUT}[20]"
+LESSONS = "--ignore tests/test_notebooks.py"  # the part `site` runs them
+FACTS = "./lab test --durations 30 --where vm --not-quick tests"
 # Where a part runs. Debian's own QEMU is what most learners have; a newer one saves time.
 VM = "VM"
 NEWER = "VM, newer QEMU"
@@ -102,18 +104,12 @@ PHASES: list[list[list[Part]]] = [
                 part("native 2", "host's kernel", 1500, f"{NATIVE} 2 --where=native")
             ),
         ],
-        [
-            part(
-                "vm",
-                NEWER,
-                2700,
-                f"./lab test --durations 30 --where vm --not-quick tests {REHEARSED}",
-            )
-        ],
+        # `./lab site` runs all lessons, and their slides are made of the same run.
+        [lab_test("site", 3600, "site", "slides")],
+        [part("vm", NEWER, 2700, f"{FACTS} {REHEARSED} {LESSONS}")],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500, where=VM)],
         [lab_test("grade", 1800)],
-        [lab_test("slides", 900)],
         [lab_test("browser", 900)],
     ],
     [[part("test", NEWER, 1200, "./lab test")]],

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from host import sums
+from host.commands import test
 from host.errors import LabError, UsageError
 from host.lab import Lab
 from host.processes import quote
@@ -78,15 +79,15 @@ def run_in(
     notebooks, slides = f"{IN_VM}/notebooks", f"{IN_VM}/slides"
     numbers = [name[:2] for name in names if name[0].isdigit()]
     root = "" if isinstance(provider, Local) else "sudo "
-    with provider.throwaway() as guest:
+    with provider.throwaway() as guest, test.recorded(lab, guest):
         guest.check(f"{root}rm -rf {IN_VM} && {root}mkdir -p {notebooks}")
         words = [TEST, "-v", "--keep-lessons", notebooks, "-k", " or ".join(names)]
-        test = f"{guest.python} -m pytest -p no:cacheprovider {quote(words)}"
-        draw = f"workshop slides {slides} --ran {notebooks} {quote(numbers)}"
+        check = test.command(lab, guest, words)
+        draw = f"workshop slides --ran {notebooks} {slides} {quote(numbers)}"
         log = lab.log("lessons")
         usual = "one or two minutes each if the VM is emulated"
         with lab.progress.stage("running the lessons", usual) as stage:
-            passed = guest.run_in_stage(stage, test, log) == 0
+            passed = guest.run_in_stage(stage, check, log) == 0
         with lab.progress.stage("making slides of them", "30 s") as stage:
             if guest.run_in_stage(stage, draw, log) != 0:
                 raise LabError("the slides cannot be made", f"The whole log is {log}")

@@ -47,6 +47,15 @@ def test_page_of_a_deck_has_its_slides_and_escapes_its_title():
     assert "&lt;T&gt;" in page and "<T>" not in page
 
 
+def test_command_takes_lessons_that_have_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(lesson_runner, "run", lambda path, _: 1 / 0)
+    ran = nbformat.v4.new_notebook(cells=[cell("slide", "# Has run")])
+    nbformat.write(ran, tmp_path / "01_uts.ipynb")
+    words = ["--ran", str(tmp_path), str(tmp_path / "out"), "1"]
+    assert slides_command.main(words) == 0
+    assert "Has run" in (tmp_path / "out/01_uts.html").read_text()
+
+
 def test_command_writes_a_page_for_each_lesson_and_a_list_of_them(
     tmp_path, monkeypatch, capsys
 ):

@@ -1,6 +1,6 @@
-"""`workshop slides DIRECTORY [N...]`: runs the lessons, and writes them as slides.
+"""`workshop slides [--ran NOTEBOOKS] DIRECTORY [N...]`: writes the lessons as slides.
 
-With `--ran NOTEBOOKS` it takes the lessons from a directory where they are with their output.
+It runs them first, unless NOTEBOOKS is a directory where they are with their output.
 `./lab slides` does that in the VM, and then puts reveal.js into the directory, because the slides
 need it.
 """

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from host import sums
 from host.commands import test
 from host.errors import LabError, UsageError
+from host.guest import Guest
 from host.lab import Lab
 from host.processes import quote
 from host.providers import choose
@@ -58,14 +59,7 @@ def run(lab: Lab, numbers: Sequence[str] = ()) -> Ran:
         lab.say("the lessons have not changed since they ran last")
         return Ran(folder, passed=True)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     ran = Ran(folder, run_in(lab, provider, names, folder))
-    missing = [name for name in names if not (ran.notebooks / f"{name}.ipynb").exists()]
-    if missing:
-        raise LabError(
-            f"these lessons did not run here: {' '.join(missing)}",
-            f"{lab.settings.state}/log/lessons.log says why.",
-        )
     if ran.passed:
         done.write_text(made_from)
     return ran
@@ -76,25 +70,37 @@ def run_in(
 ) -> bool:
     """Runs these lessons and makes their slides, all in a new VM, and copies both to a
     directory. Returns whether every cell printed what it promises."""
-    notebooks, slides = f"{IN_VM}/notebooks", f"{IN_VM}/slides"
-    numbers = [name[:2] for name in names if name[0].isdigit()]
+    log = lab.log("lessons")
     root = "" if isinstance(provider, Local) else "sudo "
     with provider.throwaway() as guest, test.recorded(lab, guest):
+        notebooks, slides = f"{IN_VM}/notebooks", f"{IN_VM}/slides"
         guest.check(f"{root}rm -rf {IN_VM} && {root}mkdir -p {notebooks}")
         words = [TEST, "-v", "--keep-lessons", notebooks, "-k", " or ".join(names)]
-        check = test.command(lab, guest, words)
-        draw = f"workshop slides --ran {notebooks} {slides} {quote(numbers)}"
-        log = lab.log("lessons")
         usual = "one or two minutes each if the VM is emulated"
         with lab.progress.stage("running the lessons", usual) as stage:
-            passed = guest.run_in_stage(stage, check, log) == 0
+            command = test.command(lab, guest, words)
+            passed = guest.run_in_stage(stage, command, log) == 0
+        fetch(guest, notebooks, folder / "notebooks")
+        found = {path.stem for path in (folder / "notebooks").glob("*.ipynb")}
+        if missing := [name for name in names if name not in found]:
+            raise LabError(
+                f"these lessons did not run to their end: {' '.join(missing)}",
+                f"The whole log is {log}",
+            )
+        numbers = [name[:2] for name in names if name[0].isdigit()]
+        command = f"workshop slides --ran {notebooks} {slides} {quote(numbers)}"
         with lab.progress.stage("making slides of them", "30 s") as stage:
-            if guest.run_in_stage(stage, draw, log) != 0:
+            if guest.run_in_stage(stage, command, log) != 0:
                 raise LabError("the slides cannot be made", f"The whole log is {log}")
-        guest.fetch(IN_VM, folder)
+        fetch(guest, slides, folder / "slides")
     if not passed:
         lab.say(f"a lesson does not do what it promises: {log} says which cell")
     return passed
+
+
+def fetch(guest: Guest, source: str, target: pathlib.Path) -> None:
+    target.mkdir(parents=True)
+    guest.fetch(source, target)
 
 
 def chosen(folder: pathlib.Path, numbers: Sequence[str]) -> list[str]:

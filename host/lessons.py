@@ -75,7 +75,15 @@ def run_in(
     with provider.throwaway() as guest, test.recorded(lab, guest):
         notebooks, slides = f"{IN_VM}/notebooks", f"{IN_VM}/slides"
         guest.check(f"{root}rm -rf {IN_VM} && {root}mkdir -p {notebooks}")
-        words = [TEST, "-v", "--keep-lessons", notebooks, "-k", " or ".join(names)]
+        words = [
+            TEST,
+            "-v",
+            "--no-header",
+            "--keep-lessons",
+            notebooks,
+            "-k",
+            " or ".join(names),
+        ]
         usual = "one or two minutes each if the VM is emulated"
         with lab.progress.stage("running the lessons", usual) as stage:
             command = test.command(lab, guest, words)

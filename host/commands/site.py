@@ -39,7 +39,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     lab.prepare_state()
     project = lab.settings.project
     title = "installing Sphinx and its theme"
-    wanted = project / "site/requirements.txt"
+    wanted = project / "site/web/requirements.txt"
     python = environments.ensure(lab, lab.settings.state / "site", wanted, title)
     notebooks, passed = options.notebooks, True
     if notebooks is None:
@@ -47,7 +47,7 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
         notebooks, passed = ran.notebooks, ran.passed
     folder: pathlib.Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
-    command = [python, "-B", project / "site/build.py", notebooks, folder]
+    command = [python, "-B", project / "site/web/make.py", notebooks, folder]
     command += ["--tab", tab] if tab else []
     with lab.progress.stage("making the pages", "10 to 30 s") as stage:
         processes.run_logged(stage, command, lab.log("site"))

@@ -263,7 +263,7 @@ def test_links_inside_the_site_lead_somewhere(folder: Path, files: list[Path]) -
             target = path.parent / unquote(parts.path) if parts.path else path
             assert target.is_file(), (path, link)
             assert folder in target.resolve().parents, (path, link)
-            if target.suffix == ".html":
+            if target.suffix == ".html" and target.parent != folder / "tab":
                 assert unquote(parts.fragment) in read(target).anchors, (path, link)
             checked += 1
     assert checked > 1000
@@ -412,7 +412,7 @@ def test_site_leads_to_the_machine_in_the_tab_if_it_has_one(
     ).read_bytes()
     for name, link in [
         ("index.html", "tab/index.html"),
-        ("lessons/03_mnt.html", "../tab/index.html?lesson=03_mnt"),
+        ("lessons/03_mnt.html", "../tab/index.html#03_mnt"),
         ("docs/attacks.html", "../tab/index.html"),
     ]:
         assert link in read(with_tab / name).links

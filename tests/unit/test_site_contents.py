@@ -8,7 +8,7 @@ import pytest
 from pages import LESSONS, PAGES
 from runtime import PROJECT, STEPS
 
-sys.path.insert(0, str(PROJECT / "site"))
+sys.path.insert(0, str(PROJECT / "site/web"))
 from contents import Contents, added, code, fenced, merged, slug
 
 from workshop.project import find_step
@@ -116,9 +116,8 @@ def test_pages_lead_to_the_machine_in_the_tab_only_if_there_is_one(tmp_path):
     for tab in True, False:
         contents = Contents(tmp_path, tab)
         first = contents.lessons[1]
-        query = f"?lesson={first.name}"
         assert ("tab/index.html" in contents.index()) == tab
-        assert (f"../tab/index.html{query}" in contents.lesson(first)) == tab
+        assert (f"../tab/index.html#{first.name}" in contents.lesson(first)) == tab
 
 
 # ---- links

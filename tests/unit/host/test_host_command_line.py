@@ -88,6 +88,7 @@ def test_unknown_subcommand_that_resembles_none_gets_no_suggestion():
         ["classroom", "add"],
         ["kernel"],
         ["kernel", "start"],
+        ["site"],
         ["test", "--here"],
     ],
 )

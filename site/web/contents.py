@@ -160,7 +160,7 @@ class Contents:
         top = ""
         if self.tab:
             words = "Run this lesson in a Linux machine in this tab"
-            top = tab_link("../", words, f"?lesson={lesson.name}")
+            top = tab_link("../", words, f"#{lesson.name}")
         if not lesson.has_run:
             top += "\n\n```{note}\nThis lesson has not run, so its cells have no output.\n```"
         if top:
@@ -321,7 +321,7 @@ def code(language: str, text: str, marked: Iterable[int] = ()) -> str:
     return fenced(f"{{code-block}} {language}", text, [*options, ""])
 
 
-def tab_link(up: str, words: str, query: str = "") -> str:
-    """Returns the link to the machine in a browser tab. `up`: the way from the page to the
-    site's root."""
-    return f'<a class="way tab" href="{up}tab/index.html{query}">{words}</a>'
+def tab_link(up: str, words: str, anchor: str = "") -> str:
+    """Returns the link to the machine in a browser tab, whose anchors are the lessons. `up`:
+    the way from the page to the site's root."""
+    return f'<a class="way tab" href="{up}tab/index.html{anchor}">{words}</a>'

@@ -1,7 +1,7 @@
 """Builds the web site. `./lab site` runs this, in a virtual environment with the packages of
-site/requirements.txt.
+site/web/requirements.txt.
 
-    python site/build.py NOTEBOOKS FOLDER [--tab DIRECTORY]
+    python site/web/make.py NOTEBOOKS FOLDER [--tab DIRECTORY]
 
 NOTEBOOKS is a directory with the lessons that have run. FOLDER gets the site. DIRECTORY is the
 machine in a browser tab, as its own build made it.
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # workshop/ is there
+sys.path.insert(0, str(HERE.parents[1]))  # workshop/ is there
 
 from contents import Contents
 from sphinx.cmd.build import build_main

@@ -21,6 +21,7 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_favicon = "static/icon.svg"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_use_index = False
 html_domain_indices = False

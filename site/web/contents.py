@@ -124,6 +124,7 @@ class Contents:
             parts.append(REAL)
         if commands:
             parts.append(f"## On your own machine\n\n```sh\n{commands}```")
+        parts.append(self.links("[MIT licence](LICENSE)", "README.md", "index.md"))
         for caption, names in [
             ("Lessons", [f"lessons/{lesson.name}" for lesson in self.lessons]),
             ("The code", [f"code/{step.name}" for step in STEPS]),

@@ -12,7 +12,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
-from host import sums
+from host import locks, sums
 from host.commands import test
 from host.errors import LabError, UsageError
 from host.guest import Guest
@@ -55,13 +55,19 @@ def run(lab: Lab, numbers: Sequence[str] = ()) -> Ran:
     folder = lab.settings.state / "lessons"
     made_from = digest(lab.settings.project, [provider.name, *names])
     done = folder / "inputs"
-    if done.exists() and done.read_text() == made_from:
-        lab.say("the lessons have not changed since they ran last")
-        return Ran(folder, passed=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    ran = Ran(folder, run_in(lab, provider, names, folder))
-    if ran.passed:
-        done.write_text(made_from)
+
+    def waiting() -> None:
+        lab.say("waiting for another ./lab that runs the lessons")
+
+    lab.prepare_state()
+    with locks.exclusive(lab.settings.state / "lessons.lock", waiting):
+        if done.exists() and done.read_text() == made_from:
+            lab.say("the lessons have not changed since they ran last")
+            return Ran(folder, passed=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        ran = Ran(folder, run_in(lab, provider, names, folder))
+        if ran.passed:
+            done.write_text(made_from)
     return ran
 
 
@@ -137,10 +143,11 @@ def digest(project: pathlib.Path, words: Sequence[str]) -> str:
 
 
 def inputs(project: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the files that the lessons' output depends on, in order."""
+    """Yields the files that the lessons' output depends on, in order, without what programs
+    leave in directories such as .ipynb_checkpoints."""
     for folder in INPUTS:
         for path in sorted((project / folder).rglob("*")):
-            name = path.relative_to(project).as_posix()
-            ours = "__pycache__" not in path.parts and not name.startswith(NO_INPUTS)
-            if ours and path.is_file():
+            name = path.relative_to(project)
+            left = any(part.startswith((".", "__pycache__")) for part in name.parts)
+            if path.is_file() and not (left or name.as_posix().startswith(NO_INPUTS)):
                 yield path

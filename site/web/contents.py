@@ -4,7 +4,7 @@
 |---|---|
 | index.md | the first words of README.md and its table of the steps |
 | lessons/NAME.ipynb | notebooks/NAME.ipynb, with its output where it has run |
-| code/NN_name.md | steps/NN_name: difference to the step before, runtime, attack, hints |
+| code/NN_name.md | steps/NN_name: difference from the step before, runtime, attack, hints |
 | code/NAME.md | steps/NAME.py and steps/network.sh |
 | docs/NAME.md | docs/NAME.md |
 | files/PATH.md | any other file of the project that one of these pages links to |
@@ -106,24 +106,21 @@ class Contents:
         """Returns the first page."""
         readme = (PROJECT / "README.md").read_text()
         title, _, rest = readme.removeprefix("# ").partition("\n")
-        lead, _, rest = rest.partition("```\n")
-        commands = rest.partition("```\n")[0]
+        lead = self.links(rest.partition("```")[0].strip(), "README.md", "index.md")
         ways = f'<a class="way" href="lessons/{self.lessons[0].name}.html">Read lesson 0</a>'
         if self.tab:
             ways = tab_link("", "Open a Linux machine in this tab") + ways
-        parts = [
-            f"# {title}",
-            self.links(lead.strip(), "README.md", "index.md"),
-            f'<p class="ways">{ways}</p>',
-            self.table(readme),
-        ]
+        parts = [f"# {title}", lead, f'<p class="ways">{ways}</p>']
+        parts += re.findall(r"^!\[[^\]]*\]\(docs/[^)]*\)$", readme, re.MULTILINE)
+        parts.append(self.table(readme))
         for lesson in self.lessons:
             if not lesson.name[0].isdigit():
-                parts.append(f"Beside them: [](lessons/{lesson.name}.ipynb).")
+                parts.append(f"There is also [](lessons/{lesson.name}.ipynb).")
         if all(lesson.has_run for lesson in self.lessons):
             parts.append(REAL)
-        if commands:
-            parts.append(f"## On your own machine\n\n```sh\n{commands}```")
+        if commands := re.findall(r"^\./lab .*", readme, re.MULTILINE):
+            listing = fenced("sh", "\n".join(commands))
+            parts.append(f"## On your own machine\n\n{listing}")
         parts.append(self.links("[MIT licence](LICENSE)", "README.md", "index.md"))
         for caption, names in [
             ("Lessons", [f"lessons/{lesson.name}" for lesson in self.lessons]),
@@ -159,7 +156,7 @@ class Contents:
             else:
                 cell["outputs"] = merged(cell.get("outputs", []))
         top = ""
-        if self.tab:
+        if self.tab and lesson.name[0].isdigit():
             words = "Run this lesson in a Linux machine in this tab"
             top = tab_link("../", words, f"#{lesson.name}")
         if not lesson.has_run:
@@ -183,7 +180,7 @@ class Contents:
         if before:
             old = before.container.read_text()
             link = f"[{before.name}]({before.name}.md)"
-            parts.append(f"## What changes\n\nThe difference to {link}:")
+            parts.append(f"## What changes\n\nThe difference from {link}:")
             parts.append(fenced("diff", difference(before, step)))
             marked = added(old.splitlines(), runtime.splitlines())
             about += " The lines that this step adds are marked."

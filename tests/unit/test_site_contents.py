@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from pages import LESSONS, PAGES
+from pages import LESSONS, NOTEBOOKS, PAGES
 from runtime import PROJECT, STEPS
 
 sys.path.insert(0, str(PROJECT / "site/web"))
@@ -28,7 +28,7 @@ def test_every_lesson_step_helper_and_document_has_a_page(contents):
     names = [name for name, _ in contents.pages()]
     assert len(set(names)) == len(names)
     assert names[0] == "index.md"
-    assert {f"lessons/{path.name}" for path in LESSONS} <= set(names)
+    assert {f"lessons/{path.name}" for path in NOTEBOOKS} <= set(names)
     assert {f"code/{path.parent.name}.md" for path in STEPS} <= set(names)
     assert {f"docs/{p.name}" for p in PAGES if p.parent.name == "docs"} <= set(names)
     assert {"code/linux.md", "code/process.md", "code/network.md"} <= set(names)
@@ -61,6 +61,13 @@ def test_first_page_has_a_row_for_each_step_and_leads_to_lesson_and_code(content
         )
         assert f"](lessons/{path.parent.name[:2]}_" in row
         assert f"](code/{path.parent.name}.md)" in row
+
+
+def test_first_page_has_readmes_first_words_picture_and_commands_of_the_lab(contents):
+    index = contents.index()
+    assert "what `docker run` does." in index.replace("\n", " ")
+    assert "](docs/images/container.svg)" in index
+    assert "\n./lab up " in index and "git clone" not in index
 
 
 def test_readme_without_the_table_of_the_steps_is_an_error(contents, monkeypatch):

@@ -98,7 +98,7 @@ def test_hash_changes_with_every_input_and_with_nothing_else(tmp_path):
         path.write_text("1")
     before = lessons.digest(tmp_path, ["qemu"])
     assert lessons.digest(tmp_path, ["vagrant"]) != before
-    for name in "docs/c.md", "tests/lab/test_y.py", "steps/__pycache__/a.pyc":
+    for name in "docs/c.md", "tests/lab/test_y.py", "steps/__pycache__/a", "steps/.x/a":
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("2")
     assert lessons.digest(tmp_path, ["qemu"]) == before

@@ -158,7 +158,7 @@ class Contents:
         top = ""
         if self.tab and lesson.name[0].isdigit():
             words = "Run this lesson in a Linux machine in this tab"
-            top = tab_link("../", words, f"#{lesson.name}")
+            top = tab_link("../", words, f"?lesson={lesson.name}")
         if not lesson.has_run:
             top += "\n\n```{note}\nThis lesson has not run, so its cells have no output.\n```"
         if top:
@@ -319,7 +319,7 @@ def code(language: str, text: str, marked: Iterable[int] = ()) -> str:
     return fenced(f"{{code-block}} {language}", text, [*options, ""])
 
 
-def tab_link(up: str, words: str, anchor: str = "") -> str:
-    """Returns the link to the machine in a browser tab, whose anchors are the lessons. `up`:
-    the way from the page to the site's root."""
-    return f'<a class="way tab" href="{up}tab/index.html{anchor}">{words}</a>'
+def tab_link(up: str, words: str, query: str = "") -> str:
+    """Returns the link to the machine in a browser tab. `up`: the way from the page to
+    the site's root."""
+    return f'<a class="way tab" href="{up}tab/index.html{query}">{words}</a>'

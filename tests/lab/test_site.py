@@ -412,7 +412,7 @@ def test_site_leads_to_the_machine_in_the_tab_if_it_has_one(
     ).read_bytes()
     for name, link in [
         ("index.html", "tab/index.html"),
-        ("lessons/03_mnt.html", "../tab/index.html#03_mnt"),
+        ("lessons/03_mnt.html", "../tab/index.html?lesson=03_mnt"),
         ("docs/attacks.html", "../tab/index.html"),
     ]:
         assert link in read(with_tab / name).links

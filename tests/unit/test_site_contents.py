@@ -124,7 +124,8 @@ def test_pages_lead_to_the_machine_in_the_tab_only_if_there_is_one(tmp_path):
         contents = Contents(tmp_path, tab)
         first = contents.lessons[1]
         assert ("tab/index.html" in contents.index()) == tab
-        assert (f"../tab/index.html#{first.name}" in contents.lesson(first)) == tab
+        link = f"../tab/index.html?lesson={first.name}"
+        assert (link in contents.lesson(first)) == tab
 
 
 # ---- links

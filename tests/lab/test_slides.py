@@ -12,7 +12,7 @@ import driver
 import pytest
 from playwright.sync_api import Browser, Page
 
-LIMIT = 1800  # seconds for ./lab slides, unless test_site.py has run the lessons
+LIMIT = 2700  # seconds for ./lab slides, unless test_site.py has run the lessons
 LESSONS = "0,6"  # the first one, and the one with the most figures
 STAGES = [(1280, 720), (1920, 1080)]
 LETTERS = 14  # pixels of the smallest letters on a stage of 1280 x 720

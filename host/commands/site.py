@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=path, metavar="FOLDER")
     text = "the machine in a browser tab, as its build made it, which becomes a part"
     parser.add_argument("--tab", type=path, metavar="DIRECTORY", help=text)
+    text = "the address from which visitors can clone the project, for the first page"
+    parser.add_argument("--repository", default="", metavar="URL", help=text)
     text = "take the lessons that have run from here; run none"
     parser.add_argument("--notebooks", type=path, metavar="DIRECTORY", help=text)
 
@@ -49,6 +51,8 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     command = [python, "-B", project / "site/web/make.py", notebooks, folder]
     command += ["--tab", tab] if tab else []
+    repository: str = options.repository
+    command += ["--repository", repository] if repository else []
     with lab.progress.stage("making the pages", "10 to 30 s") as stage:
         processes.run_logged(stage, command, lab.log("site"))
     lab.say(f"the site is {folder}/index.html")

@@ -2,7 +2,7 @@
 
 | page | made from |
 |---|---|
-| index.md | the first words of README.md and its table of the steps |
+| index.md | the first words of README.md, its table of the steps, and its questions |
 | lessons/NAME.ipynb | notebooks/NAME.ipynb, with its output where it has run |
 | code/NN_name.md | steps/NN_name: difference from the step before, runtime, attack, hints |
 | code/NAME.md | steps/NAME.py and steps/network.sh |
@@ -34,6 +34,9 @@ LINK = re.compile(
 )
 # A row of README's table: the step, what it adds, how many lines it has, the attack.
 ROW = re.compile(r"^\| \[(\d\d_\w+)\]\([^)]*\) \|(.*)\|(.*)\|(.*)\|$", re.MULTILINE)
+# A paragraph of README that answers a question, such as "How long?".
+QUESTION = re.compile(r"^\*\*[^*]+\?\*\*(?:.+\n)+", re.MULTILINE)
+MACHINE = "**On what machine?**"  # the one about the lab
 LANGUAGES = {".py": "python", ".sh": "sh", ".yaml": "yaml", ".json": "json"}
 REAL = (
     "Every output in the lessons is real: their cells ran one after the other in the workshop's "
@@ -57,10 +60,11 @@ class Lesson:
 class Contents:
     """The pages of the site."""
 
-    def __init__(self, ran: Path, tab: bool) -> None:
+    def __init__(self, ran: Path, tab: bool = False, repository: str = "") -> None:
         """ran: a directory with the lessons that have run. tab: whether the site has the
-        machine in a browser tab, in tab/."""
-        self.tab = tab
+        machine in a browser tab, in tab/. repository: the address from which visitors can
+        clone the project, if there is one."""
+        self.tab, self.repository = tab, repository
         self.lessons = []
         for path in sorted(PROJECT.glob("notebooks/*.ipynb")):
             output = ran / path.name
@@ -104,9 +108,10 @@ class Contents:
 
     def index(self) -> str:
         """Returns the first page."""
-        readme = (PROJECT / "README.md").read_text()
+        text = (PROJECT / "README.md").read_text()
+        readme = self.links(text, "README.md", "index.md")
         title, _, rest = readme.removeprefix("# ").partition("\n")
-        lead = self.links(rest.partition("```")[0].strip(), "README.md", "index.md")
+        lead = rest.partition("```")[0].strip()
         ways = f'<a class="way" href="lessons/{self.lessons[0].name}.html">Read lesson 0</a>'
         if self.tab:
             ways = tab_link("", "Open a Linux machine in this tab") + ways
@@ -118,9 +123,8 @@ class Contents:
                 parts.append(f"There is also [](lessons/{lesson.name}.ipynb).")
         if all(lesson.has_run for lesson in self.lessons):
             parts.append(REAL)
-        if commands := re.findall(r"^\./lab .*", readme, re.MULTILINE):
-            listing = fenced("sh", "\n".join(commands))
-            parts.append(f"## On your own machine\n\n{listing}")
+        parts += [x for x in QUESTION.findall(readme) if not x.startswith(MACHINE)]
+        parts.append(self.own_machine(readme))
         parts.append(self.links("[MIT licence](LICENSE)", "README.md", "index.md"))
         for caption, names in [
             ("Lessons", [f"lessons/{lesson.name}" for lesson in self.lessons]),
@@ -131,6 +135,21 @@ class Contents:
             options = [":hidden:", f":caption: {caption}", ""]
             parts.append(fenced("{toctree}", "\n".join(names), options))
         return "\n\n".join(parts) + "\n"
+
+    def own_machine(self, readme: str) -> str:
+        """Returns the part of the first page about the lab. Raises ValueError if README does
+        not say what machine it needs."""
+        commands = re.findall(r"^\./lab .*", readme, re.MULTILINE)
+        needs = [x for x in QUESTION.findall(readme) if x.startswith(MACHINE)]
+        if not commands or len(needs) != 1:
+            raise ValueError(f"README.md has no commands, or no {MACHINE}")
+        place = "In a copy of the project, type:"
+        if self.repository:
+            place = "In a terminal, type:"
+            commands.insert(0, f"git clone {self.repository} workshop && cd workshop")
+        about = needs[0].removeprefix(MACHINE).strip()
+        listing = fenced("sh", "\n".join(commands))
+        return f"## On your own machine\n\n{about}\n\n{place}\n\n{listing}"
 
     def table(self, readme: str) -> str:
         """Returns the table of the steps. Raises ValueError if README has none."""

@@ -1,10 +1,10 @@
 """Builds the web site. `./lab site` runs this, in a virtual environment with the packages of
 site/web/requirements.txt.
 
-    python site/web/make.py NOTEBOOKS FOLDER [--tab DIRECTORY]
+    python site/web/make.py NOTEBOOKS FOLDER [--tab DIRECTORY] [--repository URL]
 
 NOTEBOOKS is a directory with the lessons that have run. FOLDER gets the site. DIRECTORY is the
-machine in a browser tab, as its own build made it.
+machine in a browser tab, as its own build made it. Visitors can clone the project from URL.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ def main() -> int:
     parser.add_argument("notebooks", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tab", type=Path)
+    parser.add_argument("--repository", default="")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         source, doctrees = Path(place, "source"), Path(place, "doctrees")
-        Contents(options.notebooks, bool(options.tab)).write(source)
+        tab, repository = bool(options.tab), options.repository
+        Contents(options.notebooks, tab, repository).write(source)
         words = ["-q", "-W", "--keep-going", "-b", "html", "-c", HERE, "-d", doctrees]
         words += ["-A", "has_tab=1"] if options.tab else []
         status: int = build_main([*map(str, words), str(source), str(options.folder)])

@@ -31,6 +31,7 @@ SCREENS = [(360, 740), (1280, 720), (1920, 1080)]
 SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
 CONTRAST = 4.5  # WCAG 2, level AA, for text of this size
 pytestmark = pytest.mark.timeout(LIMIT + 600)
+STEPS = sorted(driver.PROJECT.glob("steps/*/container.py"))
 NOTEBOOKS = sorted((driver.PROJECT / "notebooks").glob("*.ipynb"))
 # How many pixels of the page are to the right of the screen. The theme cuts them off instead of
 # scrolling. What is in a box that scrolls by itself, such as a listing, does not count.
@@ -45,6 +46,10 @@ OVERFLOW = """() => {
   look(document.querySelector('article'));
   return most;
 }"""
+# What one has to scroll sideways on this page.
+SCROLLED = """() => [...document.querySelectorAll('article :is(pre, .table-wrapper)')]
+  .filter(box => box.scrollWidth > box.clientWidth + 1)
+  .map(box => box.tagName === 'PRE' ? 'a listing' : 'a table')"""
 # The lowest contrast between a text and what is behind it, and where. Chromium computes colours
 # as rgb(), rgba() or color(srgb …), which a canvas turns into bytes.
 FAINTEST = """() => {
@@ -97,6 +102,7 @@ class Look(NamedTuple):
     scheme: str
     overflow: float  # pixels that are to the right of the screen
     background: float  # brightness of the page, from 0 to 1
+    scrolled: list[str]  # boxes that are wider than their place
 
 
 class Faintest(NamedTuple):
@@ -188,7 +194,8 @@ def look(page: Page, name: str, width: int, scheme: str) -> Look:
     overflow = page.evaluate(OVERFLOW)
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     parts = [int(part) for part in re.findall(r"\d+", colour)[:3]]
-    return Look(name, width, scheme, overflow, sum(parts) / 765)
+    brightness, scrolled = sum(parts) / 765, page.evaluate(SCROLLED)
+    return Look(name, width, scheme, overflow, brightness, scrolled)
 
 
 class Reader(html.parser.HTMLParser):
@@ -284,6 +291,15 @@ def test_page_requests_nothing_from_another_machine(seen: Seen) -> None:
 
 def test_no_page_is_wider_than_the_screen(seen: Seen) -> None:
     assert not [look for look in seen.looks if look.overflow > 1]
+
+
+def test_tables_and_python_fit_any_screen_but_a_phones(seen: Seen) -> None:
+    python = {f"code/{path.stem}.html" for path in driver.PROJECT.glob("steps/*.py")}
+    python |= {f"code/{path.parent.name}.html" for path in STEPS}
+    looks = [look for look in seen.looks if look.width > SCREENS[0][0]]
+    assert python <= {look.name for look in looks}
+    assert not [look for look in looks if "a table" in look.scrolled]
+    assert not [x for x in looks if x.name in python and "a listing" in x.scrolled]
 
 
 def test_pages_are_light_or_dark_as_the_visitor_likes(seen: Seen) -> None:

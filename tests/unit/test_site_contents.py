@@ -17,7 +17,7 @@ from workshop.project import find_step
 @pytest.fixture
 def contents(tmp_path):
     """The site without output and without the machine in a tab."""
-    return Contents(tmp_path, tab=False)
+    return Contents(tmp_path)
 
 
 def output(text, name="stdout"):
@@ -68,11 +68,27 @@ def test_first_page_has_readmes_first_words_picture_and_commands_of_the_lab(cont
     assert "what `docker run` does." in index.replace("\n", " ")
     assert "](docs/images/container.svg)" in index
     assert "\n./lab up " in index and "git clone" not in index
+    assert "](docs/attacks.md)" in index and "](code/linux.md)" in index
+    assert "**How long?**" in index and "**On what machine?**" not in index
+
+
+def test_first_page_says_where_to_clone_only_if_there_is_an_address(tmp_path):
+    address = "https://example.org/x"
+    index = Contents(tmp_path, repository=address).index()
+    assert f"\ngit clone {address} workshop && cd workshop\n./lab up " in index
 
 
 def test_readme_without_the_table_of_the_steps_is_an_error(contents, monkeypatch):
     monkeypatch.setattr("contents.ROW", re.compile("no row looks like this"))
     with pytest.raises(ValueError, match=r"README\.md has no table"):
+        contents.index()
+
+
+def test_readme_that_does_not_say_what_machine_is_needed_is_an_error(
+    contents, monkeypatch
+):
+    monkeypatch.setattr("contents.MACHINE", "**On what planet?**")
+    with pytest.raises(ValueError, match=r"README\.md has no commands, or no"):
         contents.index()
 
 
@@ -112,8 +128,8 @@ def test_lesson_that_has_run_has_its_output_and_another_says_that_it_has_none(tm
     cell = next(x for x in notebook["cells"] if x["cell_type"] == "code")
     cell["outputs"] = [output("real output")]
     (tmp_path / name).write_text(json.dumps(notebook))
-    ran, other, *_ = Contents(tmp_path, tab=False).lessons
-    contents = Contents(tmp_path, tab=False)
+    ran, other, *_ = Contents(tmp_path).lessons
+    contents = Contents(tmp_path)
     assert "real output" in contents.lesson(ran)
     assert "has not run" not in contents.lesson(ran)
     assert "has not run" in contents.lesson(other)

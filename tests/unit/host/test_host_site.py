@@ -29,8 +29,10 @@ def ran(monkeypatch):
     return commands
 
 
-def options(folder, tab=None, notebooks=None):
-    return argparse.Namespace(folder=folder, tab=tab, notebooks=notebooks)
+def options(folder, tab=None, notebooks=None, repository=""):
+    return argparse.Namespace(
+        folder=folder, tab=tab, notebooks=notebooks, repository=repository
+    )
 
 
 def test_environment_is_made_once_for_each_list_of_packages(lab, ran, tmp_path):
@@ -104,11 +106,14 @@ def test_no_lesson_runs_if_the_notebooks_are_given(lab, ran, tmp_path, monkeypat
     monkeypatch.setattr(lessons, "run", lambda lab: pytest.fail("they run"))
     (tmp_path / "tab").mkdir()
     (tmp_path / "tab/index.html").write_text("")
-    where = options(tmp_path / "out", tmp_path / "tab", tmp_path / "notebooks")
+    place = tmp_path / "out", tmp_path / "tab", tmp_path / "notebooks"
+    where = options(*place, "https://example.org/x")
     assert site.run(lab, where) == 0
     assert ran[-1][3:] == [
         str(tmp_path / "notebooks"),
         str(tmp_path / "out"),
         "--tab",
         str(tmp_path / "tab"),
+        "--repository",
+        "https://example.org/x",
     ]

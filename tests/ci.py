@@ -34,6 +34,7 @@ REHEARSE = "tests/lab/run.py test_rehearse.py"
 CUT = "test_cut_plays_to_the_end_by_itself_within_its_minutes"
 REHEARSED = f"--deselect tests/guide/test_demo.py::{CUT}[20]"
 LESSONS = "--ignore tests/test_notebooks.py"  # the part `site` runs them
+SITE = "tests/lab/run.py test_site.py"
 FACTS = "./lab test --durations 30 --where vm --not-quick tests"
 # Where a part runs. Debian's own QEMU is what most learners have; a newer one saves time.
 VM = "VM"
@@ -105,7 +106,7 @@ PHASES: list[list[list[Part]]] = [
             ),
         ],
         # `./lab site` runs all lessons, and their slides are made of the same run.
-        [lab_test("site", 3600, "site", "slides")],
+        [part("site", NEWER, 3600, SITE, "tests/lab/run.py test_slides.py")],
         [part("vm", NEWER, 2700, f"{FACTS} {REHEARSED} {LESSONS}")],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500, where=VM)],

@@ -22,3 +22,23 @@ def test_fact_that_ci_leaves_to_the_rehearsal_is_there_with_the_same_cut():
     assert REHEARSED.endswith(f"tests/guide/test_demo.py::{CUT}[20]")
     rehearsal = (PROJECT / "tests/lab/test_rehearse.py").read_text()
     assert 'CUT = "20"\n' in rehearsal and f"def {CUT}(lab" in rehearsal
+
+
+def test_facts_that_ci_leaves_to_the_web_site_are_those_that_its_lessons_check():
+    """The other facts of that file need no VM, so the native parts of CI run them."""
+    sys.path.append(str(PROJECT / "tests"))
+    from ci import LESSONS
+
+    from host import lessons
+
+    assert LESSONS == f"--ignore {lessons.TEST}"
+    names = lessons.chosen(PROJECT / "notebooks", [])
+    words = ["--collect-only", "-q", "-p", "no:cacheprovider", "--where", "vm"]
+    command = [sys.executable, "-B", "-m", "pytest", *words, lessons.TEST]
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=120
+    )
+    left = [line for line in done.stdout.splitlines() if "::" in line]
+    assert left, done.stdout + done.stderr
+    test = "test_lesson_runs_and_its_cells_print_what_they_promise"
+    assert {*left} <= {f"{lessons.TEST}::{test}[{name}]" for name in names}

@@ -1,4 +1,4 @@
-"""How Sphinx makes the web site: see sphinx-doc.org, myst-nb and furo. build.py calls it."""
+"""How Sphinx makes the web site: see sphinx-doc.org, myst-nb and furo. make.py calls it."""
 
 project = "Build your own container"
 html_title = project
@@ -9,9 +9,8 @@ extensions = [
     "sphinx.ext.githubpages",  # GitHub Pages must not hide _static
 ]
 nb_execution_mode = "off"  # the lessons have run in the lab's VM
-nb_ipywidgets_js: dict[
-    str, object
-] = {}  # no lesson has widgets, whose scripts would come from the network
+# No lesson has widgets, whose scripts would come from the network.
+nb_ipywidgets_js: dict[str, object] = {}
 myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]  # of cells that begin with ! or %%
 

@@ -17,6 +17,7 @@ import concurrent.futures
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,13 +29,15 @@ from typing import BinaryIO
 
 PROJECT = Path(__file__).resolve().parent.parent
 LOGS = PROJECT / ".lab" / "ci"
+RAN = LOGS / "lessons"  # those that need no VM, with their output
+KEEP = f"--keep-lessons={RAN.relative_to(PROJECT)}"
 NATIVE = "tests/native.py --all --half"
 REHEARSE = "tests/lab/run.py test_rehearse.py"
 # The part `rehearse` plays this cut.
 CUT = "test_cut_plays_to_the_end_by_itself_within_its_minutes"
 REHEARSED = f"--deselect tests/guide/test_demo.py::{CUT}[20]"
 LESSONS = "--ignore tests/test_notebooks.py"  # the part `site` runs them
-SITE = "tests/lab/run.py test_site.py"
+SITE = f"--ran {RAN.relative_to(PROJECT)}"
 FACTS = "./lab test --durations 30 --where vm --not-quick tests"
 # Where a part runs. Debian's own QEMU is what most learners have; a newer one saves time.
 VM = "VM"
@@ -102,11 +105,22 @@ PHASES: list[list[list[Part]]] = [
             ),
             part("native 1", "host's kernel", 1500, f"{NATIVE} 1 --where=native"),
             beside(
-                part("native 2", "host's kernel", 1500, f"{NATIVE} 2 --where=native")
+                part(
+                    "native 2",
+                    "host's kernel",
+                    1500,
+                    f"{NATIVE} 2 --where=native {KEEP}",
+                )
+            ),
+            # `./lab site` runs the other lessons, and the slides are made of the same run.
+            part(
+                "site",
+                NEWER,
+                3600,
+                f"tests/lab/run.py test_site.py {SITE}",
+                f"tests/lab/run.py test_slides.py {SITE}",
             ),
         ],
-        # `./lab site` runs all lessons, and their slides are made of the same run.
-        [part("site", NEWER, 3600, SITE, "tests/lab/run.py test_slides.py")],
         [part("vm", NEWER, 2700, f"{FACTS} {REHEARSED} {LESSONS}")],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500, where=VM)],
@@ -271,6 +285,8 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", choices=[[], *names])
     chosen = parser.parse_args().parts or names
     LOGS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(RAN, ignore_errors=True)  # of an older project
+    RAN.mkdir()
     runner = Runner()
 
     def on_signal(*_: object) -> None:

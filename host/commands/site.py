@@ -21,11 +21,13 @@ PYTHON = (3, 11)  # Sphinx needs it
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     path = pathlib.Path
     parser.add_argument("folder", type=path, metavar="FOLDER")
+    text = "run these lessons only"
+    parser.add_argument("lessons", nargs="*", metavar="N", help=text)
     text = "the machine in a browser tab, as its build made it, which becomes a part"
     parser.add_argument("--tab", type=path, metavar="DIRECTORY", help=text)
     text = "the address from which visitors can clone the project, for the first page"
     parser.add_argument("--repository", default="", metavar="URL", help=text)
-    text = "take the lessons that have run from here; run none"
+    text = "take the lessons that have run from here; run none, except for N..."
     parser.add_argument("--notebooks", type=path, metavar="DIRECTORY", help=text)
 
 
@@ -43,13 +45,13 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     title = "installing Sphinx and its theme"
     wanted = project / "site/web/requirements.txt"
     python = environments.ensure(lab, lab.settings.state / "site", wanted, title)
-    notebooks, passed = options.notebooks, True
-    if notebooks is None:
-        ran = lessons.run(lab)
-        notebooks, passed = ran.notebooks, ran.passed
+    notebooks, passed = [options.notebooks] if options.notebooks else [], True
+    if options.lessons or not notebooks:
+        ran = lessons.run(lab, options.lessons)
+        notebooks, passed = [ran.notebooks, *notebooks], ran.passed
     folder: pathlib.Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
-    command = [python, "-B", project / "site/web/make.py", notebooks, folder]
+    command = [python, "-B", project / "site/web/make.py", folder, *notebooks]
     command += ["--tab", tab] if tab else []
     repository: str = options.repository
     command += ["--repository", repository] if repository else []

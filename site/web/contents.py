@@ -22,7 +22,7 @@ import json
 import posixpath
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -60,16 +60,17 @@ class Lesson:
 class Contents:
     """The pages of the site."""
 
-    def __init__(self, ran: Path, tab: bool = False, repository: str = "") -> None:
-        """ran: a directory with the lessons that have run. tab: whether the site has the
-        machine in a browser tab, in tab/. repository: the address from which visitors can
-        clone the project, if there is one."""
+    def __init__(
+        self, ran: Sequence[Path], tab: bool = False, repository: str = ""
+    ) -> None:
+        """ran: directories with the lessons that have run; the first one with a lesson counts.
+        tab: whether the site has the machine in a browser tab, in tab/. repository: the
+        address from which visitors can clone the project, if there is one."""
         self.tab, self.repository = tab, repository
         self.lessons = []
         for path in sorted(PROJECT.glob("notebooks/*.ipynb")):
-            output = ran / path.name
-            has_run = output.exists()
-            self.lessons.append(Lesson(output if has_run else path, has_run))
+            outputs = [x / path.name for x in ran if (x / path.name).exists()]
+            self.lessons.append(Lesson([*outputs, path][0], bool(outputs)))
         names = "steps/*.py", "steps/*.sh"
         self.helpers = sorted(path for name in names for path in PROJECT.glob(name))
         self.docs = sorted(PROJECT.glob("docs/*.md"))

@@ -1,10 +1,11 @@
 """Builds the web site. `./lab site` runs this, in a virtual environment with the packages of
 site/web/requirements.txt.
 
-    python site/web/make.py NOTEBOOKS FOLDER [--tab DIRECTORY] [--repository URL]
+    python site/web/make.py FOLDER NOTEBOOKS... [--tab DIRECTORY] [--repository URL]
 
-NOTEBOOKS is a directory with the lessons that have run. FOLDER gets the site. DIRECTORY is the
-machine in a browser tab, as its own build made it. Visitors can clone the project from URL.
+FOLDER gets the site. NOTEBOOKS are directories with the lessons that have run; if several have
+a lesson, the first one counts. DIRECTORY is the machine in a browser tab, as its own build made
+it. Visitors can clone the project from URL.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from sphinx.cmd.build import build_main
 def main() -> int:
     """Builds the site. Returns Sphinx's exit status: a warning is an error."""
     parser = argparse.ArgumentParser(description="Builds the web site.")
-    parser.add_argument("notebooks", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("notebooks", type=Path, nargs="+")
     parser.add_argument("--tab", type=Path)
     parser.add_argument("--repository", default="")
     options = parser.parse_args()

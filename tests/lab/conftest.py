@@ -43,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--site", type=path, metavar="DIR", help="check this web site, not a new one"
     )
     group.addoption(
+        "--ran",
+        type=path,
+        metavar="DIR",
+        help="take the lessons in this directory, which have run; run only the others",
+    )
+    group.addoption(
         "--forty", action="store_true", help="grade all submissions, not only a dozen"
     )
     group.addoption(
@@ -109,6 +115,16 @@ def lab() -> Iterator[driver.Lab]:
     finally:
         if not running:
             lab.run("down" if there else "destroy")
+
+
+@pytest.fixture(scope="session")
+def left_to_run(request: pytest.FixtureRequest) -> list[str] | None:
+    """The numbers of the lessons that --ran does not have, or None if it has none at all."""
+    ran: pathlib.Path | None = request.config.getoption("--ran")
+    there = {path.name for path in ran.glob("*.ipynb")} if ran else set()
+    lessons = sorted((driver.PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+    left = [path.name[:2] for path in lessons if path.name not in there]
+    return left if there else None
 
 
 @pytest.fixture(scope="session")

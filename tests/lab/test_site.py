@@ -122,12 +122,16 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest, place: Path) -> Path:
+def folder(
+    request: pytest.FixtureRequest, place: Path, left_to_run: list[str] | None
+) -> Path:
     """A directory with the site."""
     folder: Path | None = request.config.getoption("--site")
     if folder is None:
         folder = place / "site"
-        driver.Lab().run("site", folder, timeout=LIMIT)
+        ran = request.config.getoption("--ran")
+        words = [] if left_to_run is None else [*left_to_run, "--notebooks", ran]
+        driver.Lab().run("site", folder, *words, timeout=LIMIT)
     return folder.absolute()
 
 

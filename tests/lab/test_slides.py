@@ -78,13 +78,15 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest, place: Path) -> Path:
-    """A directory with slides."""
+def folder(
+    request: pytest.FixtureRequest, place: Path, left_to_run: list[str] | None
+) -> Path:
+    """A directory with slides. With --ran, they are those of the lessons that test_site.py ran."""
     folder: Path | None = request.config.getoption("--slides")
     if folder is None:
         folder = place
         lessons = request.config.getoption("--lessons")
-        words = lessons.replace(",", " ").split()
+        words = lessons.replace(",", " ").split() or left_to_run or []
         driver.Lab().run("slides", folder, *words, timeout=LIMIT)
     return folder.absolute()
 

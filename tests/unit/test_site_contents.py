@@ -17,7 +17,7 @@ from workshop.project import find_step
 @pytest.fixture
 def contents(tmp_path):
     """The site without output and without the machine in a tab."""
-    return Contents(tmp_path)
+    return Contents([])
 
 
 def output(text, name="stdout"):
@@ -74,7 +74,7 @@ def test_first_page_has_readmes_first_words_picture_and_commands_of_the_lab(cont
 
 def test_first_page_says_where_to_clone_only_if_there_is_an_address(tmp_path):
     address = "https://example.org/x"
-    index = Contents(tmp_path, repository=address).index()
+    index = Contents([], repository=address).index()
     assert f"\ngit clone {address} workshop && cd workshop\n./lab up " in index
 
 
@@ -128,16 +128,27 @@ def test_lesson_that_has_run_has_its_output_and_another_says_that_it_has_none(tm
     cell = next(x for x in notebook["cells"] if x["cell_type"] == "code")
     cell["outputs"] = [output("real output")]
     (tmp_path / name).write_text(json.dumps(notebook))
-    ran, other, *_ = Contents(tmp_path).lessons
-    contents = Contents(tmp_path)
+    contents = Contents([tmp_path])
+    ran, other, *_ = contents.lessons
     assert "real output" in contents.lesson(ran)
     assert "has not run" not in contents.lesson(ran)
     assert "has not run" in contents.lesson(other)
 
 
+def test_lesson_comes_from_the_first_directory_that_has_it(tmp_path):
+    for place, names in ("new", LESSONS[:1]), ("old", LESSONS[:2]):
+        (tmp_path / place).mkdir()
+        for path in names:
+            (tmp_path / place / path.name).write_text("{}")
+    new, old, other, *_ = Contents([tmp_path / "new", tmp_path / "old"]).lessons
+    assert new.path == tmp_path / "new" / LESSONS[0].name and new.has_run
+    assert old.path == tmp_path / "old" / LESSONS[1].name and old.has_run
+    assert other.path == LESSONS[2] and not other.has_run
+
+
 def test_pages_lead_to_the_machine_in_the_tab_only_if_there_is_one(tmp_path):
     for tab in True, False:
-        contents = Contents(tmp_path, tab)
+        contents = Contents([], tab)
         first = contents.lessons[1]
         assert ("tab/index.html" in contents.index()) == tab
         link = f"../tab/index.html?lesson={first.name}"

@@ -24,6 +24,19 @@ def test_fact_that_ci_leaves_to_the_rehearsal_is_there_with_the_same_cut():
     assert 'CUT = "20"\n' in rehearsal and f"def {CUT}(lab" in rehearsal
 
 
+def test_web_site_takes_lessons_from_a_part_that_ends_before_it_begins():
+    sys.path.append(str(PROJECT / "tests"))
+    from ci import KEEP, PHASES, SITE
+
+    assert KEEP.partition("=")[2] == SITE.partition(" ")[2]
+    chains = [chain for phase in PHASES for chain in phase]
+    (chain,) = [c for c in chains if any(part.name == "site" for part in c)]
+    kept = [part for part in chain if any(KEEP in words for words in part.commands)]
+    (site,) = [part for part in chain if part.name == "site"]
+    assert kept and chain.index(kept[-1]) < chain.index(site) and not site.beside
+    assert all({*SITE.split()} <= {*words} for words in site.commands)
+
+
 def test_facts_that_ci_leaves_to_the_web_site_are_those_that_its_lessons_check():
     """The other facts of that file need no VM, so the native parts of CI run them."""
     sys.path.append(str(PROJECT / "tests"))

@@ -13,7 +13,7 @@ import pytest
 
 from host import bootable_disk, ovf, packages, passwords, scratch
 from host.commands import box, kernel, pack, seat
-from host.commands.test import HALVES, QUICK, total
+from host.commands.test import ALL, HALVES, QUICK, has_floor, total
 from host.errors import LabError
 from host.lab import FIRST_USER, contents, disk_use
 from host.providers import choose
@@ -317,6 +317,12 @@ def test_copy_of_a_student_keeps_their_work_and_gets_our_new_files(tmp_path):
 )
 def test_totals_of_several_runs(summaries, text):
     assert total(summaries) == text
+
+
+def test_coverage_has_a_floor_where_all_of_the_guides_tests_run():
+    assert has_floor(ALL, 2, ["--where=native", "--keep-lessons=.lab/ci/lessons"])
+    assert not has_floor(ALL, 2, ["--where=native", "-k", "box"])
+    assert not has_floor(ALL, 1, []) and not has_floor(QUICK, 2, [])
 
 
 def test_every_file_with_a_quick_fact_is_in_a_half_of_the_quick_rung():

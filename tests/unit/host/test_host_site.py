@@ -29,9 +29,13 @@ def ran(monkeypatch):
     return commands
 
 
-def options(folder, tab=None, notebooks=None, repository=""):
+def options(folder, tab=None, notebooks=None, repository="", numbers=()):
     return argparse.Namespace(
-        folder=folder, tab=tab, notebooks=notebooks, repository=repository
+        folder=folder,
+        lessons=[*numbers],
+        tab=tab,
+        notebooks=notebooks,
+        repository=repository,
     )
 
 
@@ -93,25 +97,42 @@ def test_tab_without_a_page_is_an_error_before_anything_happens(lab, ran, tmp_pa
 def test_pages_are_made_of_lessons_that_have_run(lab, ran, tmp_path, monkeypatch):
     for passed, status in (True, 0), (False, 1):
         found = lessons.Ran(tmp_path / "lessons", passed)
-        monkeypatch.setattr(lessons, "run", lambda lab, found=found: found)
+        monkeypatch.setattr(lessons, "run", lambda lab, numbers, found=found: found)
         assert site.run(lab, options(tmp_path / "out")) == status
         assert ran[-1][2:] == [
             str(lab.settings.project / "site/web/make.py"),
-            str(tmp_path / "lessons/notebooks"),
             str(tmp_path / "out"),
+            str(tmp_path / "lessons/notebooks"),
         ]
 
 
+def test_lessons_with_a_number_run_and_the_others_come_from_a_directory(
+    lab, ran, tmp_path, monkeypatch
+):
+    asked = []
+
+    def run(lab, numbers):
+        asked.extend(numbers)
+        return lessons.Ran(tmp_path / "lessons", passed=True)
+
+    monkeypatch.setattr(lessons, "run", run)
+    found = options(tmp_path / "out", notebooks=tmp_path / "old", numbers=["0", "6"])
+    assert site.run(lab, found) == 0
+    assert asked == ["0", "6"]
+    places = [str(tmp_path / "lessons/notebooks"), str(tmp_path / "old")]
+    assert ran[-1][4:] == places
+
+
 def test_no_lesson_runs_if_the_notebooks_are_given(lab, ran, tmp_path, monkeypatch):
-    monkeypatch.setattr(lessons, "run", lambda lab: pytest.fail("they run"))
+    monkeypatch.setattr(lessons, "run", lambda *_: pytest.fail("they run"))
     (tmp_path / "tab").mkdir()
     (tmp_path / "tab/index.html").write_text("")
     place = tmp_path / "out", tmp_path / "tab", tmp_path / "notebooks"
     where = options(*place, "https://example.org/x")
     assert site.run(lab, where) == 0
     assert ran[-1][3:] == [
-        str(tmp_path / "notebooks"),
         str(tmp_path / "out"),
+        str(tmp_path / "notebooks"),
         "--tab",
         str(tmp_path / "tab"),
         "--repository",

@@ -2,12 +2,13 @@
 
 The lessons run in a VM that is thrown away, unless they have not changed since
 they ran last. reveal.js, which shows the slides, is fetched from npm once, and copied
-next to them.
+next to them. With --site they lead to the web site that ./lab site makes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import shutil
 import subprocess
@@ -30,6 +31,8 @@ REVEAL_PARTS = [
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=pathlib.Path, metavar="DIRECTORY")
     parser.add_argument("lessons", nargs="*", metavar="N", help="these lessons only")
+    text = "the address of the workshop's web site"
+    parser.add_argument("--site", default="", metavar="URL", help=text)
 
 
 def run(lab: Lab, options: argparse.Namespace) -> int:
@@ -40,6 +43,8 @@ def run(lab: Lab, options: argparse.Namespace) -> int:
     ran = lessons.run(lab, options.lessons)
     shutil.copytree(ran.slides, folder, dirs_exist_ok=True)
     unpack(tarball, folder / "reveal.js")
+    script = f"// The address of the workshop's web site.\nconst SITE = {json.dumps(options.site)};\n"
+    (folder / "site.js").write_text(script)
     lab.say(f"the slides are {folder}/index.html")
     return 0 if ran.passed else 1
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 LIMIT = 2700  # seconds for ./lab slides, unless test_site.py has run the lessons
 LESSONS = "0,6"  # the first one, and the one with the most figures
 STAGES = [(1280, 720), (1920, 1080)]
+SITE = "https://workshop.example.org/containers/"  # to which the slides lead
 LETTERS = 14  # pixels of the smallest letters on a stage of 1280 x 720
 pytestmark = pytest.mark.timeout(LIMIT + 600)
 INSIDE = """slide => {
@@ -54,6 +55,7 @@ QUESTION = """slide => {
     ? parseFloat(getComputedStyle(last).fontSize) / parseFloat(getComputedStyle(slide).fontSize)
     : 0;
 }"""
+LINKS = "links => links.map(link => link.getAttribute('href'))"
 
 
 class Slide(NamedTuple):
@@ -74,7 +76,8 @@ class Seen(NamedTuple):
     slides: list[Slide]
     requests: list[str]  # the addresses that the pages requested
     errors: list[str]  # JavaScript errors of the pages
-    links: int  # how many are in the list of lessons
+    links: list[str]  # those in the list of lessons
+    ends: list[str]  # the links on the last slide of each lesson
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def folder(
         folder = place
         lessons = request.config.getoption("--lessons")
         words = lessons.replace(",", " ").split() or left_to_run or []
-        driver.Lab().run("slides", folder, *words, timeout=LIMIT)
+        driver.Lab().run("slides", folder, *words, "--site", SITE, timeout=LIMIT)
     return folder.absolute()
 
 
@@ -108,16 +111,19 @@ def seen(
     if screenshots:
         screenshots.mkdir(parents=True, exist_ok=True)
     page = chromium.new_context(offline=True).new_page()
-    seen = Seen([], [], [], 0)
+    seen = Seen([], [], [], [], [])
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     for path in decks:
         for stage in STAGES:
             seen.slides.extend(look(page, path, screenshots, *stage))
+        seen.ends.extend(
+            page.locator("section.present section.present a").evaluate_all(LINKS)
+        )
     page.goto((folder / "index.html").as_uri())
-    links = page.locator("main a").count()
+    seen.links.extend(page.locator("main a").evaluate_all(LINKS))
     page.context.close()
-    return seen._replace(links=links)
+    return seen
 
 
 def look(
@@ -148,13 +154,23 @@ def look(
 def test_slides_exist_on_every_stage_and_in_a_list(
     folder: Path, decks: list[Path], seen: Seen
 ) -> None:
-    assert decks and seen.links == len(list(folder.glob("[0-9]*.html")))
+    names = sorted(path.name for path in folder.glob("[0-9]*.html"))
+    assert decks and [link for link in seen.links if link in names] == names
     for file in decks:
         for width, height in STAGES:
             at = f"{file.stem} ", f" at {width} x {height}"
             assert [
                 s for s in seen.slides if s.place.startswith(at[0]) and at[1] in s.place
             ]
+
+
+def test_list_and_the_last_slide_of_a_lesson_lead_to_the_web_site(
+    request: pytest.FixtureRequest, decks: list[Path], seen: Seen
+) -> None:
+    if request.config.getoption("--slides"):
+        pytest.skip("slides that were made before may lead to another address")
+    assert seen.links[-1] == SITE
+    assert seen.ends == [SITE] * len(decks)
 
 
 def test_every_slide_fits_its_stage_with_its_pictures(seen: Seen) -> None:

@@ -1,8 +1,8 @@
 """`workshop slides [--ran NOTEBOOKS] DIRECTORY [N...]`: writes the lessons as slides.
 
 It runs them first, unless NOTEBOOKS is a directory where they are with their output.
-`./lab slides` does that in the VM, and then puts reveal.js into the directory, because the slides
-need it.
+`./lab slides` does that in the VM, and then puts what the slides need into the directory: reveal.js,
+and site.js, which says where the workshop's web site is.
 """
 
 import shutil

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from workshop import cgroups, commits, containers, sandbox
+from workshop import cgroups, containers, garbage, sandbox
 from workshop.errors import Failure
 from workshop.layers import remove_tree
 from workshop.project import PROJECT
@@ -42,11 +42,11 @@ def remove_all() -> Iterator[Leftover]:
     for path in dead(containers.CONTAINERS):
         remove_tree(path)
         yield Leftover(str(path))
-    for path in commits.unfinished():
+    for path in garbage.unfinished():
         remove_tree(path)
-        yield Leftover(f"{path}, an unfinished commit")
-    for path in commits.remove_unlisted():
-        yield Leftover(f"{path}, a layer that no image uses")
+        yield Leftover(f"{path}, an unfinished commit or pull")
+    for path in garbage.remove_unlisted():
+        yield Leftover(f"{path}, which no image uses")
     for path in sandbox.clean():
         yield Leftover(f"{path}, of a check that was killed")
     yield from _remove_network()

@@ -13,16 +13,12 @@ import contextlib
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-from workshop import containers, images, layers, procfs
+from workshop import containers, garbage, images, layers, origins, procfs
 from workshop.containers import Container
 from workshop.errors import Failure
 from workshop.layers import Layer, remove_tree
-
-# In the name of a layer that a commit made: between the image's name and random digits.
-COMMITTED = "@"
 
 
 def check_unused(name: str) -> None:
@@ -44,10 +40,14 @@ def upper_of(container: Container) -> Path:
     return upper
 
 
-def commit(container: Container, name: str, below: list[Layer]) -> Layer:
+def commit(
+    container: Container, name: str, below: list[Layer], image: str = ""
+) -> Layer:
     """Makes a layer of what a container has written, and an image of it and the layers
     below. Returns the new layer. Raises Failure if the container ends before the layer is
-    complete, or if another commit takes the name."""
+    complete, or if another commit takes the name.
+
+    image: the container's image. If it came from outside, the new image takes over its config."""
     upper = upper_of(container)
     if len(below) >= images.MOST:
         raise Failure(
@@ -62,11 +62,11 @@ def commit(container: Container, name: str, below: list[Layer]) -> Layer:
     for folder in layers.LAYERS, images.IMAGES:
         folder.mkdir(parents=True, exist_ok=True)
     with layers.locked(fcntl.LOCK_SH):
-        for leftover in unfinished():
+        for leftover in garbage.unfinished():
             remove_tree(leftover)
         copy = layers.LAYERS / f".{name}.{os.getpid()}"
         listing = images.IMAGES / f".{name}.{os.getpid()}"
-        layer = Layer(layers.LAYERS / f"{name}{COMMITTED}{os.urandom(4).hex()}")
+        layer = Layer(layers.LAYERS / f"{name}{garbage.COMMITTED}{os.urandom(4).hex()}")
         remove = [listing, copy, layer.path]
         try:
             mounts = procfs.mounts(container.pid)
@@ -79,11 +79,14 @@ def commit(container: Container, name: str, below: list[Layer]) -> Layer:
             lines = "".join(f"{one.path}\n" for one in [layer, *below])
             listing.write_text(lines, errors="surrogateescape")
             copy.rename(layer.path)
+            origin = origins.load(image)
             try:
                 os.link(listing, images.IMAGES / name)  # fails if the image exists
             except FileExistsError:
                 raise _taken(name) from None
             remove.remove(layer.path)
+            if origin:
+                origins.save(name, origin)
             return layer
         finally:
             for path in remove:
@@ -124,45 +127,6 @@ def _remove_mount_points(copy: Path, targets: list[str]) -> None:
 
 
 def _taken(name: str) -> Failure:
-    path = images.IMAGES / name
     return Failure(
-        f"there is already an image {name}. To replace it, type rm {path} first"
+        f"there is already an image {name}. To replace it, type workshop image rm {name}"
     )
-
-
-def unfinished() -> list[Path]:
-    """Returns what killed commits did not finish: names with a leading dot, and with the pid
-    of no process at the end."""
-    found = []
-    for folder in layers.LAYERS, images.IMAGES:
-        for path in folder.glob(".*"):
-            pid = path.name.rpartition(".")[2]
-            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-                found.append(path)
-    return sorted(found)
-
-
-def remove_unlisted() -> Iterator[Path]:
-    """Removes the layers that a commit has made and that no image lists any more, while no
-    commit is running. Yields each of them. A layer in use by a container stays."""
-    if not layers.LAYERS.is_dir():
-        return
-    with layers.locked(fcntl.LOCK_EX):
-        listed = images.listed()
-        for path in sorted(layers.LAYERS.glob(f"[!.]*{COMMITTED}*")):
-            if Layer(path) not in listed and not _is_in_use(Layer(path)):
-                remove_tree(path)
-                yield path
-
-
-def _is_in_use(layer: Layer) -> bool:
-    """Returns whether a running container uses a layer, or may use it: if the container's
-    image is not listed any more, nothing says which layers it has."""
-    for path in containers.CONTAINERS.glob("[0-9]*"):
-        if containers.is_runtime(path.name):
-            try:
-                if layer in images.layers_of(containers.image_of(path.name)):
-                    return True
-            except (Failure, OSError):
-                return True
-    return False

@@ -1,4 +1,4 @@
-"""Images on disk, where step 07 finds them. This module only reads them.
+"""Images on disk, where step 07 finds them.
 
 images/NAME is a text file with one line for each layer: the absolute path of a directory.
 The top layer comes first.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from workshop.errors import Failure
@@ -71,8 +72,37 @@ def listed() -> set[Layer]:
     found = set()
     for name in names():
         with contextlib.suppress(IsADirectoryError):
-            found |= {Layer(Path(line.strip())) for line in _lines(name)}
+            found |= mentioned(name)
     return found
+
+
+def mentioned(name: str) -> set[Layer]:
+    """Returns the layers in the list of an image, even if something is wrong with it."""
+    return {Layer(Path(line.strip())) for line in _lines(name)}
+
+
+def write_list(name: str, stack: Sequence[Path]) -> None:
+    """Makes an image of layers, the top one first, in place of an earlier one of that name."""
+    replace(IMAGES / name, "".join(f"{path}\n" for path in stack))
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file in place of an earlier one. Even if the power fails, one of the two is there,
+    and whole."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(new, "w", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    finally:
+        new.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _lines(name: str) -> list[str]:

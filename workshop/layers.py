@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -32,8 +33,11 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """What the guide calls it: its name, or its path if it is not in LAYERS."""
-        return self.path.name if self.path.parent == LAYERS else str(self.path)
+        """What the guide calls it: its name, or its path if it is not in LAYERS. Of a digest
+        the first digits are enough."""
+        if self.path.parent != LAYERS:
+            return str(self.path)
+        return re.sub(r"^sha256-([0-9a-f]{12})[0-9a-f]{52}$", r"\1", self.path.name)
 
     def check(self) -> None:
         """Raises Failure unless the layer is a directory, as overlayfs demands."""
@@ -113,26 +117,26 @@ def _entries_of(
             hides = above.covers.get(path) if hidden_by is None else hidden_by
             if item.is_dir(follow_symlinks=False):
                 found.folders[path] = number
-                if _is_opaque(item.path):
+                if is_opaque(item.path):
                     found.covers[f"{path}/"] = number
                 inside = above.covers.get(f"{path}/") if hides is None else hides
                 pending.append((item.path, path, inside))
             else:
                 found.covers[path] = number
                 hides = above.folders.get(path) if hides is None else hides
-                yield Entry(path, number, _is_whiteout(item), hides)
+                status = item.stat(follow_symlinks=False)
+                yield Entry(path, number, is_whiteout(item.path, status), hides)
 
 
-def _is_whiteout(item: os.DirEntry[str]) -> bool:
+def is_whiteout(path: str, status: os.stat_result) -> bool:
     """Returns whether a file is a whiteout: the device 0:0 or, since Linux 6.7, an empty
     file with an attribute."""
-    status = item.stat(follow_symlinks=False)
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-        return _attribute(item.path, "whiteout") is not None
+        return _attribute(path, "whiteout") is not None
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
-def _is_opaque(folder: str) -> bool:
+def is_opaque(folder: str) -> bool:
     """Returns whether a directory hides everything that the layers below have in it."""
     return _attribute(folder, "opaque") == b"y"
 

@@ -19,7 +19,7 @@ SUBCOMMANDS = {
     "demo": "plays the live part of a talk",
     "slides": "makes slides of the lessons",
     "inspect": "draws a container and its host side by side",
-    "image": "lists images and their layers",
+    "image": "lists images and layers, pulls, pushes, removes images",
     "commit": "saves what a container has written as an image",
     "clean": "removes what killed runtimes have left behind",
     "doctor": "says which steps this kernel can run",

@@ -20,11 +20,12 @@ def main(arguments: list[str]) -> int:
     commits.check_unused(options.name)
     container = containers.find(options.container)
     commits.upper_of(container)
-    below = images.layers_of(containers.image_of(container.runtime))
+    image = containers.image_of(container.runtime)
+    below = images.layers_of(image)
     images.check_layers(below)
     # After these signals, too, the commit must remove what it has not finished.
     for number in signal.SIGTERM, signal.SIGHUP:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    layer = commits.commit(container, options.name, below)
+    layer = commits.commit(container, options.name, below, image)
     console().print(stacks.committed(options.name, layer, below))
     return 0

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from workshop import images
+from workshop import images, oci, origins
 from workshop import layers as library
 from workshop.errors import Failure
 from workshop.layers import Entry, Layer
@@ -37,18 +37,24 @@ def overview() -> tuple[Group, bool]:
     grid.add_column("layers, the top one first", overflow="fold")
     grid.add_column("size", justify="right")
     grid.add_column("shared", justify="right")
+    grid.add_column("digest")
+    grid.add_column("from", overflow="fold")
     for name, stack in stacks.items():
         size = sum(sizes.get(layer, 0) for layer in stack)
         shared = sum(sizes.get(layer, 0) for layer in stack if users[layer] > 1)
         labels = Text(" ".join(printable(layer.label) for layer in stack))
-        grid.add_row(
-            Text(name), labels, decimal(size), decimal(shared) if shared else "-"
-        )
+        origin = origins.load(name)
+        digest = origin.digest.partition(":")[2][:12] if origin else "-"
+        reference = Text(printable(origin.reference) if origin else "-")
+        numbers = decimal(size), decimal(shared) if shared else "-"
+        grid.add_row(Text(name), labels, *numbers, digest, reference)
     copied = decimal(sum(sizes[layer] * users[layer] for layer in sizes))
     total = Text(
         f"{decimal(sum(sizes.values()))} on disk: each layer is stored once. "
         f"With a copy for each image it would be {copied}."
     )
+    if blobs := sum(path.stat().st_size for path in oci.BLOBS.glob("*/*")):
+        total.append(f"\nBlobs, to push what was pulled: {decimal(blobs)}.")
     return Group(grid, total, *broken), bool(broken)
 
 

@@ -1,0 +1,82 @@
+"""What nothing needs any more: layers that no image lists, blobs that no image came in, and what
+killed commits and pulls have not finished."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from workshop import containers, images, layers, oci, origins
+from workshop.errors import Failure
+from workshop.layers import Layer, remove_tree
+
+# In the name of a layer that a commit made: between the image's name and random digits.
+COMMITTED = "@"
+# How the name of a layer begins that came from outside. The digest of its archive follows.
+UNPACKED = "sha256-"
+
+
+def is_ours(layer: Layer) -> bool:
+    """Returns whether a commit, a pull or an import made a layer, and not the lab's setup."""
+    name = layer.path.name
+    return layer.path.parent == layers.LAYERS and (
+        COMMITTED in name or name.startswith(UNPACKED)
+    )
+
+
+def unfinished() -> list[Path]:
+    """Returns what killed commits and pulls did not finish: names with a leading dot, and with
+    the pid of no process at the end."""
+    found = []
+    for folder in layers.LAYERS, images.IMAGES, origins.ORIGINS:
+        for path in folder.glob(".*"):
+            pid = path.name.rpartition(".")[2]
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                found.append(path)
+    return sorted(found)
+
+
+def remove_unlisted() -> Iterator[Path]:
+    """Removes the layers of ours that no image lists any more, and the blobs that no image came
+    in. Yields each of them. A layer in use by a container stays. A commit, pull or import that
+    is running is waited for."""
+    if not layers.LAYERS.is_dir():
+        return
+    with layers.locked(fcntl.LOCK_EX):
+        listed = images.listed()
+        for path in sorted(layers.LAYERS.glob("[!.]*")):
+            layer = Layer(path)
+            if is_ours(layer) and layer not in listed and not _is_in_use(layer):
+                remove_tree(path)
+                yield path
+        needed = origins.blobs()
+        for path in sorted(oci.BLOBS.glob("*/*")):
+            if path not in needed:
+                remove_tree(path)
+                yield path
+
+
+def remove_image(name: str) -> None:
+    """Removes an image, but not its layers: see remove_unlisted(). Raises Failure if there is
+    none, or if it came with the lab."""
+    if name not in images.names():
+        images.layers_of(name)  # says which there are
+    if not any(is_ours(layer) for layer in images.mentioned(name)):
+        raise Failure(f"the image {name} came with the lab, and lessons need it")
+    (images.IMAGES / name).unlink()
+    origins.remove(name)
+
+
+def _is_in_use(layer: Layer) -> bool:
+    """Returns whether a running container uses a layer, or may use it: if the container's
+    image is not listed any more, nothing says which layers it has."""
+    for path in containers.CONTAINERS.glob("[0-9]*"):
+        if containers.is_runtime(path.name):
+            try:
+                if layer in images.layers_of(containers.image_of(path.name)):
+                    return True
+            except (Failure, OSError):
+                return True
+    return False

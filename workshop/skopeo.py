@@ -1,0 +1,145 @@
+"""skopeo, which talks to registries, knows their logins, mirrors and policies, and reads and
+writes archives. skopeo-copy(1), skopeo-inspect(1)
+
+Here it copies between all these and an OCI layout: a directory with an index.json, and with
+blobs, which may be shared by several layouts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from workshop import oci
+from workshop.errors import Failure
+
+NAME = "image"  # of the only image in a layout
+INTERVAL = 0.1  # seconds between two looks at the progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where an image is, or shall be, outside."""
+
+    text: str  # as skopeo has it: TRANSPORT:DETAILS
+    checks_tls: bool = True
+
+    def at(self, digest: str) -> Place:
+        """Returns the place in a registry of the manifest with this digest."""
+        base, _, name = self.text.rpartition("/")
+        name = re.split("[:@]", name)[0]
+        return dataclasses.replace(self, text=f"{base}/{name}@{digest}")
+
+
+def registry(reference: str) -> Place:
+    """Returns the place of a reference such as alpine or quay.io/fedora/fedora:43. Like Docker,
+    it lets a registry on this machine do without TLS."""
+    reference = reference.removeprefix("docker://")
+    if not re.fullmatch(r"[A-Za-z0-9\[][A-Za-z0-9_.:/@\[\]-]*", reference):
+        raise Failure(f"{reference!r} is not a reference: type one such as alpine:3.22")
+    is_here = re.match(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?/", reference)
+    return Place(f"docker://{reference}", checks_tls=not is_here)
+
+
+def archive(file: Path, kind: str) -> Place:
+    """Returns the place of an archive. kind: oci-archive or docker-archive. The path must have
+    no colon, because one ends it."""
+    return Place(f"{kind}:{file}")
+
+
+def manifest(place: Place) -> bytes:
+    """Returns what is at a place in a registry: a manifest, or a list of them."""
+    tls = f"--tls-verify={str(place.checks_tls).lower()}"
+    return _run(["inspect", "--raw", tls, place.text])
+
+
+def fetch(
+    place: Place,
+    layout: Path,
+    platform: oci.Platform,
+    report: Callable[[int], None],
+) -> oci.Descriptor:
+    """Copies an image to an OCI layout whose blobs go to oci.BLOBS, except those that are there
+    already. Returns the manifest.
+
+    layout: a directory, which is also used for temporary files.
+    report: called again and again with the bytes that are not complete blobs yet.
+    """
+    words = [f"--override-os={platform.os}", f"--override-arch={platform.architecture}"]
+    words += [f"--override-variant={platform.variant}"] if platform.variant else []
+    words += ["copy", "--quiet", f"--dest-shared-blob-dir={oci.BLOBS}"]
+    words += [f"--src-tls-verify={str(place.checks_tls).lower()}"]
+    words += [place.text, f"oci:{layout}:{NAME}"]
+    _run(words, layout, lambda: report(_partial(layout)))
+    return oci.only_manifest((layout / "index.json").read_bytes())
+
+
+def send(layout: Path, place: Place, report: Callable[[], None]) -> str:
+    """Copies the image of an OCI layout to a place. Returns the digest of its manifest there.
+    report: called again and again."""
+    words = ["copy", "--quiet", f"--digestfile={layout}/digest"]
+    words += [f"--dest-tls-verify={str(place.checks_tls).lower()}"]
+    words += [f"oci:{layout}:{NAME}", place.text]
+    _run(words, layout, report)
+    return (layout / "digest").read_text()
+
+
+def _partial(layout: Path) -> int:
+    """Returns how many bytes skopeo has written to files that are not complete."""
+    total = 0
+    for entry in os.scandir(layout):
+        with contextlib.suppress(FileNotFoundError):  # it has just been completed
+            total += entry.stat().st_size if entry.is_file() else 0
+    return total
+
+
+def _run(
+    words: Sequence[str],
+    scratch: Path | None = None,
+    report: Callable[[], None] | None = None,
+) -> bytes:
+    """Runs skopeo. Returns its output. Raises Failure with its error."""
+    if not shutil.which("skopeo"):
+        raise Failure("skopeo is missing: type apt-get install skopeo")
+    # It must not outlive this process.
+    command = ["setpriv", "--pdeathsig", "KILL", "skopeo", *words]
+    environment = dict(os.environ, **({"TMPDIR": str(scratch)} if scratch else {}))
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=errors,
+            env=environment,
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                time.sleep(INTERVAL if report else INTERVAL / 10)
+                if report:
+                    report()
+        finally:
+            process.kill()
+        for file in out, errors:
+            file.seek(0)
+        if process.returncode:
+            raise Failure(_reason(errors.read(1 << 16).decode(errors="replace")))
+        return out.read(oci.MOST + 1)
+
+
+def _reason(text: str) -> str:
+    """Returns what skopeo complained about, in one line."""
+    lines = text.strip().splitlines() or ["it failed without a message"]
+    message = re.search(r'level=fatal msg="(.*)"$', lines[-1])
+    reason = message[1].replace('\\"', '"') if message else lines[-1]
+    return f"skopeo: {reason[:500]}"

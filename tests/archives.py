@@ -100,3 +100,89 @@ def unpack_to(
     blob.write_bytes(data)
     source = Source(blob, digest(data), diff_id or digest(plain(data)))
     unpack(source, target, limits)
+
+
+class Refused(Exception):
+    """An archive cannot be a layer."""
+
+
+@dataclasses.dataclass
+class Shown:
+    """A file as a container shows it. Of a directory that no entry describes, only the type is
+    known."""
+
+    entry: Entry
+    described: bool = True
+    # Names of the same file have the same object.
+    inode: object = dataclasses.field(default_factory=object)
+
+    @property
+    def is_directory(self) -> bool:
+        return self.entry.type == tarfile.DIRTYPE
+
+
+def below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
+
+
+class Model:
+    """What the layers of an image show together, without overlayfs and without a disk:
+    image-spec, layer.md. A layer's whiteouts hide only what the layers below have."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, Shown] = {}
+
+    def add(self, entries: list[Entry]) -> None:
+        """Adds a layer. Raises Refused if it is not one."""
+        own: dict[str, Shown] = {}
+        hidden: set[str] = set()  # with everything below it
+        opaque: set[str] = set()  # only what is below it
+        for entry in entries:
+            path = entry.name
+            folder, _, name = path.rpartition("/")
+            parts = folder.split("/") if folder else []
+            for count in range(1, len(parts) + 1):
+                parent = "/".join(parts[:count])
+                if parent not in own:
+                    own[parent] = Shown(directory(parent), described=False)
+                elif not own[parent].is_directory:
+                    raise Refused(path)
+            if name == ".wh..wh..opq":
+                opaque.add(folder)
+                continue
+            if name.startswith(".wh."):
+                hidden.add(f"{folder}/{name[4:]}".lstrip("/"))
+                continue
+            merges = entry.type == tarfile.DIRTYPE and (
+                path in own and own[path].is_directory
+            )
+            source = own.get(entry.linkname)
+            if not merges and path in own:
+                own = {p: s for p, s in own.items() if p != path and not below(p, path)}
+                hidden = {p for p in hidden if not below(p, path)}
+                opaque = {p for p in opaque if p != path and not below(p, path)}
+            if entry.type == tarfile.LNKTYPE:
+                if source is None or source.is_directory or entry.linkname == path:
+                    raise Refused(path)
+                if entry.linkname not in own:  # it was below what this one replaces
+                    raise Refused(path)
+                own[path] = source
+                # A link has a header of its own, which describes the file anew.
+                source.entry = dataclasses.replace(source.entry, more=entry.more)
+            elif entry.type == tarfile.CHRTYPE:  # 0:0, a whiteout without .wh.
+                hidden.add(path)
+            else:
+                own[path] = Shown(entry)
+        self._merge(own, hidden, opaque)
+
+    def _merge(self, own: dict[str, Shown], hidden: set[str], opaque: set[str]) -> None:
+        def is_seen(path: str) -> bool:
+            if any(path == gone or below(path, gone) for gone in hidden):
+                return False
+            if any(below(path, folder) for folder in opaque if folder):
+                return False
+            files = [p for p, shown in own.items() if not shown.is_directory]
+            return not any(below(path, p) for p in files)
+
+        lower = {path: shown for path, shown in self.shown.items() if is_seen(path)}
+        self.shown = {**lower, **own}

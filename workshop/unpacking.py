@@ -32,7 +32,7 @@ else:
     from backports import zstd
 
 from workshop.errors import Failure
-from workshop.layers import remove_tree
+from workshop.layers import is_whiteout, remove_tree
 
 OPAQUE = "user.overlay.opaque"  # the name that a mount with userxattr looks for
 # The extended attributes that an image may give to its files. user.overlay.* would be orders to
@@ -40,6 +40,7 @@ OPAQUE = "user.overlay.opaque"  # the name that a mount with userxattr looks for
 ALLOWED = re.compile(r"security\.capability|user\.(?!overlay\.).*", re.DOTALL)
 PAX_ATTRIBUTE = "SCHILY.xattr."  # before an attribute's name in an archive
 WHITEOUT, OPAQUE_MARK = ".wh.", ".wh..wh..opq"
+AUFS = ".wh..wh."  # begins other names too: aufs, an older filesystem of layers, wrote them
 
 IDS = 65536  # how many users and groups a container has: more do not exist inside
 CHUNK = 1 << 20  # bytes of one read
@@ -264,7 +265,9 @@ class _Layer:
 
     def __init__(self, archive: tarfile.TarFile, limits: Limits) -> None:
         self.archive, self.limits, self.files = archive, limits, 0
-        self.whiteouts: set[str] = set()
+        self.whiteouts: set[str] = (
+            set()
+        )  # paths, also if a file has come in their place
         self.times: dict[str, int] = {}  # of directories, in ns
 
     def add(self, entry: tarfile.TarInfo) -> None:
@@ -272,17 +275,18 @@ class _Layer:
         self._count()
         path = _inside(entry.name)
         parent, name = os.path.split(path)
+        if f"/{AUFS}" in path and name != OPAQUE_MARK:
+            return
         try:
             self._make_parents(parent)
             if name == OPAQUE_MARK:
                 os.setxattr(parent, OPAQUE, b"y")
-            elif name.startswith(WHITEOUT * 2):
-                pass  # a note to itself of aufs, an older filesystem of layers
             elif name.startswith(WHITEOUT):
                 self._hide(entry, os.path.join(parent, name.removeprefix(WHITEOUT)))
             else:
                 self._make(entry, path)
-                self._describe(entry, path)
+                if path not in self.whiteouts or not _is_whiteout(path):
+                    self._describe(entry, path)
         except OSError as error:
             raise OSError(error.errno, error.strerror, entry.name[:200]) from None
 
@@ -303,7 +307,16 @@ class _Layer:
             return
         self._make_parents(os.path.dirname(path))
         self._count()
-        os.mkdir(path, 0o755)
+        if _is_whiteout(path):
+            os.unlink(path)
+        self._make_directory(path, 0o755)
+
+    def _make_directory(self, path: str, mode: int) -> None:
+        """Makes a directory. If the layer has a whiteout for its name, the layers below show
+        nothing in it."""
+        os.mkdir(path, mode)
+        if path in self.whiteouts:
+            os.setxattr(path, OPAQUE, b"y")
 
     def _hide(self, entry: tarfile.TarInfo, path: str) -> None:
         """Hides what the layers below have at a path. What this layer has there stays."""
@@ -326,9 +339,7 @@ class _Layer:
             _remove(path)
         if entry.isdir():
             if not keeps:
-                os.mkdir(path, 0o700)
-            if path in self.whiteouts:
-                os.setxattr(path, OPAQUE, b"y")
+                self._make_directory(path, 0o700)
         elif entry.islnk():
             os.link(_inside(entry.linkname), path, follow_symlinks=False)
         elif entry.issym():
@@ -339,9 +350,10 @@ class _Layer:
             is_device = not entry.isfifo()
             number = is_device and os.makedev(entry.devmajor, entry.devminor)
             os.mknod(path, _DEVICES[entry.type], number)
+            if _is_whiteout(path):
+                self.whiteouts.add(path)
         else:
             raise ValueError(f"{entry.name!r} is of the unknown type {entry.type!r}")
-        self.whiteouts.discard(path)
 
     def _describe(self, entry: tarfile.TarInfo, path: str) -> None:
         """Gives a file its owner, mode, attributes and time."""
@@ -381,6 +393,11 @@ def _is_directory(path: str) -> bool:
         return False
 
 
+def _is_whiteout(path: str) -> bool:
+    """Returns whether a path is a whiteout."""
+    return os.path.lexists(path) and is_whiteout(path, os.lstat(path))
+
+
 def _remove(path: str) -> None:
     """Removes a file, or a directory with everything in it."""
     if _is_directory(path):
@@ -393,7 +410,7 @@ def _remove(path: str) -> None:
 
 def _time(entry: tarfile.TarInfo) -> int:
     """Returns when a file was last changed, in ns since 1970. A float would not be exact."""
-    text = entry.pax_headers.get("mtime", str(int(entry.mtime)))
+    text = entry.pax_headers.get("mtime") or str(entry.mtime)
     number = re.fullmatch(r"(-?)(\d{1,11})(?:\.(\d*))?", text, re.ASCII)
     if not number:
         raise ValueError(f"{entry.name!r} is of the time {text[:40]!r}")

@@ -167,8 +167,6 @@ class Model:
                 if entry.linkname not in own:  # it was below what this one replaces
                     raise Refused(path)
                 own[path] = source
-                # A link has a header of its own, which describes the file anew.
-                source.entry = dataclasses.replace(source.entry, more=entry.more)
             elif entry.type == tarfile.CHRTYPE:  # 0:0, a whiteout without .wh.
                 hidden.add(path)
             else:

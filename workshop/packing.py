@@ -136,11 +136,9 @@ def _header(path: str, name: str, status: os.stat_result) -> tarfile.TarInfo:
     header.mode = stat.S_IMODE(status.st_mode)
     header.uid, header.gid = status.st_uid, status.st_gid
     header.pax_headers = {}
-    header.mtime, fraction = divmod(status.st_mtime_ns, 10**9)
+    header.mtime, fraction = divmod(max(status.st_mtime_ns, 0), 10**9)
     if fraction:
-        sign, value = "-" * (header.mtime < 0), abs(status.st_mtime_ns)
-        text = f"{sign}{value // 10**9}.{value % 10**9:09}".rstrip("0")
-        header.pax_headers["mtime"] = text
+        header.pax_headers["mtime"] = f"{header.mtime}.{fraction:09}".rstrip("0")
     if header.issym():
         header.linkname = os.readlink(path)
     elif header.isreg():

@@ -285,7 +285,8 @@ class _Layer:
                 self._hide(entry, os.path.join(parent, name.removeprefix(WHITEOUT)))
             else:
                 self._make(entry, path)
-                if path not in self.whiteouts or not _is_whiteout(path):
+                # A hard link has the owner and the mode of the file that is there already.
+                if not entry.islnk() and not _is_whiteout(path):
                     self._describe(entry, path)
         except OSError as error:
             raise OSError(error.errno, error.strerror, entry.name[:200]) from None
@@ -409,11 +410,12 @@ def _remove(path: str) -> None:
 
 
 def _time(entry: tarfile.TarInfo) -> int:
-    """Returns when a file was last changed, in ns since 1970. A float would not be exact."""
+    """Returns when a file was last changed, in ns since 1970. A float would not be exact. For
+    podman, too, time begins in 1970."""
     text = entry.pax_headers.get("mtime") or str(entry.mtime)
     number = re.fullmatch(r"(-?)(\d{1,11})(?:\.(\d*))?", text, re.ASCII)
     if not number:
         raise ValueError(f"{entry.name!r} is of the time {text[:40]!r}")
     sign, seconds, fraction = number.groups()
     value = int(seconds) * 10**9 + int((fraction or "")[:9].ljust(9, "0"))
-    return -value if sign else value
+    return 0 if sign else value

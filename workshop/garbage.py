@@ -61,6 +61,7 @@ def remove_unlisted() -> Iterator[Path]:
 def remove_image(name: str) -> None:
     """Removes an image, but not its layers: see remove_unlisted(). Raises Failure if there is
     none, or if it came with the lab."""
+    images.check_name(name)
     if name not in images.names():
         images.layers_of(name)  # says which there are
     if not any(is_ours(layer) for layer in images.mentioned(name)):

@@ -49,10 +49,12 @@ def registry(reference: str) -> Place:
     return Place(f"docker://{reference}", checks_tls=not is_here)
 
 
-def archive(file: Path, kind: str) -> Place:
-    """Returns the place of an archive. kind: oci-archive or docker-archive. The path must have
-    no colon, because one ends it."""
-    return Place(f"{kind}:{file}")
+def archive(file: Path, kind: str, tag: str = "") -> Place:
+    """Returns the place of an archive. The path must have no colon, because one ends it.
+
+    kind: oci-archive or docker-archive. tag: what the image is called in it.
+    """
+    return Place(f"{kind}:{file}" + (f":{tag}" if tag else ""))
 
 
 def manifest(place: Place) -> bytes:

@@ -66,9 +66,11 @@ def pull(reference: str, name: str, platform: Platform, report: Report) -> Arriv
         manifest = oci.parse_manifest(data)
         before = origins.load(name)
         if before and before.digest == digest and before.reference == reference:
-            original = origins.find(name, images.layers_of(name))
-            if original and original.config.platform.suits(platform):
-                return _install(name, original.origin, platform, scratch, report, 0)
+            stack = images.layers_of(name)
+            original = origins.find(name, stack)
+            is_here = all(layer.path.is_dir() for layer in stack)
+            if is_here and original and original.config.platform.suits(platform):
+                return Arrival(before, tuple(stack), 0, 0)
         missing = [blob for blob in manifest.blobs() if not blob.path.exists()]
         fetched = _fetch(place.at(oci.digest(data)), missing, platform, scratch, report)
         origin = Origin(reference, digest, fetched)
@@ -104,11 +106,14 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
     kind: oci-archive or docker-archive. Both podman and Docker load the latter, and podman and
     new versions of Docker the former.
     """
-    # In the same directory, so that a rename puts the whole archive in place.
-    with _scratch(file.absolute().parent, f".{file.name}") as folder:
-        place = skopeo.archive(folder / "archive", kind)
-        if kind == "docker-archive":
-            place = dataclasses.replace(place, text=f"{place.text}:{name}:latest")
+    with (
+        # In the same directory, so that a rename puts the whole archive in place.
+        _scratch(file.absolute().parent, f".{file.name}") as folder,
+        _scratch(layers.LAYERS, ".way") as way,
+    ):
+        (way / "to").symlink_to(folder)  # without a colon, which skopeo would split at
+        tag = f"{name.lower()}:latest" if kind == "docker-archive" else ""
+        place = skopeo.archive(way / "to/archive", kind, tag)
         digest = _send(name, place, report)
         (folder / "archive").rename(file)
         return digest
@@ -229,7 +234,12 @@ def _unpack(
     path = oci.layer_path(diff_id)
     half = scratch / path.name
     source = unpacking.Source(blob.path, blob.digest, diff_id)
-    unpacking.unpack(source, half, report=look)
+    try:
+        unpacking.unpack(source, half, report=look)
+    except Failure:
+        # If the blob was damaged on this disk, the next pull fetches it again.
+        blob.path.unlink(missing_ok=True)
+        raise
     # A rename can reach the disk before the contents of the files do: syncfs(2).
     subprocess.run(["sync", "-f", str(half)], check=True)
     try:

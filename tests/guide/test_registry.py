@@ -480,9 +480,9 @@ def test_blob_that_was_damaged_on_the_disk_is_noticed(registry, name):
     blob.write_bytes(b"x" + blob.read_bytes()[1:])
     shell(f"rm -r {list_of(name)[0]}")
     done = image("pull", reference, "--name", name)
-    assert done.status == 1 and "is refused" in done.err, done
-    blob.unlink()
+    refused(done, "is refused")
     assert image("pull", reference, "--name", name).status == 0
+    assert pathlib.Path(list_of(name)[0], "file").read_text() == "2"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -567,7 +567,7 @@ def test_exported_image_is_loaded_by_podman_and_by_us(registry, podman, name, fo
     archive = registry.folder / f"{name}:{format}.tar"
     assert image("export", name, archive, "--format", format).status == 0
     done = image("import", archive, "--name", f"{name}.2")
-    assert done.status == 0 and "0 of them new" in done.out, done
+    assert done.status == 0, done
     assert list_of(f"{name}.2") == list_of(name)
     plain = registry.folder / f"{name}.{format}.tar"
     archive.rename(plain)

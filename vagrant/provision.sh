@@ -18,11 +18,13 @@ packages() {
 		strace less nano vim-tiny tmux bash-completion rsync curl ncurses-bin \
 		man-db manpages manpages-dev \
 		busybox-static mmdebstrap crun runc bubblewrap stress-ng \
-		podman netavark systemd-container
+		podman netavark systemd-container skopeo docker-registry
 	# shellcheck disable=SC2016 # dpkg-query's own variables
 	dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>&1 | grep -qv '^installed$' || return 0
 	say 'Debian packages'
 	echo 'man-db man-db/auto-update boolean false' | debconf-set-selections
+	# Lessons and tests start a registry of their own. The package's would listen to everyone.
+	ln -sf /dev/null /etc/systemd/system/docker-registry.service
 	apt-get update -q
 	apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 \
 		-o Dpkg::Options::=--force-unsafe-io -o Dpkg::Options::=--force-confold "$@"

@@ -131,7 +131,7 @@ def is_list(data: bytes) -> bool:
     """Returns whether this is a list of manifests for several platforms, and not a manifest."""
     document = _parse(data, "the manifest")
     kind = document.get("mediaType")
-    return kind in _LISTS if kind else "manifests" in document
+    return str(kind) in _LISTS if kind else "manifests" in document
 
 
 def choose(data: bytes, wanted: Platform) -> Descriptor:

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from people import one_line
 
-from workshop import cgroups, cleanup, commits, containers, sandbox
+from workshop import cgroups, cleanup, commits, containers, garbage, oci, sandbox
 from workshop.errors import Failure
 from workshop.images import MOST, check_layers
 from workshop.layers import Layer, entries
@@ -206,7 +206,7 @@ def test_directory_among_the_lists_does_not_hide_the_other_images(
     done = learner.type("image ls")
     assert done.returncode == 1 and "folder is broken" in done.stdout, done
     assert row(done, "busybox")
-    assert list(commits.remove_unlisted()) == []
+    assert list(garbage.remove_unlisted()) == []
 
 
 def test_image_with_more_layers_than_step_07_can_stack_is_broken(learner, store):
@@ -236,7 +236,7 @@ def test_layer_stays_whatever_else_is_in_the_list_of_its_image(store):
     made = store / "layers/mine@0a"
     make(made, "file")
     (store / "images/mine").write_text(f"\nrelative\n{made} \n")
-    assert list(commits.remove_unlisted()) == []
+    assert list(garbage.remove_unlisted()) == []
 
 
 def test_only_the_attribute_of_users_makes_a_directory_opaque(store):
@@ -279,10 +279,38 @@ def test_layer_of_a_commit_is_removed_once_no_image_lists_it(store):
     make(made, "file")
     make(base, "file")
     (store / "images/mine").write_text(f"{made}\n{base}\n")
-    assert list(commits.remove_unlisted()) == []
+    assert list(garbage.remove_unlisted()) == []
     (store / "images/mine").unlink()
-    assert list(commits.remove_unlisted()) == [made]
+    assert list(garbage.remove_unlisted()) == [made]
     assert not made.exists() and base.exists()
+
+
+def test_layer_of_a_pull_and_its_blob_are_removed_once_no_image_needs_them(store):
+    pulled, lab = store / "layers" / f"sha256-{'a' * 64}", store / "layers/debian"
+    make(pulled, "file")
+    make(lab, "file")
+    blob = oci.BLOBS / "sha256" / ("b" * 64)
+    make(blob.parent, blob.name)
+    (store / "images/mine").write_text(f"{pulled}\n")
+    assert list(garbage.remove_unlisted()) == [blob]
+    garbage.remove_image("mine")
+    assert list(garbage.remove_unlisted()) == [pulled]
+    assert lab.exists()
+
+
+def test_layers_of_the_lab_are_not_removed(learner, store):
+    base = store / "layers/busybox"
+    make(base, "file")
+    (store / "images/busybox").write_text(f"{base}\n")
+    done = learner.type("image rm busybox")
+    assert one_line(done, "busybox came with the lab"), done
+    assert learner.type("image ls").returncode == 0 and base.exists()
+
+
+def test_broken_image_can_be_removed(learner, store):
+    (store / "images/mine").write_text(f"{store}/layers/mine@0a\n\nx\n")
+    assert learner.type("image rm mine").returncode == 0
+    assert not (store / "images/mine").exists()
 
 
 def test_layer_that_a_container_uses_stays(store, monkeypatch):
@@ -293,10 +321,10 @@ def test_layer_that_a_container_uses_stays(store, monkeypatch):
     monkeypatch.setattr(containers, "is_runtime", lambda pid: pid == "4194305")
     # The container was started from the directory of the layer, not from an image.
     monkeypatch.setattr(containers, "image_of", lambda _: str(made))
-    assert list(commits.remove_unlisted()) == [other]
+    assert list(garbage.remove_unlisted()) == [other]
     monkeypatch.setattr(containers, "image_of", lambda _: "removed")
     make(other, "file")
-    assert list(commits.remove_unlisted()) == []  # its layers are unknown
+    assert list(garbage.remove_unlisted()) == []  # its layers are unknown
     assert cleanup.dead(containers.CONTAINERS) == []
 
 
@@ -305,8 +333,10 @@ def test_only_unfinished_commits_of_processes_that_have_ended_are_removed(store)
     for path in dead, alive:
         path.mkdir()
     (store / "images/.mine.4194305").touch()
+    (store / "origins/.mine.4194305").touch()
     (store / "images/.hidden").touch()
-    assert commits.unfinished() == [store / "images/.mine.4194305", dead]
+    names = [store / "images/.mine.4194305", dead, store / "origins/.mine.4194305"]
+    assert garbage.unfinished() == names
 
 
 def test_what_runs_in_a_cgroup_is_ended_before_its_files_are_removed(

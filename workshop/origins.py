@@ -45,7 +45,10 @@ class Original:
 
 
 def load(name: str) -> Origin | None:
-    """Returns the origin of an image, or None if it was made here."""
+    """Returns the origin of an image, or None if it was made here, as one that is given by the
+    path of a directory."""
+    if "/" in name:
+        return None
     with contextlib.suppress(FileNotFoundError, *UNREADABLE):
         document = json.loads((ORIGINS / name).read_bytes())
         manifest = Descriptor(**document.pop("manifest"))

@@ -390,7 +390,7 @@ def _is_directory(path: str) -> bool:
     """Returns whether a path is a directory, and not a link to one."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what was above it was replaced
         return False
 
 

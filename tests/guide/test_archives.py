@@ -258,6 +258,10 @@ HARMLESS = {
         tar(directory("d"), file("d/x"), file("d")),
         {"d": b"evil"},
     ),
+    "file in place of a directory with directories": (
+        tar(directory("d"), directory("d/e"), file("d")),
+        {"d": b"evil"},
+    ),
     "directory in place of a file": (
         tar(file("d"), file("d", b"x"), directory("d"), file("d/x")),
         {"d": stat.S_IFDIR | 0o755, "d/x": b"evil"},
@@ -277,7 +281,7 @@ HARMLESS = {
     "device": (tar(device("null", 1, 3)), {"null": stat.S_IFCHR | 0o644}),
     "whiteout that is spelt as a device": (
         tar(device("x", 0, 0)),
-        {"x": stat.S_IFCHR | 0o644},
+        {"x": stat.S_IFCHR},
     ),
     "whiteout of what the layer has": (
         tar(file("x"), directory("d"), file("d/y"), file(".wh.x"), file(".wh.d")),
@@ -365,6 +369,24 @@ def test_odd_archive_changes_only_its_own_layer(host, tmp_path, name):
         assert not names or (path, names) == ("d", ["user.overlay.opaque"])
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [file(".wh.d", b""), directory("d")],
+        [file(".wh.d", b""), file("d/x")],
+        [directory("d"), file(".wh.d", b"")],
+        [file(".wh.d", b""), file("d"), directory("d")],
+        [device("d", 0, 0), directory("d")],
+        [directory("d"), file("d/.wh..wh..opq", b"")],
+        [file("d/.wh..wh..opq", b""), directory("d")],
+    ],
+)
+def test_directory_whose_name_the_layer_hides_as_well_is_opaque(tmp_path, entries):
+    """Nothing of the directory in the layers below shows through: image-spec, layer.md"""
+    unpack_to(tmp_path / "layer", tar(*entries))
+    assert os.getxattr(tmp_path / "layer/d", "user.overlay.opaque") == b"y"
+
+
 def test_at_least_forty_hostile_archives_are_tried():
     assert len(REFUSED) + len(HARMLESS) >= 40
 
@@ -417,7 +439,25 @@ def test_refusal_has_no_control_characters(tmp_path):
 
 # ---- archives of all kinds
 
-PATHS = ["a", "b", "a/b", "b/a", "a/b/c", "b/a/c", "a/l"]
+PATHS = ["a", "a", "a", "a/b", "a/b", "b", "b/a", "a/b/c", "b/a/c", "a/l"]
+# A layer with all that a layer can have.
+RICH = [
+    directory("d", mode=0o1777, uid=7, mtime=5),
+    file("d/.wh..wh..opq", b""),
+    pax("d/exact", b"time", mtime="1600000000.123456789"),
+    file("setuid", b"x", mode=0o4755, gid=65535),
+    hardlink("second", "setuid"),
+    hardlink("d/third", "setuid"),
+    Entry("attributes", data=b"x", pax={"SCHILY.xattr.user.mime": "a\0b\udcff"}),
+    symlink("link", "../../etc/passwd"),
+    hardlink("same link", "link"),
+    device("null", 1, 3),
+    device("disk", 8, 1, tarfile.BLKTYPE),
+    fifo("pipe"),
+    file(".wh.gone", b""),
+    file("n\udcff\n", b"not UTF-8"),
+    file("long/" + "n" * 250, b""),
+]
 LIVE = {"deadline": None, "derandomize": True, "max_examples": 400 if FULL else 100}
 
 
@@ -541,6 +581,7 @@ def test_packed_layer_unpacks_to_the_same_layer():
 
     @hypothesis.settings(**LIVE)
     @hypothesis.given(any_archive(hypothesis.strategies))
+    @hypothesis.example(RICH)
     def check(entries):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             first, second = pathlib.Path(folder, "1"), pathlib.Path(folder, "2")
@@ -563,6 +604,7 @@ def packed(layer):
     data = out.getvalue()
     assert (about.digest, about.size) == (digest(data), len(data))
     assert about.diff_id == digest(gzip.decompress(data))
+    assert data[4:8] == bytes(4)  # no time
     return data
 
 

@@ -184,3 +184,44 @@ class Model:
 
         lower = {path: shown for path, shown in self.shown.items() if is_seen(path)}
         self.shown = {**lower, **own}
+
+
+# Few different ones, so that entries and layers meet.
+PATHS = ["a", "a", "a", "a/b", "a/b", "b", "b/a", "a/b/c", "b/a/c", "a/l"]
+
+
+def any_entry(draw: Any, st: Any) -> Entry:
+    """Returns a random entry."""
+    path = draw(st.sampled_from(PATHS))
+    folder, _, name = path.rpartition("/")
+    kind = draw(st.sampled_from("dddffffwwols0"))
+    more = {
+        "mode": draw(st.sampled_from([0o644, 0o4755, 0o1777, 0o700, 0])),
+        "uid": draw(st.sampled_from([0, 7, 65535])),
+        "mtime": draw(st.sampled_from([0, 1, 1700000000])),
+    }
+    if kind == "w":
+        return file(f"{folder}/.wh.{name}".lstrip("/"), b"")
+    if kind == "o":
+        return file(f"{path}/.wh..wh..opq", b"")
+    if kind == "0":
+        return device(path, 0, 0)
+    if kind == "l":
+        target = draw(st.sampled_from(PATHS))
+        return Entry(path, tarfile.LNKTYPE, linkname=target, more=more)
+    if kind == "s":
+        return Entry(f"{path}.link", tarfile.SYMTYPE, linkname="/etc", more=more)
+    if kind == "d":
+        return directory(path, **more)
+    data = draw(st.sampled_from([b"", b"one", b"two"]))
+    return file(path, data, **more)
+
+
+def any_archive(st: Any, **options: Any) -> Any:
+    """Returns a strategy of hypothesis for the entries of an archive.
+
+    st: hypothesis.strategies, which takes half a minute to import in an emulated VM.
+    options: of the strategy for a list.
+    """
+    entry = st.composite(lambda draw: any_entry(draw, st))()
+    return st.lists(entry, max_size=8, **options)

@@ -18,6 +18,7 @@ from archives import (
     Entry,
     Model,
     Refused,
+    any_archive,
     device,
     digest,
     directory,
@@ -439,7 +440,6 @@ def test_refusal_has_no_control_characters(tmp_path):
 
 # ---- archives of all kinds
 
-PATHS = ["a", "a", "a", "a/b", "a/b", "b", "b/a", "a/b/c", "b/a/c", "a/l"]
 # A layer with all that a layer can have.
 RICH = [
     directory("d", mode=0o1777, uid=7, mtime=5),
@@ -459,38 +459,6 @@ RICH = [
     file("long/" + "n" * 250, b""),
 ]
 LIVE = {"deadline": None, "derandomize": True, "max_examples": 400 if FULL else 100}
-
-
-def any_entry(draw, st):
-    """Returns a random entry. Few different paths, so that entries and layers meet."""
-    path = draw(st.sampled_from(PATHS))
-    folder, _, name = path.rpartition("/")
-    kind = draw(st.sampled_from("dddffffwwols0"))
-    more = {
-        "mode": draw(st.sampled_from([0o644, 0o4755, 0o1777, 0o700, 0])),
-        "uid": draw(st.sampled_from([0, 7, 65535])),
-        "mtime": draw(st.sampled_from([0, 1, 1700000000])),
-    }
-    if kind == "w":
-        return file(f"{folder}/.wh.{name}".lstrip("/"), b"")
-    if kind == "o":
-        return file(f"{path}/.wh..wh..opq", b"")
-    if kind == "0":
-        return device(path, 0, 0)
-    if kind == "l":
-        target = draw(st.sampled_from(PATHS))
-        return Entry(path, tarfile.LNKTYPE, linkname=target, more=more)
-    if kind == "s":
-        return Entry(f"{path}.link", LINK, linkname="/etc", more=more)
-    if kind == "d":
-        return directory(path, **more)
-    data = draw(st.sampled_from([b"", b"one", b"two"]))
-    return file(path, data, **more)
-
-
-def any_archive(st):
-    entry = st.composite(lambda draw: any_entry(draw, st))()
-    return st.lists(entry, max_size=8)
 
 
 def shown_by(model):

@@ -18,6 +18,9 @@ import pytest
 import registry as registries
 from archives import (
     Entry,
+    Model,
+    Refused,
+    any_archive,
     device,
     digest,
     directory,
@@ -282,6 +285,53 @@ def test_pulled_image_is_the_same_tree_as_in_podman(registry, podman, name, kind
     different = {p: both for p, both in different.items() if both[0] != both[1]}
     assert different == {}
     assert found and found.keys() == expected.keys()
+
+
+def test_random_image_is_the_same_tree_as_in_podman(registry, podman, name):
+    """podman refuses an archive with the same name twice."""
+    hypothesis = pytest.importorskip("hypothesis")
+    archive = any_archive(hypothesis.strategies, unique_by=lambda entry: entry.name)
+    compared = []
+
+    @hypothesis.settings(
+        deadline=None,
+        derandomize=True,
+        max_examples=60,
+        phases=[hypothesis.Phase.generate],
+    )
+    @hypothesis.given(hypothesis.strategies.tuples(archive, archive))
+    def check(archives):
+        number = len(compared)
+        try:
+            model = Model()
+            for entries in archives:
+                model.add(entries)
+        except Refused:
+            return
+        layers = [packed(tar(*entries)) for entries in archives]
+        reference = registry.push(f"random:{number}", layers)
+        done = image("pull", reference, "--name", f"{name}.{number}")
+        assert done.status == 0, done
+        try:
+            podman.pull(reference)
+        except AssertionError:  # podman refuses more archives than we do
+            assert image("rm", f"{name}.{number}").status == 0
+            return
+        folder = pathlib.Path("/var/tmp", f"{name}.{number}")
+        try:
+            with (
+                podman.mounted(reference) as theirs,
+                Shown(f"{name}.{number}", folder) as ours,
+            ):
+                expected, found = about(theirs), about(ours)
+        finally:
+            shell(f"rm -rf {folder}")
+        del expected["''"], found["''"]
+        compared.append(len(expected))
+        assert found == expected
+
+    check()
+    assert sum(compared) > 20
 
 
 def refused(result, *words):

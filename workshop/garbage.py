@@ -39,9 +39,9 @@ def unfinished() -> list[Path]:
 
 
 def remove_unlisted() -> Iterator[Path]:
-    """Removes the layers of ours that no image lists any more, and the blobs that no image came
-    in. Yields each of them. A layer in use by a container stays. A commit, pull or import that
-    is running is waited for."""
+    """Removes the layers of ours that no image lists any more, the blobs that no image came in,
+    and the origins of images that are gone. Yields each of them. A layer in use by a container
+    stays. Waits for a commit, pull or import that is running."""
     if not layers.LAYERS.is_dir():
         return
     with layers.locked(fcntl.LOCK_EX):
@@ -49,6 +49,10 @@ def remove_unlisted() -> Iterator[Path]:
         for path in sorted(layers.LAYERS.glob("[!.]*")):
             layer = Layer(path)
             if is_ours(layer) and layer not in listed and not _is_in_use(layer):
+                remove_tree(path)
+                yield path
+        for path in sorted(origins.ORIGINS.glob("[!.]*")):
+            if path.name not in images.names():
                 remove_tree(path)
                 yield path
         needed = origins.blobs()

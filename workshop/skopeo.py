@@ -22,6 +22,7 @@ from workshop import oci
 from workshop.errors import Failure
 
 NAME = "image"  # of the only image in a layout
+LARGEST = 8 << 30  # bytes of a file
 INTERVAL = 0.1  # seconds between two looks at the progress
 
 
@@ -111,8 +112,9 @@ def _run(
     """Runs skopeo. Returns its output. Raises Failure with its error."""
     if not shutil.which("skopeo"):
         raise Failure("skopeo is missing: type apt-get install skopeo")
-    # It must not outlive this process.
-    command = ["setpriv", "--pdeathsig", "KILL", "skopeo", *words]
+    # It must not outlive this process, or fill the disk with what a small file expands to.
+    command = ["setpriv", "--pdeathsig", "KILL", "prlimit", f"--fsize={LARGEST}"]
+    command += ["skopeo", *words]
     environment = dict(os.environ, **({"TMPDIR": str(scratch)} if scratch else {}))
     with (
         tempfile.TemporaryFile() as out,

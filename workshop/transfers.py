@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def pull(reference: str, name: str, platform: Platform, report: Report) -> Arriv
             is_here = all(layer.path.is_dir() for layer in stack)
             if is_here and original and original.config.platform.suits(platform):
                 return Arrival(before, tuple(stack), 0, 0)
-        missing = [blob for blob in manifest.blobs() if not blob.path.exists()]
+        missing = [blob for blob in manifest.layers if not blob.path.exists()]
         fetched = _fetch(place.at(oci.digest(data)), missing, platform, scratch, report)
         origin = Origin(reference, digest, fetched)
         size = sum(blob.size for blob in missing)
@@ -169,16 +170,16 @@ def _fetch(
     scratch: Path,
     report: Report,
 ) -> Descriptor:
-    """Copies an image to oci.BLOBS. Returns its manifest. missing: the blobs that will come."""
+    """Copies an image to oci.BLOBS. Returns its manifest. missing: the layers that will come,
+    as far as that is known."""
     total = sum(blob.size for blob in missing) or None
     layout = scratch / "layout"
     layout.mkdir()
 
     def look(partial: int) -> None:
-        here = [blob for blob in missing if blob.path.exists()]
-        done = sum(blob.size for blob in here) + partial
-        counts = (min(len(here), len(missing) - 1), len(missing) - 1)  # not the config
-        report(Stage("fetch", done, total, counts if missing else None))
+        here = [blob.size for blob in missing if blob.path.exists()]
+        counts = (len(here), len(missing)) if missing else None
+        report(Stage("fetch", sum(here) + partial, total, counts))
 
     manifest = skopeo.fetch(place, layout, platform, look)
     look(0)
@@ -237,8 +238,12 @@ def _unpack(
     try:
         unpacking.unpack(source, half, report=look)
     except Failure:
-        # If the blob was damaged on this disk, the next pull fetches it again.
-        blob.path.unlink(missing_ok=True)
+        with open(blob.path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if (
+            found != blob.digest.partition(":")[2]
+        ):  # damaged here: the next pull fetches it
+            blob.path.unlink()
         raise
     # A rename can reach the disk before the contents of the files do: syncfs(2).
     subprocess.run(["sync", "-f", str(half)], check=True)

@@ -111,7 +111,7 @@ def unpack(
         if status and not problem:
             problem = f"the process that unpacks it ended with status {status}"
         if problem:
-            raise Failure(f"layer {source.diff_id[7:19]} is refused: {problem}")
+            raise Failure(f"layer {source.diff_id[7:19]} cannot be unpacked: {problem}")
     except BaseException:
         remove_tree(target)
         raise

@@ -518,7 +518,9 @@ def test_what_is_no_image_is_refused_in_one_line(registry, name, what):
 def test_layer_with_another_diff_id_is_refused_and_leaves_no_image(registry, name):
     wrong = {"type": "layers", "diff_ids": [digest(b"something else")]}
     reference = registry.push("wrong:1", [small()], rootfs=wrong)
-    refused(image("pull", reference, "--name", name), "is refused", "the digest")
+    refused(
+        image("pull", reference, "--name", name), "cannot be unpacked", "the digest"
+    )
     assert not (STATE / "images" / name).exists()
     assert subprocess.run([*argv()[:-1], "clean"], env=ENVIRONMENT).returncode == 0
 
@@ -530,9 +532,40 @@ def test_blob_that_was_damaged_on_the_disk_is_noticed(registry, name):
     blob.write_bytes(b"x" + blob.read_bytes()[1:])
     shell(f"rm -r {list_of(name)[0]}")
     done = image("pull", reference, "--name", name)
-    refused(done, "is refused")
+    refused(done, "cannot be unpacked")
     assert image("pull", reference, "--name", name).status == 0
     assert pathlib.Path(list_of(name)[0], "file").read_text() == "2"
+
+
+def test_image_in_the_format_of_docker_is_the_same(registry, podman, name):
+    """Docker Image Manifest V2, Schema 2, which skopeo makes an OCI manifest of."""
+    reference = registry.push("ours:1", odd(), {"Cmd": ["/bin/su"]})
+    other = registry.reference("dockers:1")
+    words = [
+        "copy",
+        "--format=v2s2",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+    ]
+    registries.skopeo(*words, f"docker://{reference}", f"docker://{other}")
+    assert image("pull", other, "--name", name).status == 0
+    assert image("pull", reference, "--name", f"{name}.2").status == 0
+    assert list_of(name) == list_of(f"{name}.2")
+    assert "all here already" in image("pull", other, "--name", name).out
+    assert image("push", name, registry.reference("back:1")).status == 0
+
+
+def test_pull_to_a_full_disk_is_an_error_of_one_line(registry, name):
+    reference = registry.push("large:1", [packed(tar(file("x", os.urandom(5 << 20))))])
+    for place, options in ("layers", "size=1m"), ("images", "nr_inodes=1"):
+        shell(f"mount -t tmpfs -o {options} small {STATE / place}")
+        try:
+            done = image("pull", reference, "--name", name)
+            refused(done, "o space left on device")
+            assert os.listdir(STATE / place) == [] or place == "images"
+        finally:
+            shell(f"umount {STATE / place}")
+    assert image("pull", reference, "--name", name).status == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

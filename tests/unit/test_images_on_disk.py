@@ -298,6 +298,13 @@ def test_layer_of_a_pull_and_its_blob_are_removed_once_no_image_needs_them(store
     assert lab.exists()
 
 
+def test_origin_of_an_image_that_is_gone_is_removed(store):
+    for name in "mine", "gone":
+        (store / "origins" / name).write_text("{}")
+    (store / "images/mine").write_text(f"{store}/layers/x\n")
+    assert list(garbage.remove_unlisted()) == [store / "origins/gone"]
+
+
 def test_layers_of_the_lab_are_not_removed(learner, store):
     base = store / "layers/busybox"
     make(base, "file")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workshop import garbage, images, layers, oci, transfers
 from workshop.command_line import FAILED, Parser
-from workshop.terminal import console
+from workshop.terminal import console, count
 from workshop.views import stacks
 from workshop.views.transfers import arrived, bars
 
@@ -111,9 +111,12 @@ def send_out(options: argparse.Namespace) -> int:
 def remove(options: argparse.Namespace) -> int:
     """Removes an image, and what only it has needed."""
     garbage.remove_image(options.image)
-    print(f"removed the image {options.image}")
-    for path in garbage.remove_unlisted():
-        print(f"removed {path}", flush=True)
+    gone = list(garbage.remove_unlisted())
+    parts = " and ".join(
+        count(sum(path.is_relative_to(place) for path in gone), thing)
+        for place, thing in ((layers.LAYERS, "layer"), (oci.BLOBS, "blob"))
+    )
+    print(f"removed the image {options.image}, and {parts} that no image uses now")
     return 0
 
 

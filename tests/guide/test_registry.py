@@ -33,7 +33,7 @@ from archives import (
 )
 from image_layers import tree
 from registry import Layer, Podman
-from runtime import LIMIT, PROJECT, STEPS, Result, Runtime, shell
+from runtime import FULL, LIMIT, PROJECT, STEPS, Result, Runtime, shell
 
 sys.path += [str(PROJECT), str(PROJECT / "steps")]
 import linux
@@ -53,6 +53,7 @@ ENVIRONMENT = {
     "COLUMNS": "200",
 }
 BEGIN = time.time()
+STEPS_OF_A_PULL = 12 if FULL else 4  # at which it is interrupted
 CAPABILITY = "SCHILY.xattr.security.capability"
 NET_RAW = "\x01\x00\x00\x02\x00 \x00\x00" + "\x00" * 12  # cap_net_raw=ep
 
@@ -296,7 +297,7 @@ def test_random_image_is_the_same_tree_as_in_podman(registry, podman, name):
     @hypothesis.settings(
         deadline=None,
         derandomize=True,
-        max_examples=60,
+        max_examples=60 if FULL else 6,
         phases=[hypothesis.Phase.generate],
     )
     @hypothesis.given(hypothesis.strategies.tuples(archive, archive))
@@ -331,7 +332,7 @@ def test_random_image_is_the_same_tree_as_in_podman(registry, podman, name):
         assert found == expected
 
     check()
-    assert sum(compared) > 20
+    assert sum(compared) > 3
 
 
 def refused(result, *words):
@@ -579,14 +580,14 @@ def test_interrupted_pull_leaves_no_half_image(registry, name, number):
     duration = time.monotonic() - begin
     whole = {path: tree(path) for path in list_of(name)}
     assert image("rm", name).status == 0
-    for step in range(6):
+    for step in range(STEPS_OF_A_PULL):
         process = subprocess.Popen(
             argv("pull", reference, "--name", name),
             stdout=-1,
             stderr=-1,
             env=ENVIRONMENT,
         )
-        time.sleep(duration * (step + 1) / 7)
+        time.sleep(duration * (step + 1) / (STEPS_OF_A_PULL + 1))
         process.send_signal(number)
         process.communicate(timeout=LIMIT)
         for path, expected in whole.items():
@@ -606,13 +607,13 @@ def test_interrupted_pull_leaves_no_half_image(registry, name, number):
 
 
 def many_files(number):
-    return [file(f"{number}/{n}", os.urandom(20000)) for n in range(100)]
+    return [file(f"{number}/{n}", os.urandom(20000)) for n in range(30)]
 
 
 # ---- out
 
 
-@pytest.mark.parametrize("kind", ["app", "busybox"])
+@pytest.mark.parametrize("kind", ["app", "busybox"] if FULL else ["busybox"])
 def test_image_of_ours_that_was_pushed_is_the_same_tree_in_podman(
     registry, podman, name, kind
 ):

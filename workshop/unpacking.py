@@ -164,6 +164,7 @@ def _isolate(target: Path, limits: Limits, keep: set[int]) -> None:
     """Makes the new layer this process's root directory, and limits the process."""
     os.chroot(target)
     os.chdir("/")
+    sys.meta_path.clear()  # from here on, an import would run code from the layer
     os.umask(0)
     for name in set(range(3, 256)) - keep:  # such as a directory of the host
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 layer, and an archive that cannot be a layer is refused in one line."""
 
 import gzip
+import importlib
 import io
 import os
 import pathlib
@@ -36,6 +37,7 @@ from runtime import FULL, PROJECT
 sys.path += [str(PROJECT), str(PROJECT / "steps")]
 import linux
 
+from workshop import unpacking
 from workshop.errors import Failure
 from workshop.layers import is_whiteout
 from workshop.packing import pack
@@ -430,6 +432,23 @@ def test_archive_that_needs_too_much_memory_is_refused(tmp_path):
     limits = Limits(memory=(used << 10) + (100 << 20))
     with pytest.raises(Failure, match=r"more than \d+ MiB of memory"):
         unpack_to(tmp_path / "layer", data, limits)
+
+
+def test_unpacking_runs_no_code_from_the_layer(tmp_path, monkeypatch):
+    """Python's modules are looked for in the root directory, which is the layer, so it must not
+    look for any."""
+    folder = next(path for path in sys.path if os.path.isdir(path))
+    module = f"evil{os.getpid()}"
+    data = tar(file(f"{folder}/{module}.py", b"open('/was-here', 'w').close()"))
+    unpack_to(tmp_path / "harmless", data)
+
+    def finish(_):
+        importlib.invalidate_caches()
+        __import__(module)
+
+    monkeypatch.setattr(unpacking._Layer, "finish", finish)
+    with pytest.raises(Failure, match=f"No module named '{module}'"):
+        unpack_to(tmp_path / "layer", data)
 
 
 def test_refusal_has_no_control_characters(tmp_path):

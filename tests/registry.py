@@ -169,4 +169,8 @@ class Podman:
         self.run("image", "umount", reference)
 
     def close(self) -> None:
-        self.run("system", "reset", "--force")
+        """Removes all images, and the mount that podman makes for them."""
+        self.run("rmi", "--all", "--force")
+        place = os.fspath(self.folder / "root/overlay")
+        if os.path.ismount(place):
+            subprocess.run(["umount", place], check=True)

@@ -244,21 +244,24 @@ class _Header(tarfile.TarInfo):
     end of the archive."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        if not buf:
-            return super().frombuf(bytes(512), encoding, errors)  # as the end
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Header:
         try:
-            header = super().frombuf(buf, encoding, errors)
-        except (
-            tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
-            tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
-        ) as error:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            raise tarfile.EOFHeaderError("no header") from None  # type: ignore[attr-defined]
+        except tarfile.HeaderError as error:
             raise ValueError(f"its archive is damaged: {error}") from None
-        if header.size < 0:
-            raise ValueError(f"{header.name!r} has {header.size} bytes")
-        if header.type in _EXTENSIONS and header.size > HEADER:
-            raise ValueError(f"a header has {header.size} bytes")
-        return header
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # tarfile calls this for each header, before it reads what follows.
+        if self.size < 0:
+            raise ValueError(f"{self.name!r} has {self.size} bytes")
+        if self.type in _EXTENSIONS and self.size > HEADER:
+            raise ValueError(f"a header has {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return member
 
 
 class _Layer:

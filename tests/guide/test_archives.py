@@ -189,6 +189,10 @@ REFUSED = {
         extended(tarfile.XHDTYPE, b"99999999 path=x\n") + THREE,
         ".",
     ),
+    "later header that lies": (
+        tar(file("a"))[:1024] + extended(tarfile.XHDTYPE, b"0 a=b\n") + THREE,
+        "damaged",
+    ),
     "gzip bomb": (zeros(200 << 20), f"more than {SMALL.data} bytes"),
     "zstd bomb": (
         zstd.compress(gzip.decompress(zeros(200 << 20))),

@@ -188,11 +188,31 @@ def parse_config(data: bytes) -> Config:
         if document["rootfs"]["type"] != "layers":
             raise ValueError("its rootfs is not of type layers")
         diff_ids = tuple(_digest(text) for text in document["rootfs"]["diff_ids"])
+        _check_command(document.get("config") or {})
     except UNREADABLE as error:
         raise _damaged("the config", error) from None
     if platform.os != "linux":
         raise Failure(f"the image is for {platform}, and containers here run Linux")
     return Config(platform, diff_ids, document)
+
+
+def _check_command(config: dict[str, Any]) -> None:
+    """Raises ValueError unless what a config says about the image's command is of the types that
+    runtimes rely on. Null stands for nothing."""
+    for key in "Entrypoint", "Cmd", "Env":
+        words = config.get(key)
+        if words is None:
+            continue
+        if not isinstance(words, list) or not all(map(_is_word, words)):
+            raise ValueError(f"its {key} is not a list of words")
+    for key in "User", "WorkingDir":
+        if not _is_word(config.get(key) or ""):
+            raise ValueError(f"its {key} is not a word")
+
+
+def _is_word(value: object) -> bool:
+    """Returns whether a value can be an argument of a program: execve(2)."""
+    return isinstance(value, str) and "\0" not in value
 
 
 def read(descriptor: Descriptor) -> bytes:

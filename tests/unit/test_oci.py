@@ -53,6 +53,14 @@ def test_manifest_and_config_are_read():
     config = oci.parse_config(json.dumps(CONFIG).encode())
     assert config.platform == Platform("linux", "amd64")
     assert config.diff_ids == (DIGEST,)
+    nothing = {"Cmd": None, "Entrypoint": None, "Env": [], "User": "", "WorkingDir": ""}
+    for value in (
+        None,
+        {},
+        nothing,
+        {"Cmd": ["sh"], "User": "0:0", "Labels": {"a": "b"}},
+    ):
+        oci.parse_config(json.dumps({**CONFIG, "config": value}).encode())
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,12 @@ def test_wrong_manifest_is_refused(path, value, message):
         ("rootfs.diff_ids", 7, "cannot be read"),
         ("rootfs.diff_ids.0", "sha256:../../x", "not the digest"),
         ("rootfs", [], "cannot be read"),
+        ("config", [1], "cannot be read"),
+        ("config", {"Cmd": "sh"}, "its Cmd is not a list of words"),
+        ("config", {"Entrypoint": ["sh", 5]}, "its Entrypoint is not a list"),
+        ("config", {"Env": ["A=a\0b"]}, "its Env is not a list of words"),
+        ("config", {"User": 5}, "its User is not a word"),
+        ("config", {"WorkingDir": ["/"]}, "its WorkingDir is not a word"),
     ],
 )
 def test_wrong_config_is_refused(path, value, message):

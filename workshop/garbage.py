@@ -18,12 +18,16 @@ COMMITTED = "@"
 UNPACKED = "sha256-"
 
 
+def is_unpacked(layer: Layer) -> bool:
+    """Returns whether a layer came from outside."""
+    name = layer.path.name
+    return layer.path.parent == layers.LAYERS and name.startswith(UNPACKED)
+
+
 def is_ours(layer: Layer) -> bool:
     """Returns whether a commit, a pull or an import made a layer, and not the lab's setup."""
-    name = layer.path.name
-    return layer.path.parent == layers.LAYERS and (
-        COMMITTED in name or name.startswith(UNPACKED)
-    )
+    committed = layer.path.parent == layers.LAYERS and COMMITTED in layer.path.name
+    return committed or is_unpacked(layer)
 
 
 def unfinished() -> list[Path]:

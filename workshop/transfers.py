@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workshop import bounded, images, layers, oci, origins, packing, skopeo, unpacking
+from workshop import (
+    bounded,
+    garbage,
+    images,
+    layers,
+    oci,
+    origins,
+    packing,
+    skopeo,
+    unpacking,
+)
 from workshop.errors import Failure
 from workshop.layers import Layer, remove_tree
 from workshop.oci import Descriptor, Platform
@@ -65,13 +75,8 @@ def pull(reference: str, name: str, platform: Platform, report: Report) -> Arriv
             place = place.at(oci.choose(data, platform).digest)
             data = skopeo.manifest(place)
         manifest = oci.parse_manifest(data)
-        before = origins.load(name)
-        if before and before.digest == digest and before.reference == reference:
-            stack = images.layers_of(name)
-            original = origins.find(name, stack)
-            is_here = all(layer.path.is_dir() for layer in stack)
-            if is_here and original and original.config.platform.suits(platform):
-                return Arrival(before, tuple(stack), 0, 0)
+        if before := _arrived_before(name, reference, digest, platform):
+            return before
         missing = [blob for blob in manifest.layers if not blob.path.exists()]
         fetched = _fetch(place.at(oci.digest(data)), missing, platform, scratch, report)
         origin = Origin(reference, digest, fetched)
@@ -150,17 +155,33 @@ def _check_replaceable(name: str, reference: str) -> None:
     whose upper layers would be lost."""
     if not (images.IMAGES / name).exists():
         return
-    original = origins.find(name, images.layers_of(name))
-    made = "was made here"
-    if original:
-        source = original.origin.reference
-        is_whole = len(original.config.stack()) == len(images.layers_of(name))
-        if source == reference and is_whole:
+    origin, made = origins.load(name), "was made here"
+    if origin and all(map(garbage.is_unpacked, images.mentioned(name))):
+        if origin.reference == reference:
             return
-        made = f"is from {source}" if is_whole else made
+        made = f"is from {origin.reference}"
     raise Failure(
         f"there is already an image {name}, which {made}: choose another name with --name"
     )
+
+
+def _arrived_before(
+    name: str, reference: str, digest: str, platform: Platform
+) -> Arrival | None:
+    """Returns the image if it has arrived before, and nothing of it is missing."""
+    with contextlib.suppress(Failure, FileNotFoundError):
+        stack = images.layers_of(name)
+        original = origins.find(name, stack)
+        if (
+            original
+            and (original.origin.reference, original.origin.digest)
+            == (reference, digest)
+            and original.config.platform.suits(platform)
+            and all(layer.path.is_dir() for layer in stack)
+            and all(blob.path.exists() for blob in original.blobs())
+        ):
+            return Arrival(original.origin, tuple(stack), 0, 0)
+    return None
 
 
 def _fetch(
@@ -221,9 +242,8 @@ def _install(
         done += blob.size
     if missing:
         report(Stage("unpack", total, total, (len(missing), len(missing))))
-    if origins.load(name) != origin or images.mentioned(name) != set(map(Layer, stack)):
-        origins.save(name, origin)
-        images.write_list(name, stack)
+    origins.save(name, origin)
+    images.write_list(name, stack)
     arrived = tuple(Layer(path) for path in stack)
     return Arrival(origin, arrived, fetched, len(missing))
 
@@ -238,11 +258,10 @@ def _unpack(
     try:
         unpacking.unpack(source, half, report=look)
     except Failure:
+        # If the blob was damaged on this disk, the next pull fetches it again.
         with open(blob.path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if (
-            found != blob.digest.partition(":")[2]
-        ):  # damaged here: the next pull fetches it
+        if blob.digest != f"sha256:{found}":
             blob.path.unlink()
         raise
     # A rename can reach the disk before the contents of the files do: syncfs(2).

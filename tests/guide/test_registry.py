@@ -348,6 +348,12 @@ def small(text="x"):
     return packed(tar(file("file", text.encode())))
 
 
+def origin(name):
+    """Returns the digest of an image's manifest."""
+    about = json.loads((STATE / "origins" / name).read_text())
+    return about["manifest"]["digest"]
+
+
 def list_of(name):
     return (STATE / "images" / name).read_text().split()
 
@@ -529,13 +535,18 @@ def test_layer_with_another_diff_id_is_refused_and_leaves_no_image(registry, nam
 def test_blob_that_was_damaged_on_the_disk_is_noticed(registry, name):
     reference = registry.push("damaged:1", [small(), small("2")])
     assert image("pull", reference, "--name", name).status == 0
+    shell(f"rm -r {list_of(name)[0]}")
     blob = STATE / "blobs/sha256" / digest(small("2").blob)[7:]
     blob.write_bytes(b"x" + blob.read_bytes()[1:])
-    shell(f"rm -r {list_of(name)[0]}")
     done = image("pull", reference, "--name", name)
     refused(done, "cannot be unpacked")
     assert image("pull", reference, "--name", name).status == 0
     assert pathlib.Path(list_of(name)[0], "file").read_text() == "2"
+    # What is missing comes back, too.
+    for path in (blob, STATE / "blobs" / origin(name).replace(":", "/")):
+        path.unlink()
+        assert image("pull", reference, "--name", name).status == 0
+        assert path.exists()
 
 
 def test_image_in_the_format_of_docker_is_the_same(registry, podman, name):

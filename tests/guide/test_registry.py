@@ -2,11 +2,14 @@
 judge: the same image is the same tree, in names, types, modes, owners, sizes, times, contents,
 extended attributes and links."""
 
+import contextlib
 import gzip
 import json
 import os
 import pathlib
+import pty
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -441,6 +444,28 @@ def test_list_shows_where_an_image_comes_from(registry, name):
     assert cells[1] == label, cells
 
 
+def test_progress_is_drawn_on_a_terminal_only(registry, name):
+    reference = registry.push("bars:1", [small(str(n) * 999999) for n in range(3)])
+    leader, follower = pty.openpty()
+    words = argv("pull", reference, "--name", name)
+    with subprocess.Popen(
+        words, stdout=follower, stderr=follower, env={**ENVIRONMENT, "TERM": "xterm"}
+    ) as process:
+        os.close(follower)
+        drawn = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while data := os.read(leader, 65536):
+                drawn += data
+    os.close(leader)
+    text = drawn.decode()
+    assert process.returncode == 0, text
+    for stage in "fetch", "unpack":
+        assert re.search(rf"{stage}.*?kB.*?3 of 3 layers", text), text
+    assert image("rm", name).status == 0
+    done = image("pull", reference, "--name", name)
+    assert len(done.lines) == 1 and done.err == "", done
+
+
 def push_list(registry, name, platforms):
     """Pushes a list of images, each with one file that names its platform."""
     items = []
@@ -698,7 +723,8 @@ def test_committed_layer_goes_on_top_of_the_image_that_was_pulled(
         words = [*argv()[:-1], "commit", name, f"{name}.2"]
         assert subprocess.run(words, env=ENVIRONMENT).returncode == 0
     target = registry.reference("committed:1")
-    assert image("push", f"{name}.2", target).status == 0
+    pushed = [image("push", f"{name}.2", target) for _ in range(2)]
+    assert pushed[0].status == 0 and pushed[0].out == pushed[1].out, pushed
     raw = registries.skopeo(
         "inspect", "--raw", "--tls-verify=false", f"docker://{target}"
     )

@@ -134,6 +134,7 @@ PHASES: list[list[list[Part]]] = [
             lab_test("classroom", 1200),
             beside(lab_test("firewalls", 600, where="host's kernel")),
             beside(lab_test("local", 600, where="host's kernel")),
+            beside(lab_test("alpine", 600, where="host's kernel")),
             beside(part("unit", "host", 600, "tests/native.py --unit")),
         ]
     ],

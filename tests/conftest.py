@@ -19,7 +19,6 @@ UNIT = pathlib.Path(__file__).parent / "unit"
 NEEDS = {
     "cgroup2": "cgroup v2 with the controllers cpu, memory and pids",
     "debian13": "Debian 13 itself: its kernel's devices and settings, and its manual pages",
-    "registry": "Debian's docker-registry, skopeo and podman",
     "machine": "a machine for itself, because it changes settings, or measures memory or disk",
 }
 

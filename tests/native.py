@@ -31,6 +31,10 @@ import time
 from collections.abc import Iterator
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+from host.local_root import installed
+from host.packages import INSTALL, UPDATE
+
 LAB_DIR = pathlib.Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute()
 STATE = pathlib.Path("/var/lib/workshop")  # where the steps look for root filesystems
 # A lab of its own, so that it need not wait for another ./lab, which can hold the lock
@@ -38,6 +42,8 @@ STATE = pathlib.Path("/var/lib/workshop")  # where the steps look for root files
 OWN = LAB_DIR / "native"
 ROOTS = OWN / "state"  # what is copied to STATE
 NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts"]
+REGISTRY = ["docker-registry", "podman", "skopeo"]  # what the facts about images need
+SERVICE = "/etc/systemd/system/docker-registry.service"
 # The kernel kills the command that follows when the process that started it dies.
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
@@ -99,6 +105,15 @@ def prepare() -> None:
             output.seek(0)
             last = "".join(output.readlines()[-12:])
             sys.exit(f"{last}native: preparing LAB=local failed; its log is {log}")
+        if not installed(REGISTRY):
+            # Its service would listen on every address. The facts start their own.
+            with contextlib.suppress(FileExistsError):
+                os.symlink("/dev/null", SERVICE)
+            quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            for command in UPDATE, [*INSTALL, *REGISTRY]:
+                subprocess.run(
+                    command, check=True, stdout=output, stderr=output, env=quiet
+                )
 
 
 @contextlib.contextmanager
@@ -139,8 +154,8 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
     environment = {"LAB": "local", "LAB_DIR": str(OWN), "HOME": str(run / "home")}
     environment |= {"LANG": "C.UTF-8", "TERM": "xterm"}
     environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    # LAB_COMMANDS must be in LAB_DIR: everything else is read-only here, or temporary.
-    for name in "WORKSHOP_FULL", "LAB_COMMANDS":
+    # These files must be in LAB_DIR: everything else is read-only here, or temporary.
+    for name in "WORKSHOP_FULL", "WORKSHOP_ALPINE", "LAB_COMMANDS":
         if name in os.environ:
             environment[name] = os.environ[name]
     command, place = [str(PROJECT / "lab"), "test", *words], str(PROJECT)

@@ -30,9 +30,9 @@ A *fact* is one test with one set of parameters. CI runs these parts:
 """
 NEEDED = """
 The part `unit` needs no root, no VM and no network. A fact in the part `native` needs
-only Linux, root and the packages that `LAB=local` installs. Every other fact of the
-suite has a marker that says what else it needs, for example
-`@pytest.mark.needs("cgroup2")`:
+only Linux, root, the packages that `LAB=local` installs and, if it is about images, Debian's
+docker-registry, podman and skopeo. Every other fact of the suite has a marker that says what
+else it needs, for example `@pytest.mark.needs("cgroup2")`:
 
 | need | what it is | facts |
 |---|---|--:|

@@ -10,6 +10,7 @@ import pathlib
 import pty
 import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -46,7 +47,14 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-pytestmark = pytest.mark.needs("registry")
+ALPINE = os.environ.get(
+    "WORKSHOP_ALPINE"
+)  # an archive of its files: tests/lab/test_alpine.py
+TOOLS = "docker-registry", "podman", "skopeo"
+
+pytestmark = pytest.mark.skipif(
+    not all(map(shutil.which, TOOLS)), reason=f"this needs {', '.join(TOOLS)}"
+)
 
 STATE = pathlib.Path("/var/lib/workshop")
 PLACES = "layers", "images", "origins", "blobs/sha256"
@@ -217,6 +225,8 @@ IMAGES = {
     "many layers": many_layers,
     "twice": twice,
 }
+if ALPINE:
+    IMAGES["alpine"] = lambda: [packed(pathlib.Path(ALPINE).read_bytes())]
 
 
 def about(root):
@@ -292,6 +302,7 @@ def test_pulled_image_is_the_same_tree_as_in_podman(registry, podman, name, kind
     assert found and found.keys() == expected.keys()
 
 
+@pytest.mark.needs("debian13")  # which has a newer podman
 def test_pulled_image_is_the_same_tree_in_a_container_as_in_podman(
     registry, podman, name
 ):
@@ -357,6 +368,16 @@ def test_random_image_is_the_same_tree_as_in_podman(registry, podman, name):
 
     check()
     assert sum(compared) > 3
+
+
+if ALPINE:
+
+    def test_alpine_runs(registry, name):
+        reference = registry.push("alpine:1", IMAGES["alpine"]())
+        assert image("pull", reference, "--name", name).status == 0
+        script = ". /etc/os-release; echo $ID; apk --print-arch"
+        out = Runtime(STEPS[-1]).ok(script, image=name)
+        assert out.split() == ["alpine", os.uname().machine]
 
 
 def refused(result, *words):

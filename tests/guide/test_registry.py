@@ -75,7 +75,7 @@ def argv(*words):
 
 def image(*words, **options):
     """Runs `workshop image` with these words. Returns its Result."""
-    options = {"capture_output": True, "text": True, "timeout": LIMIT, **options}
+    options = {"capture_output": True, "text": True, "timeout": 5 * LIMIT, **options}
     done = subprocess.run(argv(*words), env=ENVIRONMENT, **options)
     return Result(argv(*words), done.returncode, done.stdout, done.stderr)
 

@@ -31,6 +31,9 @@ import xml.etree.ElementTree
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 STEPS = PROJECT / "steps"
+sys.path += [str(PROJECT), str(PROJECT / "tests"), str(STEPS)]
+import registry
+
 STATE = "/var/lib/workshop"  # has room, and is on the filesystem of the images
 ROOTFS = f"{STATE}/rootfs/busybox"
 RUNTIME = str(STEPS / "07_overlay/container.py")
@@ -51,6 +54,7 @@ TARGETS = [
     ("07, network", "podman, bridge", 0.3),
 ]
 SIZES = [10, 100, 1000]  # MB, of images
+PULLED = [100, 1000]  # MB, of images in the registry
 MB = 1 << 20
 
 
@@ -325,6 +329,86 @@ def written_by_a_start(image):
         process.wait()
 
 
+# ---- images from a registry
+
+
+def measure_pulls(options):
+    """Pulls images from a registry on this machine with the guide, with podman and with skopeo,
+    and starts a container. Returns {MB of an image: {what: [seconds]}}."""
+    results = {}
+    with tempfile.TemporaryDirectory(dir=STATE) as scratch:
+        folder = pathlib.Path(scratch)
+        with registry.serve(folder) as server:
+            podman = registry.Podman(folder / "podman")
+            try:
+                for size in PULLED:
+                    if shutil.disk_usage(scratch).free < 6 * size * MB:
+                        results[size] = {"refused": "not enough disk space"}
+                        continue
+                    reference = server.reference(f"pulled:{size}")
+                    with tempfile.TemporaryDirectory(dir=STATE) as files:
+                        push_image(size, reference, podman, pathlib.Path(files))
+                    results[size] = time_pulls(reference, podman)
+            finally:
+                podman.close()
+    return results
+
+
+def push_image(size, reference, podman, folder):
+    """Pushes an image of busybox and three more layers. These have this many MB in all, in files
+    of 20 kB whose second halves are compressible."""
+    lines = ["FROM scratch", "COPY busybox /"]
+    subprocess.run(["cp", "-a", ROOTFS, folder / "busybox"], check=True)
+    for layer in "abc":
+        lines.append(f"COPY {layer} /{layer}")
+        for number in range(size * MB // 3 // 20000):
+            place = folder / layer / str(number % 100)
+            place.mkdir(parents=True, exist_ok=True)
+            (place / str(number)).write_bytes(os.urandom(10000) + bytes(10000))
+    (folder / "Containerfile").write_text("\n".join(lines))
+    podman.run("build", "-q", "--layers", "-t", reference, str(folder))
+    podman.run("push", "-q", "--tls-verify=false", reference)
+    podman.run("rmi", "--all", "--force")
+
+
+def time_pulls(reference, podman):
+    """Returns the times of each way to pull an image, three of each, in random order."""
+    name = f"bench-{os.getpid()}"
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT}:{STEPS}"}
+    guide = [sys.executable, "-P", "-m", "workshop", "image"]
+    ours = [*guide, "pull", reference, "--name", name]
+    theirs = ["podman", *podman.options, "pull", "-q", "--tls-verify=false", reference]
+    place = f"containers-storage:[overlay@{podman.folder}/root+{podman.folder}/run]"
+    copy = ["skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{reference}"]
+    remove = ["podman", *podman.options, "rmi", "-f", reference]
+    ways = {
+        "ours": (ours, [*guide, "rm", name]),
+        "podman": (theirs, remove),
+        "skopeo": ([*copy, f"{place}{reference}"], remove),
+    }
+    times = collections.defaultdict(list)
+
+    def timed(what, command):
+        os.sync()
+        begin = time.perf_counter()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        times[what].append(time.perf_counter() - begin)
+        if done.returncode:
+            raise RuntimeError(f"{what}: {done.stderr}")
+
+    for way in random.sample([*ways] * 3, 9):
+        pull, undo = ways[way]
+        timed(way, pull)
+        if way != "skopeo":
+            timed(f"{way}, again", pull)
+        if way == "ours":
+            timed("start", [RUNTIME, *NO_NETWORK, name, "/bin/true"])
+            # Otherwise the removal would be deferred, and counted with the next pull.
+            subprocess.run([*guide[:-1], "clean"], env=environment, check=True)
+        subprocess.run(undo, env=environment, check=True, capture_output=True)
+    return times
+
+
 # ---- how long a learner waits
 
 
@@ -474,6 +558,22 @@ def images_page(part):
     return lines
 
 
+def pulls_page(part):
+    names = ["image MB", "ours s", "podman s", "skopeo s", "ours/podman"]
+    names += ["ours/skopeo", "ours again s", "podman again s", "start s"]
+    lines = ["### Pulling an image from a registry on this machine", "", *table(*names)]
+    for size, times in part.items():
+        if "refused" in times:
+            lines.append(row(size, times["refused"], *[""] * 7))
+            continue
+        of = {what: median(measured) for what, measured in times.items()}
+        cells = [f"{of[name]:.1f}" for name in ("ours", "podman", "skopeo")]
+        cells += [f"{of['ours'] / of[other]:.2f}" for other in ("podman", "skopeo")]
+        cells += [f"{of[f'{name}, again']:.2f}" for name in ("ours", "podman")]
+        lines.append(row(size, *cells, f"{of['start']:.2f}"))
+    return lines
+
+
 def checks_page(part):
     lines = ["### `workshop check N --alone`, on the finished step", ""]
     lines += table("step", "first tick s", "all s", "last line of output")
@@ -501,6 +601,7 @@ PARTS = {
     "start": measure_start,
     "growth": measure_growth,
     "images": measure_images,
+    "pulls": measure_pulls,
     "checks": measure_checks,
     "lessons": measure_lessons,
 }
@@ -508,6 +609,7 @@ PAGES = {
     "start": start_page,
     "growth": growth_page,
     "images": images_page,
+    "pulls": pulls_page,
     "ups": ups_page,
     "checks": checks_page,
     "lessons": lessons_page,

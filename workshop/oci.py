@@ -8,6 +8,7 @@ only reads them, and believes nothing that it reads.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -68,6 +69,12 @@ class Descriptor:
     def path(self) -> Path:
         """Where the blob is, if it is here."""
         return BLOBS / self.digest.replace(":", "/")
+
+    def is_here(self) -> bool:
+        """Returns whether the blob is here, and nothing of it is missing."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.stat().st_size == self.size
+        return False
 
     def as_json(self) -> dict[str, Any]:
         """Returns what stands for it in a manifest or an index."""

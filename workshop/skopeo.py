@@ -19,11 +19,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from workshop import oci
-from workshop.errors import Failure
+from workshop.errors import MAKE_ROOM, Failure
 
 NAME = "image"  # of the only image in a layout
 LARGEST = 8 << 30  # bytes of a file
 INTERVAL = 0.1  # seconds between two looks at the progress
+# What the user can do about an error, by what skopeo says of it.
+ADVICE = {
+    r"(manifest|name) unknown|(resource is|access) denied|unauthorized": (
+        "Check the name and the tag. If the image is private, `skopeo login` comes first"
+    ),
+    r"invalid reference format": "A reference looks like alpine:3.22",
+    r"lookup |unreachable|no route to host|timeout": (
+        "Check the name of the registry, and the internet connection"
+    ),
+    r"connection refused": "Check the registry's address, and whether it runs",
+    r"HTTPS client|x509|certificate": (
+        "Only a registry on this machine may do without a valid certificate"
+    ),
+    r"no space left on device": MAKE_ROOM,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +157,10 @@ def _run(
 
 
 def _reason(text: str) -> str:
-    """Returns what skopeo complained about, in one line."""
+    """Returns what skopeo complained about, and what to do about it, in one line."""
     lines = text.strip().splitlines() or ["it failed without a message"]
     message = re.search(r'level=fatal msg="(.*)"$', lines[-1])
     reason = message[1].replace('\\"', '"') if message else lines[-1]
-    return f"skopeo: {reason[:500]}"
+    reason = re.sub(r'^Error parsing image name "[^"]*": ', "", reason)
+    advice = [text for words, text in ADVICE.items() if re.search(words, reason)]
+    return ". ".join([f"skopeo: {reason[:500]}", *advice[:1]])

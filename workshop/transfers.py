@@ -2,7 +2,7 @@
 
 An image exists once images/NAME does, and that file is written last. What comes before is
 complete by itself: a blob, a layer, the origin. So an interrupted pull leaves no half image, only
-parts that the next one uses, or that `workshop clean` removes.
+parts that the next one uses or removes, as `workshop clean` does.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def pull(reference: str, name: str, platform: Platform, report: Report) -> Arriv
         manifest = oci.parse_manifest(data)
         if before := _arrived_before(name, reference, digest, platform):
             return before
-        missing = [blob for blob in manifest.layers if not blob.path.exists()]
+        missing = [blob for blob in manifest.layers if not blob.is_here()]
+        for blob in missing:
+            blob.path.unlink(missing_ok=True)  # skopeo would take it for the whole blob
         fetched = _fetch(place.at(oci.digest(data)), missing, platform, scratch, report)
         origin = Origin(reference, digest, fetched)
         size = sum(blob.size for blob in missing)
@@ -112,6 +114,8 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
     kind: oci-archive or docker-archive. Both podman and Docker load the latter, and podman and
     new versions of Docker the former.
     """
+    if not file.absolute().parent.is_dir():
+        raise Failure(f"{file.parent} is not a directory")
     with (
         # In the same directory, so that a rename puts the whole archive in place.
         _scratch(file.absolute().parent, f".{file.name}") as folder,
@@ -136,6 +140,8 @@ def _working(name: str) -> Iterator[Path]:
     for folder in layers.LAYERS, images.IMAGES, oci.BLOBS:
         folder.mkdir(parents=True, exist_ok=True)
     with layers.locked(fcntl.LOCK_SH), _scratch(layers.LAYERS, f".{name}") as folder:
+        for leftover in garbage.unfinished():
+            remove_tree(leftover)
         yield folder
 
 
@@ -178,7 +184,7 @@ def _arrived_before(
             == (reference, digest)
             and original.config.platform.suits(platform)
             and all(layer.path.is_dir() for layer in stack)
-            and all(blob.path.exists() for blob in original.blobs())
+            and all(blob.is_here() for blob in original.blobs())
         ):
             return Arrival(original.origin, tuple(stack), 0, 0)
     return None
@@ -257,13 +263,16 @@ def _unpack(
     source = unpacking.Source(blob.path, blob.digest, diff_id)
     try:
         unpacking.unpack(source, half, report=look)
-    except Failure:
-        # If the blob was damaged on this disk, the next pull fetches it again.
+    except Failure as error:
         with open(blob.path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if blob.digest != f"sha256:{found}":
-            blob.path.unlink()
-        raise
+        if blob.digest == f"sha256:{found}":
+            raise
+        blob.path.unlink()
+        again = (
+            "Its blob was damaged on this disk. To fetch it again, repeat the command"
+        )
+        raise Failure(f"{error}. {again}") from None
     # A rename can reach the disk before the contents of the files do: syncfs(2).
     subprocess.run(["sync", "-f", str(half)], check=True)
     try:

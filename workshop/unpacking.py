@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gzip
 import hashlib
 import os
@@ -31,7 +32,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from workshop.errors import Failure
+from workshop.errors import MAKE_ROOM, Failure
 from workshop.layers import is_whiteout, remove_tree
 
 OPAQUE = "user.overlay.opaque"  # the name that a mount with userxattr looks for
@@ -153,6 +154,8 @@ def _child(
         except OSError as error:
             names = [str(name) for name in (error.filename, error.strerror) if name]
             problem = ": ".join(names) or str(error)
+            if error.errno == errno.ENOSPC:
+                problem += f". {MAKE_ROOM}"
         except Exception as error:  # whatever hostile input makes a parser raise
             problem = str(error) or type(error).__name__
         os.write(answer, problem.encode("utf-8", "surrogateescape")[:1000])

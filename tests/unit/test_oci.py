@@ -3,6 +3,7 @@ line what is wrong with them."""
 
 import hashlib
 import json
+import os
 
 import pytest
 from hypothesis import example, given
@@ -234,6 +235,36 @@ def test_only_a_registry_on_this_machine_needs_no_tls(reference, checks_tls, at)
 def test_what_is_no_reference_is_refused(text):
     with pytest.raises(Failure, match="is not a reference"):
         skopeo.registry(text)
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("reading manifest 1 in x/y: manifest unknown", "the name and the tag"),
+        ("errors: denied: requested access to the resource is denied", "skopeo login"),
+        ("invalid reference format: it must be lowercase", "alpine:3.22"),
+        ("dial tcp 127.0.0.1:9: connect: connection refused", "whether it runs"),
+        ("dial tcp: lookup x.invalid on 10.0.0.1:53: no such host", "the internet"),
+        ("http: server gave HTTP response to HTTPS client", "certificate"),
+        ("writing blob: write /x: no space left on device", "workshop clean"),
+        ("something that nobody knows", "^skopeo: something that nobody knows$"),
+    ],
+)
+def test_error_of_skopeo_is_one_line_that_says_what_to_do(
+    tmp_path, monkeypatch, reason, advice
+):
+    """Its log has a line with the level fatal, and perhaps others before."""
+    quoted = f'Error parsing image name \\"docker://x\\": {reason}'
+    (tmp_path / "skopeo").write_text(
+        "#!/bin/sh\n"
+        """echo 'time="2025" level=warning msg="x"' >&2\n"""
+        f"""echo 'time="2025" level=fatal msg="{quoted}"' >&2\nexit 1\n"""
+    )
+    (tmp_path / "skopeo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(Failure, match=advice) as caught:
+        skopeo.manifest(skopeo.registry("x"))
+    assert str(caught.value).startswith(f"skopeo: {reason}")
 
 
 @pytest.mark.parametrize(

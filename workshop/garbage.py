@@ -1,5 +1,5 @@
-"""What nothing needs any more: layers that no image lists, blobs that no image came in, and what
-killed commits and pulls have not finished."""
+"""Removes what nothing needs any more: layers that no image lists, blobs that no image came in, and
+what killed commits and pulls have not finished."""
 
 from __future__ import annotations
 

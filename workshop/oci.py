@@ -1,6 +1,6 @@
-"""What an image of the outside world consists of: blobs, which are files with the SHA-256 of their
-contents as their names. One blob is the manifest, which lists the others: the config and the layers.
-OCI image-spec 1.1; Docker's manifests have the same fields.
+"""The parts of an image from outside: blobs, which are files named after the SHA-256 of their
+contents. One blob is the manifest, which lists the others: the config and the layers. OCI
+image-spec 1.1; Docker's manifests have the same fields.
 
 All blobs are in one directory, BLOBS, so images that share a layer share its blob. This module
 only reads them, and believes nothing that it reads.
@@ -175,7 +175,9 @@ def parse_manifest(data: bytes) -> Manifest:
     document = _parse(data, "the manifest")
     try:
         if document["schemaVersion"] != 2:
-            raise Failure(f"manifests of version {document['schemaVersion']} are gone")
+            raise Failure(
+                f"its manifest has version {document['schemaVersion']}, and only 2 is known"
+            )
         config = _descriptor(document["config"])
         layers = tuple(_descriptor(item) for item in document["layers"])
     except UNREADABLE as error:

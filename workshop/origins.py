@@ -1,7 +1,7 @@
 """Where the images that were not made here come from.
 
-origins/NAME says it of the image NAME. A commit takes over the origin of its container's image,
-so it can happen that there are more layers on top of those that came from outside.
+origins/NAME says where the image NAME comes from. A commit takes over the origin of its container's
+image, so an image can have more layers on top of those that came from outside.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Original:
 
 
 def load(name: str) -> Origin | None:
-    """Returns the origin of an image, or None if it was made here, as one that is given by the
-    path of a directory."""
+    """Returns the origin of an image, or None if it was made here or is given as the path of a
+    directory."""
     if "/" in name:
         return None
     with contextlib.suppress(FileNotFoundError, *UNREADABLE):

@@ -43,9 +43,9 @@ ADVICE = {
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where an image is, or shall be, outside."""
+    """A place outside, where an image is or will be."""
 
-    text: str  # as skopeo has it: TRANSPORT:DETAILS
+    text: str  # as skopeo writes it: TRANSPORT:DETAILS
     checks_tls: bool = True
 
     def at(self, digest: str) -> Place:

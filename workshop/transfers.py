@@ -49,7 +49,7 @@ Report = Callable[[Stage], None]
 
 @dataclasses.dataclass(frozen=True)
 class Arrival:
-    """What a pull or an import has brought."""
+    """The result of a pull or an import."""
 
     origin: Origin
     stack: tuple[Layer, ...]  # the top one first
@@ -134,8 +134,8 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
 
 @contextlib.contextmanager
 def _working(name: str) -> Iterator[Path]:
-    """Makes a directory for temporary files during the block, and holds off whoever removes
-    layers and blobs that no image lists yet."""
+    """Makes a directory for temporary files during the block. Meanwhile, nothing removes layers
+    and blobs that no image lists yet. First removes what killed commits and pulls have left."""
     images.check_name(name)
     for folder in layers.LAYERS, images.IMAGES, oci.BLOBS:
         folder.mkdir(parents=True, exist_ok=True)

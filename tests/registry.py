@@ -162,6 +162,13 @@ class Podman:
     def pull(self, reference: str) -> None:
         self.run("pull", "-q", "--tls-verify=false", reference)
 
+    def start(self, reference: str) -> str:
+        """Pulls an image, and runs a container of it. Returns the container's output."""
+        options = ["--tls-verify=false", "--pull=always", "--quiet", "--rm"]
+        # So it makes nothing outside the directory of its storage.
+        options += ["--network=none", "--cgroups=disabled"]
+        return self.run("run", *options, reference)
+
     @contextlib.contextmanager
     def mounted(self, reference: str) -> Iterator[pathlib.Path]:
         """Shows an image as a directory during the block."""

@@ -59,7 +59,7 @@ def arrived(name: str, arrival: Arrival) -> Text:
     layers = count(len(arrival.stack), "layer")
     if arrival.fetched or arrival.unpacked:
         size = decimal(sum(layer.size() for layer in arrival.stack))
-        new = f"{arrival.unpacked} of them new; {decimal(arrival.fetched)} fetched"
-        return Text(f"image {name}: {layers}, {size} on disk, {new}")
+        new, fetched = f"{arrival.unpacked} of them new", decimal(arrival.fetched)
+        return Text(f"image {name}: {layers}, {new}, {size} on disk; {fetched} fetched")
     reference = printable(arrival.origin.reference)
     return Text(f"image {name}: {layers}, all here already, as in {reference}")

@@ -16,6 +16,16 @@ from archives import digest
 from workshop import oci
 
 
+# Runs a command where cgroups of version 1 are out of sight. crun refuses them beside those of
+# version 2, even if it is to make none.
+WITHOUT_CGROUPS = ["unshare", "--mount", "sh", "-euc"]
+WITHOUT_CGROUPS += [
+    """test -e /sys/fs/cgroup/cgroup.controllers || mount -t tmpfs none /sys/fs/cgroup
+    exec "$@" """,
+    "sh",
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Layer:
     """A layer as a registry has it."""
@@ -151,11 +161,10 @@ class Podman:
         self.options = ["--root", f"{folder}/root", "--runroot", f"{folder}/run"]
         self.options += ["--storage-driver", "overlay"]
 
-    def run(self, *words: str) -> str:
-        """Runs podman with these words. Returns its output."""
-        done = subprocess.run(
-            ["podman", *self.options, *words], capture_output=True, text=True
-        )
+    def run(self, *words: str, by: Sequence[str] = ()) -> str:
+        """Runs podman with these words. Returns its output. by: a command that runs it."""
+        command = [*by, "podman", *self.options, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done
         return done.stdout
 
@@ -167,7 +176,7 @@ class Podman:
         options = ["--tls-verify=false", "--pull=always", "--quiet", "--rm"]
         # So it makes nothing outside the directory of its storage.
         options += ["--network=none", "--cgroups=disabled"]
-        return self.run("run", *options, reference)
+        return self.run("run", *options, reference, by=WITHOUT_CGROUPS)
 
     @contextlib.contextmanager
     def mounted(self, reference: str) -> Iterator[pathlib.Path]:

@@ -44,7 +44,8 @@ def parse(words: list[str], usage: str) -> Arguments:
         _check(option, options[option], value)
         setattr(args, option[2:], value)
     for word in positional:
-        if not words:
+        is_optional, word = word.startswith("["), word.strip("[]")
+        if not words and not is_optional:
             sys.exit(f"{word.rstrip('.')} is missing; {help_text}")
         if word.endswith("..."):
             setattr(args, word[:-3].lower(), words)
@@ -55,12 +56,12 @@ def parse(words: list[str], usage: str) -> Arguments:
 
 def _split(usage: str) -> tuple[dict[str, str], list[str]]:
     """Returns the options of a usage line, each with the kind of its value, and its other
-    words."""
+    words, with the brackets around those that need not be there."""
     options, others = {}, []
-    words = iter(usage.replace("[", "").replace("]", "").split())
+    words = iter(usage.split())
     for word in words:
-        if word.startswith("--"):
-            options[word] = next(words)
+        if word.startswith("[--"):
+            options[word[1:]] = next(words).removesuffix("]")
         else:
             others.append(word)
     return options, others

@@ -27,22 +27,23 @@ from cleanup import clean_up, defer, remove_tree, temporary_directory
 from command_line import Arguments, parse
 from errors import NOT_EXECUTABLE, NOT_FOUND, OWN_ERROR
 from errors import Failure, complain, one_line, report
-from rootfs import attach, missing_part
-from tools import read, read_counts, read_lines, run, write
+from rootfs import attach, find_user, missing_part
+from tools import read, read_counts, read_json, read_lines, run, write
 
 TYPE_CHECKING = False  # importing typing would take 8 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
 # What container.py calls. It gets all of it from here, because each module that it imported
 # itself would be one more of its lines.
-__all__ = ["attach", "await_parent", "execute", "main", "start", "wait"]
+__all__ = ["attach", "await_parent", "execute", "find_user", "main", "start", "wait"]
 __all__ += [
     "complain",
     "defer",
     "read",
     "read_counts",
+    "read_json",
     "read_lines",
     "remove_tree",
     "run",
@@ -315,17 +316,20 @@ def await_parent() -> list[int]:
     return descriptors
 
 
-def execute(command: list[str]) -> "NoReturn":
+def execute(
+    command: list[str], variables: "Mapping[str, str] | None" = None
+) -> "NoReturn":
     """Becomes the command, which it looks for in the PATH of the filesystem as it is now.
     Never returns.
 
-    The command gets PATH, HOME, LANG and TERM as its environment and descriptors 0, 1 and 2.
+    The command gets PATH, HOME, LANG and TERM as its environment, and the variables, which may
+    replace these; and descriptors 0, 1 and 2.
     If 0 and 1 are a terminal, a new one takes their place. If only 0 is, or if we run in the
     background, a pipe takes its place.
     SystemExit with status 127: no such command, or what it needs to run is missing,
     126: it cannot be executed.
     """
-    variables = isolation.environment()
+    variables = {**isolation.environment(), **(variables or {})}
     if _interactive:
         _send(_channel, _TERMINAL, [isolation.own_terminal()])
     elif os.isatty(0):
@@ -339,7 +343,7 @@ def execute(command: list[str]) -> "NoReturn":
     _die_with_parent()  # again, because changing the user id has cancelled it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     missing, failure = "no such command in the container", None
-    for directory in [""] if "/" in command[0] else isolation.PATH.split(":"):
+    for directory in [""] if "/" in command[0] else variables["PATH"].split(":"):
         path = os.path.join(directory, command[0])
         try:
             os.execve(path, command, variables)

@@ -6,6 +6,7 @@ then a link leads to another place in the image, and never to the host.
 """
 
 import os
+import stat
 import struct
 
 import linux
@@ -37,6 +38,77 @@ def attach(tree: int, path: str) -> None:
         with open(place, "x"):
             pass
     linux.move_mount(tree, place)
+
+
+class User:
+    """A user of an image: numbers, and where their files are."""
+
+    def __init__(self, uid: int, gid: int, groups: list[int], home: str) -> None:
+        self.uid, self.gid, self.groups, self.home = uid, gid, groups, home
+
+
+def find_user(text: str) -> User:
+    """Returns the user that an image's config names, as this filesystem's /etc/passwd and
+    /etc/group know it: passwd(5), group(5). OCI image-spec, config.md
+
+    text: name, number, name:group, number:group; the group is a name or a number. Without one,
+    the user has the group of /etc/passwd, or 0 if that does not list the number.
+    SystemExit: there is no such user or group.
+    """
+    name, _, group = text.partition(":")
+    uid, gid, home = -1, 0, "/"
+    for fields in _records("/etc/passwd", 7):
+        if name in (fields[0], fields[2]) and _is_id(fields[3]):
+            name, uid, gid, home = fields[0], int(fields[2]), int(fields[3]), fields[5]
+            break
+    if uid < 0:
+        uid = _number(
+            name, f"the image wants to run as {name!r}, but it has no such user"
+        )
+    if group:
+        found = [
+            fields[2] for fields in _records("/etc/group", 4) if fields[0] == group
+        ]
+        problem = f"the image wants to run in group {group!r}, but it has no such group"
+        return User(
+            uid, _number(found[0] if found else group, problem), [], home or "/"
+        )
+    groups = [
+        int(fields[2])
+        for fields in _records("/etc/group", 4)
+        if name in fields[3].split(",")
+    ]
+    return User(uid, gid, groups, home or "/")
+
+
+def _records(path: str, count: int) -> list[list[str]]:
+    """Returns the lines of /etc/passwd or /etc/group, split into this many fields, of which the
+    third is a number. Leaves out damaged lines. Returns nothing if the file is missing, or is
+    something else than a file: a FIFO would never end, and neither would /dev/zero."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return []
+        lines = os.fsdecode(os.read(descriptor, 1 << 20)).split("\n")
+    finally:
+        os.close(descriptor)
+    records = [line.split(":") for line in lines]
+    return [fields for fields in records if len(fields) == count and _is_id(fields[2])]
+
+
+def _number(text: str, problem: str) -> int:
+    """Returns the id that a text is. SystemExit: it is none, and the problem says why that is
+    one."""
+    if not _is_id(text):
+        raise SystemExit(problem)
+    return int(text)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10
 
 
 def missing_part(path: str, depth: int = 4) -> str:

@@ -1,0 +1,248 @@
+"""Step 08: an image is more than its layers. Its config says what to run, as whom, where and
+with which environment. OCI image-spec, config.md; podman-run(1)"""
+
+import json
+import os
+import pathlib
+import random
+
+import pytest
+from archives import digest
+from runtime import assert_one_line_error, shell
+from workshop import oci
+
+STATE = pathlib.Path("/var/lib/workshop")
+LAYER = STATE / "layers/busybox"
+PASSWD = """root:x:0:0:root:/root:/bin/sh
+app:x:1000:50:an app:/srv:/bin/sh
+1234:x:77:77:a name of digits:/srv:/bin/sh
+damaged:x:many:1:x
+nobody:x:65534:65534:nobody:/:/bin/false
+"""
+GROUP = "root:x:0:\nstaff:x:50:\naudio:x:29:other,app\nvideo:x:44:app\nbad:x:-1:app\n"
+SHOW = "id -u; id -g; id -G; pwd; env | sort"
+
+
+@pytest.fixture
+def image(container_py):
+    """Makes images of busybox with a config and with files on top of it. Afterwards they are
+    gone."""
+    made, blobs = [], set()
+
+    def make(config=None, document=None, script=""):
+        name = f"image-{random.randint(10**6, 10**7)}"
+        layer = STATE / "layers" / f"{name}@0"
+        made.extend([layer, STATE / "images" / name, STATE / "origins" / name])
+        (layer / "etc").mkdir(parents=True)
+        (layer / "etc/passwd").write_text(PASSWD)
+        (layer / "etc/group").write_text(GROUP)
+        shell(f"cd {layer}; {script or ':'}")
+        (STATE / "images" / name).write_text(f"{layer}\n{LAYER}\n")
+        if config is None and document is None:
+            return name
+        config_blob = blob(document or {"config": config})
+        manifest = blob({"schemaVersion": 2, "config": config_blob, "layers": []})
+        origin = {"reference": "a test", "digest": "", "manifest": manifest}
+        (STATE / "origins").mkdir(exist_ok=True)
+        (STATE / "origins" / name).write_text(json.dumps(origin))
+        return name
+
+    def blob(document):
+        data = json.dumps(document).encode()
+        path = STATE / "blobs" / digest(data).replace(":", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blobs.add(path)
+        path.write_bytes(data)
+        return {"mediaType": oci.CONFIG, "digest": digest(data), "size": len(data)}
+
+    yield make
+    for path in [*made, *blobs]:
+        shell(f"rm -rf {path}")
+
+
+def run(runtime, name, *command, **options):
+    """Runs a container of an image, without a command if none is given."""
+    words = ["run", "--net", "none", name, *command]
+    return runtime.run(*words, raw=True, **options)
+
+
+def ok(runtime, name, *command, **options):
+    result = run(runtime, name, *command, **options)
+    assert result.status == 0, result
+    return result.out
+
+
+@pytest.mark.parametrize(
+    ("config", "command", "runs"),
+    [
+        ({"Cmd": ["echo", "cmd"]}, [], "cmd"),
+        ({"Cmd": ["echo", "cmd"]}, ["echo", "mine"], "mine"),
+        ({"Entrypoint": ["echo", "entry"]}, [], "entry"),
+        ({"Entrypoint": ["echo", "entry"]}, ["mine"], "entry mine"),
+        ({"Entrypoint": ["echo", "a"], "Cmd": ["b c"]}, [], "a b c"),
+        ({"Entrypoint": ["echo", "a"], "Cmd": ["b"]}, ["c", "-d"], "a c -d"),
+        ({"Entrypoint": None, "Cmd": None}, ["echo", "mine"], "mine"),
+        ({"Entrypoint": [], "Cmd": ["echo", ""]}, [], ""),
+    ],
+)
+def test_command_is_that_of_the_image_unless_one_is_given(
+    runtime, image, config, command, runs
+):
+    assert ok(runtime, image(config), *command) == f"{runs}\n"
+
+
+@pytest.mark.parametrize("config", [None, {}, {"Entrypoint": [], "Cmd": []}])
+def test_image_without_a_command_needs_one(runtime, image, config):
+    result = run(runtime, image(config))
+    assert_one_line_error(result, "names no command")
+
+
+def test_image_without_a_config_still_starts(runtime, image):
+    assert ok(runtime, image(), "id", "-u") == "0\n"
+    assert ok(runtime, image(document={"os": "linux"}), "id", "-u") == "0\n"
+    assert ok(runtime, str(LAYER), "id", "-u") == "0\n"
+
+
+def test_environment_is_that_of_the_image(runtime, image):
+    config = {"Env": ["A=1", "B=x=y", "EMPTY=", "A=2", "NOTHING", "PATH=/own:/bin"]}
+    name = image(
+        config,
+        script="mkdir own; printf '#!/bin/sh\\necho own' >own/ls; chmod 755 own/ls",
+    )
+    lines = ok(runtime, name, "env").splitlines()
+    assert {"A=2", "B=x=y", "EMPTY=", "PATH=/own:/bin", "HOME=/root"} <= {*lines}
+    assert ok(runtime, name, "ls") == "own\n"
+
+
+def test_environment_of_the_image_does_not_reach_the_runtime(runtime, image, tmp_path):
+    """ld.so(8) and Python read variables when a program starts."""
+    names = ["LD_PRELOAD", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV"]
+    name = image({"Env": [f"{one}=/evil" for one in names]}, script="echo evil >evil")
+    result = run(runtime, name, "env")
+    assert {f"{one}=/evil" for one in names} <= {*result.out.splitlines()}, result
+    assert result.status == 0
+
+
+@pytest.mark.parametrize(
+    ("directory", "where"),
+    [
+        ("/srv", "/srv"),
+        ("/not/there", "/not/there"),
+        ("relative", "/relative"),
+        ("/../../..", "/"),
+        ("/link", "/srv"),
+        ("", "/"),
+        (None, "/"),
+    ],
+)
+def test_working_directory_is_that_of_the_image(runtime, image, directory, where):
+    name = image({"WorkingDir": directory}, script="mkdir srv; ln -s srv link")
+    assert ok(runtime, name, "pwd", "-P") == f"{where}\n"
+
+
+def test_working_directory_that_is_a_file_is_an_error_of_one_line(runtime, image):
+    assert_one_line_error(
+        run(runtime, image({"WorkingDir": "/etc/passwd"}), "pwd"), "passwd"
+    )
+
+
+@pytest.mark.parametrize("descriptor", range(3, 24))
+def test_working_directory_does_not_lead_out_by_an_open_descriptor(
+    runtime, image, descriptor
+):
+    """CVE-2024-21626: /proc/self/fd/7 of the runtime led to a directory of the host."""
+    name = image({"WorkingDir": f"/proc/self/fd/{descriptor}"})
+    held = os.open("/usr/share", os.O_RDONLY)
+    try:
+        options = {"popen": {"pass_fds": [held]}}
+        result = run(runtime, name, "sh", "-c", "pwd -P; ls; echo >poison", **options)
+    finally:
+        os.close(held)
+    assert "doc" not in result.out.split() and "man" not in result.out.split(), result
+    assert result.status in (0, 1, 125, 2), result
+    assert not (LAYER / "poison").exists()
+    assert not (STATE / "layers" / f"{name}@0" / "poison").exists()
+
+
+@pytest.mark.parametrize(
+    ("user", "ids"),
+    [
+        ("", "0 0 0"),
+        ("root", "0 0 0"),
+        ("0", "0 0 0"),
+        ("app", "1000 50 50 29 44"),
+        ("1000", "1000 50 50 29 44"),
+        ("app:audio", "1000 29 29"),
+        ("app:7", "1000 7 7"),
+        ("4711", "4711 0 0"),
+        ("4711:50", "4711 50 50"),
+        ("4711:staff", "4711 50 50"),
+        ("1234", "77 77 77"),
+        ("65535:65535", "65535 65535 65535"),
+    ],
+)
+def test_user_is_that_of_the_image(runtime, image, user, ids):
+    """passwd(5), group(5) of the image, and not of the host."""
+    out = ok(runtime, image({"User": user}), "sh", "-c", "id -u; id -g; id -G")
+    uid, gid, groups = out.splitlines()
+    wanted = ids.split()
+    assert [uid, gid] == wanted[:2] and sorted(groups.split()) == sorted({*wanted[1:]})
+
+
+def test_home_is_that_of_the_user(runtime, image):
+    assert ok(runtime, image({"User": "app"}), "sh", "-c", "echo $HOME") == "/srv\n"
+    config = {"User": "app", "Env": ["HOME=/mine"]}
+    assert ok(runtime, image(config), "sh", "-c", "echo $HOME") == "/mine\n"
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "nosuchuser",
+        "damaged",
+        "-1",
+        "65536",
+        "4294967295",
+        "99999999999",
+        "app:nogroup",
+        "app:-1",
+        "²",
+    ],
+)
+def test_user_that_is_not_there_is_an_error_of_one_line(runtime, image, user):
+    assert_one_line_error(run(runtime, image({"User": user}), "id"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mkfifo passwd",
+        "mkdir passwd",
+        "ln -s /dev/zero passwd",
+        "ln -s /proc/kmsg passwd",
+        "ln -s passwd passwd",
+        "ln -s ../../../../../../etc/passwd passwd",
+        "head -c 3000000 /dev/zero >passwd",
+        "printf 'a:b\\n\\377:x:1:1:::\\n' >passwd",
+        ":",
+    ],
+)
+def test_users_may_be_in_any_kind_of_file(runtime, image, script):
+    """What the image has in place of /etc/passwd is never read from the host, and never
+    without end."""
+    host = pathlib.Path("/etc/passwd").read_text().split(":")[0]
+    assert host == "root"
+    name = image({"User": "4711"}, script=f"cd etc; rm passwd; {script}")
+    # busybox's id would read the file as well.
+    words = ["grep", "^Uid:", "/proc/self/status"]
+    assert ok(runtime, name, *words, timeout=20).split()[1] == "4711"
+    name = image({"User": "daemon"}, script=f"cd etc; rm passwd; {script}")
+    assert_one_line_error(run(runtime, name, *words, timeout=20), "no such user")
+
+
+def test_user_of_the_image_has_no_capabilities(runtime, image):
+    name = image({"User": "app"})
+    out = ok(runtime, name, "grep", "-E", "Cap(Eff|Prm|Amb)", "/proc/self/status")
+    assert {line.split()[1] for line in out.splitlines()} == {"0" * 16}
+    result = run(runtime, name, "touch", "/etc/passwd")
+    assert result.status == 1 and "Permission denied" in result.err

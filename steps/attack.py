@@ -30,15 +30,19 @@ class Attack:
         self.worked = 0
 
     def inside(
-        self, *command: str, options: "list[str] | None" = None, timeout: float = 60
+        self,
+        *command: str,
+        options: "list[str] | None" = None,
+        image: str = "debian",
+        timeout: float = 60,
     ) -> "subprocess.CompletedProcess[str]":
-        """Runs a command in a container, in the debian image if the runtime has images, and
-        without a network if it has a choice. Returns the CompletedProcess."""
+        """Runs a command in a container, in this image if the runtime has images, and without
+        a network if it has a choice. Returns the CompletedProcess."""
         words = options or []
         if "--net" in self.usage:
             words = [*words, "--net", "none"]
         if "IMAGE" in self.usage:
-            words = [*words, "debian"]
+            words = [*words, image]
         argv = [self.runtime, "run", *words, *command]
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
 

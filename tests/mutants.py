@@ -526,6 +526,79 @@ MUTANTS = [
         '"overlay", 0, options)',
         "test_whiteouts_and_opaque_directories_in_a_layer_take_effect",
     ),
+    # 08_image
+    (
+        "08_image",
+        'os.path.realpath(args.config.get("WorkingDir") or "/")',
+        '(args.config.get("WorkingDir") or "/")',
+        "test_working_directory_does_not_lead_out_by_an_open_descriptor",
+    ),
+    (
+        "08_image",
+        "    os.makedirs(directory, exist_ok=True)\n",
+        "",
+        "test_working_directory_is_that_of_the_image",
+    ),
+    (
+        "08_image",
+        "    os.chdir(directory)\n",
+        "",
+        "test_working_directory_is_that_of_the_image",
+    ),
+    (
+        "08_image",
+        "        os.setgroups(user.groups)\n",
+        "        pass\n",
+        "test_user_is_that_of_the_image",
+    ),
+    (
+        "08_image",
+        "    os.setgid(user.gid)\n",
+        "",
+        "test_user_is_that_of_the_image",
+    ),
+    (
+        "08_image",
+        "    os.setuid(user.uid)\n",
+        "",
+        "test_user_of_the_image_has_no_capabilities",
+    ),
+    (
+        "08_image",
+        'args.command = args.command or args.config.get("Cmd") or []',
+        "args.command = args.command or []",
+        "test_command_is_that_of_the_image_unless_one_is_given",
+    ),
+    (
+        "08_image",
+        '(args.config.get("Entrypoint") or []) + args.command',
+        "args.command",
+        "test_command_is_that_of_the_image_unless_one_is_given",
+    ),
+    (
+        "08_image",
+        '    variables = {"HOME": user.home}\n',
+        "    variables = {}\n",
+        "test_home_is_that_of_the_user",
+    ),
+    (
+        "08_image",
+        'args.config.get("Env") or []',
+        "[]",
+        "test_environment_is_that_of_the_image",
+    ),
+    (
+        "08_image",
+        '    if "/" in image or not os.path.exists(f"{STATE}/origins/{image}"):\n        return {}\n',
+        "",
+        "test_image_without_a_config_still_starts",
+    ),
+    (
+        "08_image",
+        "    if not args.command:\n",
+        "    if False:\n",
+        "test_image_without_a_command_needs_one",
+    ),
 ]
 
 # The lines of step 07 that come from earlier steps, so that every line has a mutant. Only

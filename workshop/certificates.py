@@ -13,7 +13,7 @@ from workshop import diagnose, progress, sandbox
 from workshop.diagnose import Isolation
 from workshop.namespaces import NAMESPACES
 from workshop.pages import page
-from workshop.project import STEPS, Step
+from workshop.project import STORY, Step
 from workshop.reports import Report, lines_of_code
 from workshop.terminal import count, printable
 from workshop.workspace import Workspace, shown, write
@@ -37,7 +37,7 @@ class Certificate:
 def certificate_of(workspace: Workspace) -> Certificate:
     """Returns the certificate for the runtime that has passed the last step, even if the
     learner has changed it since."""
-    known, last = progress.load(workspace), STEPS[-1].number
+    known, last = progress.load(workspace), STORY[-1].number
     source = progress.passed_source(workspace, last).read_bytes()
     with sandbox.staged(source) as staging:
         isolated = diagnose.isolation(staging, TIMEOUT)
@@ -45,9 +45,11 @@ def certificate_of(workspace: Workspace) -> Certificate:
         name=printable(known.name or ""),
         when=known.passed[last].when,
         lines=lines_of_code(source),
-        facts=sum(step.facts for step in known.passed.values()),
+        facts=sum(
+            passed.facts for number, passed in known.passed.items() if number <= last
+        ),
         isolated=isolated,
-        steps=STEPS,
+        steps=STORY,
         sha256=hashlib.sha256(source).hexdigest(),
     )
 

@@ -20,7 +20,7 @@ from workshop import (
 )
 from workshop.errors import Failure
 from workshop.facts import Check, Fact
-from workshop.project import STEPS, Step
+from workshop.project import STEPS, STORY, Step
 from workshop.staging import Staging
 from workshop.startable import startable
 from workshop.terminal import console
@@ -58,7 +58,7 @@ def check(
     out.print(explanations.last_line(step, found, bool(only), untried))
     if not only:
         save(workspace, step, found, source, junit)
-        if not (wrong or alone) and step == STEPS[-1]:
+        if not (wrong or alone) and step == STORY[-1]:
             out.print()
             out.print(certificates.congratulation(workspace), soft_wrap=False)
     return not wrong

@@ -814,3 +814,48 @@ def test_podman_runs_what_was_committed_and_pushed(registry, podman, name):
     target = registry.reference("run:2")
     assert image("push", f"{name}.2", target).status == 0
     assert podman.start(target) == "from ours\n"
+
+
+CONFIGS = {
+    "nothing": {"Cmd": ["/bin/show"]},
+    "entrypoint": {"Entrypoint": ["/bin/show", "a"], "Cmd": ["b c"]},
+    "environment": {"Cmd": ["show"], "Env": ["A=1", "A=2", "PATH=/own:/bin", "B="]},
+    "directory": {"Cmd": ["/bin/show"], "WorkingDir": "/not/there"},
+    "directory by a link": {"Cmd": ["/bin/show"], "WorkingDir": "/link/x"},
+    "user": {"Cmd": ["/bin/show"], "User": "app"},
+    "number of a user": {"Cmd": ["/bin/show"], "User": "1000"},
+    "user and group": {"Cmd": ["/bin/show"], "User": "app:audio"},
+    "numbers": {"Cmd": ["/bin/show"], "User": "4711:12"},
+    "number that nobody has": {"Cmd": ["/bin/show"], "User": "4711"},
+    "all": {
+        "Entrypoint": ["show"],
+        "Cmd": ["x"],
+        "User": "1000",
+        "WorkingDir": "/srv/app",
+        "Env": ["HOME=/mine", "PATH=/bin"],
+    },
+}
+
+
+@pytest.mark.needs("machine")
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_config_of_an_image_means_what_it_means_to_podman(registry, podman, name, kind):
+    show = (
+        '#!/bin/sh\necho "$@"; id -u; id -g; id -G | tr " " "\\n" | sort -u; pwd -P\n'
+        'echo "$HOME $PATH $A-$B"\n'
+    )
+    passwd = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:50:app:/srv:/bin/sh\n"
+    files = [
+        file("bin/show", show.encode(), mode=0o755),
+        file("etc/passwd", passwd.encode()),
+        file("etc/group", b"root:x:0:\nstaff:x:50:\naudio:x:29:app\n"),
+        directory("srv"),
+        symlink("link", "srv"),
+    ]
+    layers = [whole("busybox"), packed(tar(*files))]
+    reference = registry.push(f"config:{len(kind)}", layers, CONFIGS[kind])
+    assert image("pull", reference, "--name", name).status == 0
+    options = ["--tls-verify=false", "--network=none", "--rm", "--pull=always", "-q"]
+    expected = podman.run("run", *options, reference)
+    result = Runtime(STEPS[-1]).run("run", "--net", "none", name, raw=True)
+    assert (result.status, result.out) == (0, expected), result

@@ -88,9 +88,8 @@ def test_command_line_is_read_or_refused_in_one_line(words):
             lines = (out if status == 0 else err).getvalue().splitlines()
             assert status in (0, errors.OWN_ERROR) and len(lines) == 1, lines
             return
-    assert (
-        words[0] == "run" and args.command and all(words.count(w) for w in args.command)
-    )
+    assert words[0] == "run" and all(words.count(word) for word in args.command)
+    assert args.command or "[COMMAND...]" in USAGE
     assert args.net in (None, "bridge", "none")
 
 

@@ -25,7 +25,7 @@ from workshop.reports import Report, lines_of_code
 from workshop.topics import Finding
 from workshop.workspace import Workspace
 
-LAST = STEPS[-1].read_text()
+LAST = STEPS[7].read_text()
 WHEN = "2026-01-02T03:04:05+00:00"
 WRONG = Fact(
     *("01", "its <b>name</b> stays", False, "uts(7)"),

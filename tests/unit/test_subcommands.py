@@ -284,7 +284,7 @@ def test_unreadable_progress_is_moved_aside_and_reported_in_one_line(learner):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("check 8", "no step 8"),
+        ("check 9", "no step 9"),
         ("check x", "no step x"),
         ("hint 9", "no step 9"),
         ("undo 3", "unrecognized"),

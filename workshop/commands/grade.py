@@ -14,14 +14,14 @@ import sys
 
 from workshop.command_line import Parser
 from workshop.grades import LARGEST, grade
-from workshop.project import STEPS, find_step
+from workshop.project import STEPS, STORY, find_step
 
 
 def main(arguments: list[str]) -> int:
     """Prints the grade. Returns the exit status."""
     parser = Parser(prog="workshop grade")
     text = "the last step to check"
-    parser.add_argument("--upto", default=STEPS[-1].number, metavar="N", help=text)
+    parser.add_argument("--upto", default=STORY[-1].number, metavar="N", help=text)
     last = find_step(parser.parse_args(arguments).upto)
     steps = STEPS[: STEPS.index(last) + 1]
     found = grade(sys.stdin.buffer.read(LARGEST + 1), steps)

@@ -11,7 +11,7 @@ from pathlib import Path
 from workshop import certificates, facts, progress, told
 from workshop.command_line import Parser
 from workshop.pages import page
-from workshop.project import STEPS
+from workshop.project import STORY
 from workshop.reports import report_of
 from workshop.staging import RUNTIME
 from workshop.terminal import printable
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     values = {"report": report, "shown_runtime": str(RUNTIME), "places": told.places}
     write(folder / "report.html", page("report.html", values))
     print(f"{shown(folder)}: report.html to read, report.json, report.xml (JUnit)")
-    if STEPS[-1].number in report.passed:
+    if STORY[-1].number in report.passed:
         _, path = certificates.write_certificate(workspace)
         print(f"{shown(path)}: your certificate")
     else:

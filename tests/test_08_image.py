@@ -40,8 +40,10 @@ def image(container_py):
         (STATE / "images" / name).write_text(f"{layer}\n{LAYER}\n")
         if config is None and document is None:
             return name
-        config_blob = blob(document or {"config": config})
-        manifest = blob({"schemaVersion": 2, "config": config_blob, "layers": []})
+        # With a comment of their own, since facts run at the same time and remove their blobs.
+        document = {"comment": name, **(document or {"config": config})}
+        manifest = {"comment": name, "schemaVersion": 2, "config": blob(document)}
+        manifest = blob({**manifest, "layers": []})
         origin = {"reference": "a test", "digest": "", "manifest": manifest}
         (STATE / "origins").mkdir(exist_ok=True)
         (STATE / "origins" / name).write_text(json.dumps(origin))

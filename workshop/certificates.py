@@ -67,12 +67,12 @@ def write_certificate(workspace: Workspace) -> tuple[Certificate, Path]:
 def why_not(report: Report) -> str:
     """Returns why a learner whose runtime has not passed the last step has no certificate,
     and what to type."""
-    last = STEPS[-1].number
+    last = STORY[-1].number
     command = f"`workshop check {int(last)}`"
     missing = len(report.check.failed())
     if report.check.step == last and missing:
         return f"{count(missing, 'fact')} missing in the last check. Type {command}"
-    missed = [step.number for step in STEPS if step.number not in report.passed]
+    missed = [step.number for step in STORY if step.number not in report.passed]
     if len(missed) > 1:
         return f"steps {', '.join(missed)} have not passed"
     return f"step {last} has not passed. Type {command}"

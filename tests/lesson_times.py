@@ -24,7 +24,7 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 from pages import LESSONS
 from source import code_lines
 
-from workshop.project import STEPS
+from workshop.project import STEPS, STORY
 from workshop.scenes import scenes
 
 README = PROJECT / "README.md"
@@ -371,7 +371,7 @@ def in_notebook(lesson: Lesson) -> str:
 
 def total() -> str:
     """Returns the sentence of the README that says how long the workshop takes."""
-    all_minutes = [lesson.minutes for lesson in lessons().values()]
+    all_minutes = [lessons()[step.number].minutes for step in STORY]
     halves = round(sum(all_minutes) / 30)
     hours = f"{halves // 2}{'½' if halves % 2 else ''}"
     return (

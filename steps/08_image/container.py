@@ -65,12 +65,13 @@ def config_of(image):
     """On the host: returns what an image says about its command, if it was pulled."""
     if "/" in image or not os.path.exists(f"{STATE}/origins/{image}"):
         return {}
-    blob = process.read_json(f"{STATE}/origins/{image}")["manifest"]
-    blob = process.read_json(f"{STATE}/blobs/{blob['digest'].replace(':', '/')}")[
-        "config"
-    ]
-    blob = process.read_json(f"{STATE}/blobs/{blob['digest'].replace(':', '/')}")
-    return blob.get("config") or {}
+    manifest = read_blob(process.read_json(f"{STATE}/origins/{image}")["manifest"])
+    return read_blob(manifest["config"]).get("config") or {}
+
+
+def read_blob(descriptor):
+    """On the host: returns the JSON text that a descriptor names by its digest."""
+    return process.read_json(f"{STATE}/blobs/{descriptor['digest'].replace(':', '/')}")
 
 
 def child(args):

@@ -818,4 +818,96 @@ MISTAKES = [
         "writes vanish with the container",
         "the path of an image of one layer",
     ),
+    # 08_image
+    Mistake(
+        "08_image",
+        "IMAGE [COMMAND...]",
+        "IMAGE COMMAND...",
+        "command is that of the image",
+        r"\[COMMAND\.\.\.\] in USAGE",
+    ),
+    Mistake(
+        "08_image",
+        '(args.config.get("Entrypoint") or [])',
+        'args.config.get("Entrypoint", [])',
+        "command is that of the image",
+        "missing or None",
+    ),
+    Mistake(
+        "08_image",
+        '(args.config.get("Entrypoint") or []) + args.command',
+        'args.command + (args.config.get("Entrypoint") or [])',
+        "command is that of the image",
+        None,
+    ),
+    Mistake(
+        "08_image",
+        """    if "/" in image or not os.path.exists(f"{STATE}/origins/{image}"):
+        return {}
+""",
+        "",
+        "image without a config",
+        "no file in origins",
+    ),
+    Mistake(
+        "08_image",
+        'os.path.realpath(args.config.get("WorkingDir") or "/")',
+        '(args.config.get("WorkingDir") or "/")',
+        "open descriptor",
+        "os.path.realpath",
+    ),
+    Mistake(
+        "08_image",
+        "    os.makedirs(directory, exist_ok=True)\n",
+        "",
+        "working directory is that of the image",
+        "os.makedirs",
+    ),
+    Mistake(
+        "08_image",
+        """    if BY_ROOT:
+        os.setgroups(user.groups)
+    os.setgid(user.gid)
+    os.setuid(user.uid)
+""",
+        """    os.setuid(user.uid)
+    os.setgid(user.gid)
+    os.setgroups(user.groups)
+""",
+        "user is that of the image",
+        "the user last",
+    ),
+    Mistake(
+        "08_image",
+        "    os.setuid(user.uid)\n",
+        "",
+        "user of the image has no capabilities",
+        r"os\.setuid",
+    ),
+    Mistake(
+        "08_image",
+        '    user = process.find_user(args.config.get("User") or "0")\n',
+        "",
+        "user is that of the image",
+        "after enter_root",
+        (
+            '    enter_root("/mnt")\n',
+            '    user = process.find_user(args.config.get("User") or "0")\n'
+            '    enter_root("/mnt")\n',
+        ),
+    ),
+    Mistake(
+        "08_image",
+        "        os.setgroups(user.groups)\n",
+        "        pass\n",
+        "user is that of the image",
+        None,
+    ),
+    Mistake(
+        "08_image",
+        '    variables = {"HOME": user.home}\n',
+        "    variables = {}\n",
+        "home is that of the user",
+        None,
+    ),
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workshop.errors import UNREADABLE
-from workshop.project import NUMBERS, STEPS, Step
+from workshop.project import NUMBERS, STEPS, STORY, Step
 from workshop.workspace import Workspace, make_folder, shown, write
 
 VERSION = 1  # of the file
@@ -45,17 +45,20 @@ class Progress:
 
     def next_step(self) -> Step:
         """Returns the first step that has not passed after those that have, or, if there is
-        none, the first one that was left out, or the last one if all have passed."""
+        none, the first one that was left out, then the encores, or the last one of them if
+        all have passed."""
         left = [step for step in STEPS if step.number not in self.passed]
-        after = [step for step in left if step.number > (self.last_passed() or "")]
-        return [*after, *left, STEPS[-1]][0]
+        story = [step for step in left if step in STORY]
+        after = [step for step in story if step.number > (self.last_passed() or "")]
+        return [*after, *story, *left, STEPS[-1]][0]
 
     def last_passed(self) -> str | None:
         """Returns the number of the highest step that has passed."""
         return max(self.passed, default=None)
 
     def finished(self) -> bool:
-        return len(self.passed) >= len(STEPS)
+        """Returns whether all steps but the encores have passed."""
+        return all(step.number in self.passed for step in STORY)
 
     def as_json(self) -> bytes:
         data = {"version": VERSION, **dataclasses.asdict(self)}

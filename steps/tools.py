@@ -81,8 +81,8 @@ def read_lines(path: str, most: int) -> list[str]:
 
 
 def read_json(path: str) -> "Any":
-    """Returns what a JSON file of the guide says. ValueError: it is not JSON."""
-    import json  # 5 ms, which only an image from outside costs
+    """Returns the contents of a JSON file. ValueError: it is not JSON."""
+    import json  # takes 5 ms, and only images from outside need it
 
     return json.loads(read(path))
 

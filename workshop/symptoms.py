@@ -104,13 +104,13 @@ SYMPTOMS = [
     Symptom(
         "of the image",
         "COMMAND is missing",
-        "the command need not be there any more: write [COMMAND...] in USAGE.",
+        "the command is optional now: write [COMMAND...] in USAGE.",
     ),
     Symptom(
         "without a config",
         r"origins/\S*: No such file|No such file.*origins/",
-        "an image that was not pulled has no file in origins, and a path has no name: both have "
-        "no config, like {}.",
+        "an image that was not pulled has no file in origins, and a path has no name. Neither has "
+        "a config, so use {}.",
     ),
     Symptom(
         "",

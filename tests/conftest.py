@@ -10,7 +10,15 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-from runtime import PROJECT, STEPS, Runtime, nothing_left_behind, processes_with, shell
+from runtime import (
+    PROJECT,
+    STEPS,
+    STORY,
+    Runtime,
+    nothing_left_behind,
+    processes_with,
+    shell,
+)
 
 NUMBER = re.compile(r"test_(\d\d)_")
 UNIT = pathlib.Path(__file__).parent / "unit"
@@ -90,15 +98,16 @@ def needs_of(item: pytest.Item) -> set[str]:
 
 
 def is_quick(item: pytest.Item) -> bool:
-    """Returns whether `./lab test` without --all runs this fact: a suite's facts on its
-    own step and on the last one, and all other facts that are marked quick."""
+    """Returns whether `./lab test` without --all runs this fact: a suite's facts on its own
+    step and on the last one before the encores, and all other facts that are marked quick."""
     number = NUMBER.match(item.path.name)
     if not number:
         return item.get_closest_marker("quick") is not None
     step = (
         item.callspec.params.get("container_py") if hasattr(item, "callspec") else None
     )
-    return step in (None, STEPS[int(number[1])], STEPS[-1])
+    own = STEPS[int(number[1])]
+    return own in STORY and step in (None, own, STORY[-1])
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -119,7 +119,7 @@ class Qemu(Provider):
     def welcome(self) -> int:
         port = self.machine().ports().web
         self.wait_for_jupyter(port)
-        self.lab.say("a container, made by the newest step:")
+        self.lab.say("a container, made by the last step:")
         return self.run(f"workshop welcome --port {port}")
 
     def wait_for_jupyter(self, port: int) -> None:

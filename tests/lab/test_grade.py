@@ -91,7 +91,7 @@ def everything() -> dict[str, tuple[str, int | None, str]]:
     """Returns {name: (source, number of steps that it passes, part of the message)}.
     None and "" allow any."""
     found: dict[str, tuple[str, int | None, str]] = {}
-    for number, step in enumerate(STEPS):
+    for number, step in enumerate(STEPS[:8]):  # grades are without the encores
         if number not in (4, 6):  # too slow, and the broken ones of 5 and 7 cover them
             found[f"right-{step.name}"] = variant(step), number + 1, ""
     mutants = {fact: (step, old, new) for step, old, new, fact in reversed(MUTANTS)}

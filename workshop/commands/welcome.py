@@ -19,7 +19,7 @@ from rich.text import Text
 from workshop import comparison, facts, progress
 from workshop.command_line import FAILED, Parser
 from workshop.errors import Failure
-from workshop.project import STEPS, Step, lessons
+from workshop.project import STORY, Step, lessons
 from workshop.workspace import Workspace, shown
 
 TOKEN = Path("/etc/workshop/token")  # that JupyterLab asks for
@@ -68,7 +68,7 @@ def current_step() -> Step:
 def compare(console: Console, on_screen: bool) -> bool:
     """Prints what host and container answer, or why the container did not start. Returns
     whether it did."""
-    step = STEPS[-1]
+    step = STORY[-1]
     try:
         host, inside = comparison.ask([]), comparison.ask_container(step)
     except (Failure, OSError) as error:

@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Builds the page with a Linux machine in the browser tab: site/build.py FOLDER
+
+FOLDER/index.html then works from any web server, and from file://. It needs root, Debian's
+packages mmdebstrap, arch-test, busybox-static, zstd, nodejs and npm, and a kernel that runs
+i386 programs, as Debian's and Ubuntu's for amd64 do. docs/tab.md describes what comes out.
+
+Each stage is kept in .lab/tab (or LAB_DIR/tab) under a hash of all that goes into it, so a
+second build does only what has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent
+STATE = Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute() / "tab"
+PART = 512 << 10  # bytes of the disk in one file
+# What the cells, the guide and the suites import, of the lab's own pinned packages. psutil is
+# missing, because it has no package for i686, and IPython does without it.
+PACKAGES = """
+    asttokens decorator executing hypothesis iniconfig ipython ipython-pygments-lexers jedi
+    markdown-it-py matplotlib-inline mdurl packaging parso pexpect pluggy prompt-toolkit
+    ptyprocess pure-eval pygments pytest rich sortedcontainers stack-data traitlets
+    typing-extensions wcwidth
+""".split()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A directory that is made once from its inputs."""
+
+    name: str
+    key: str  # of all inputs
+
+    @property
+    def folder(self) -> Path:
+        return STATE / f"{self.name}-{self.key}"
+
+
+def key_of(*inputs: Path | str) -> str:
+    """Returns a short hash of files, of directories with all files in them, and of strings."""
+    digest = hashlib.sha256()
+    for one in inputs:
+        if isinstance(one, str):
+            digest.update(one.encode() + b"\0")
+            continue
+        files = sorted(one.rglob("*")) if one.is_dir() else [one]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                name = str(file.relative_to(PROJECT))
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                mode = file.stat().st_mode & 0o100
+                digest.update(f"{name} {content} {mode}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def make(name: str, fill: Callable[[Path], None], *inputs: Path | str) -> Stage:
+    """Returns a stage. Unless it exists, `fill` makes it in an empty directory, and the
+    stages of this name with other inputs are removed."""
+    stage = Stage(name, key_of(*inputs))
+    if stage.folder.exists():
+        print(f"  {name}: as before", flush=True)
+        return stage
+    start = time.monotonic()
+    new = STATE / f"{name}.new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    fill(new)
+    for old in STATE.glob(f"{name}-*"):
+        shutil.rmtree(old)
+    new.rename(stage.folder)
+    print(f"  {name}: {time.monotonic() - start:.0f} s", flush=True)
+    return stage
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> None:
+    """Runs a command. Ends this program if the command fails."""
+    done = subprocess.run([str(word) for word in command], cwd=cwd, check=False)
+    if done.returncode:
+        words = " ".join(map(str, command))
+        sys.exit(f"build.py: failed with status {done.returncode}: {words}")
+
+
+def isolated(*command: str | Path) -> None:
+    """Runs a command in new mount and PID namespaces, so that nothing of it stays behind."""
+    run("unshare", "--mount", "--pid", "--fork", "--kill-child", "--", *command)
+
+
+def debian(folder: Path) -> None:
+    isolated("sh", HERE / "guest/debian.sh", folder)
+
+
+def pinned(packages: Iterable[str]) -> str:
+    """Returns the lines of vagrant/requirements.txt about some packages."""
+    lines, keep = [], False
+    for line in (PROJECT / "vagrant/requirements.txt").read_text().splitlines():
+        if not line.startswith((" ", "#")):
+            keep = line.partition("==")[0] in packages
+        if keep:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def python(folder: Path) -> None:
+    """Installs the packages for Debian 12's Python, whatever this machine's Python is."""
+    venv = folder.with_name("python.venv")
+    run(sys.executable, "-m", "venv", "--clear", venv)
+    requirements = venv / "requirements.txt"
+    requirements.write_text(pinned(PACKAGES))
+    pip = [venv / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    wanted = ["--python-version", "3.11", "--platform", "any", "--implementation", "py"]
+    run(
+        *pip, "--target", folder, "--no-deps", "--no-compile", "--require-hashes",
+        "--only-binary", ":all:", *wanted, "--abi", "none", "-r", requirements,
+    )  # fmt: skip
+    shutil.rmtree(folder / "bin", ignore_errors=True)
+    shutil.rmtree(venv)
+
+
+def node(folder: Path) -> None:
+    for name in "package.json", "package-lock.json":
+        shutil.copy(HERE / name, folder)
+    # esbuild works without its install script, and nothing else has one.
+    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", cwd=folder)
+
+
+def packed(data: bytes) -> bytes:
+    """Returns a script with the data in it as a string, which a page can load from file://.
+
+    It is in the encoding windows-1252, which has a character for each byte. site/page/load.mjs
+    reads it, over HTTP without running it.
+    """
+    for byte, escape in (b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"):
+        data = data.replace(byte, escape)
+    return b'packed("' + data + b'")'
+
+
+def parts(folder: Path, disk: Path) -> None:
+    """Cuts the disk into files that are named after their content, and lists them in
+    index.json. An empty part has no file."""
+    names: list[str] = []
+    with disk.open("rb") as file:
+        while data := file.read(PART):
+            if not data.strip(b"\0"):
+                names.append("")
+                continue
+            name = hashlib.sha256(data).hexdigest()[:20]
+            names.append(name)
+            target = folder / f"{name}.js"
+            if not target.exists():
+                target.write_bytes(packed(gzip.compress(data, 9, mtime=0)))
+    (folder / "index.json").write_text(json.dumps(names))
+
+
+def page(folder: Path, stages: dict[str, Stage]) -> None:
+    """Fills the folder with the page and what it loads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    modules, disk = stages["node"].folder / "node_modules", stages["disk"].folder
+    for name in "index.html", "page.css":
+        shutil.copy(HERE / "page" / name, folder)
+    (folder / "xterm.css").write_bytes((modules / "@xterm/xterm/css/xterm.css").read_bytes())
+    bundle(modules, folder)
+    wasm = (modules / "v86/build/v86.wasm").read_bytes()
+    data = {
+        "state": (stages["state"].folder / "state.zst").read_bytes(),
+        "v86": gzip.compress(wasm, 9, mtime=0),
+    }
+    for name, content in data.items():
+        (folder / f"{name}.js").write_bytes(packed(content))
+    sizes = {name: len(packed(content)) for name, content in data.items()}
+    shutil.rmtree(folder / "disk", ignore_errors=True)
+    shutil.copytree(stages["parts"].folder, folder / "disk")
+    index = json.loads((folder / "disk/index.json").read_text())
+    (folder / "disk/index.json").unlink()
+    about = {"part": PART, "disk": index, "sizes": sizes, "key": stages["state"].key}
+    sys.path.insert(0, str(stages["python"].folder))
+    import lessons
+
+    lessons.copy_images(folder)
+    written = json.dumps({"machine": about, "lessons": lessons.all_lessons()})
+    (folder / "content.js").write_text(f"var CONTENT = {written};\n")
+    licences(modules, stages["debian"].folder, folder / "licences")
+
+
+def licences(modules: Path, debian: Path, folder: Path) -> None:
+    """Copies the licences of what the page contains: npm's packages, and Debian's ones with
+    their versions, from which the sources follow."""
+    folder.mkdir(exist_ok=True)
+    for file in sorted(modules.rglob("LICENSE*")):
+        name = str(file.parent.relative_to(modules)).replace("/", "-")
+        shutil.copy(file, folder / f"npm-{name}.txt")
+    names = []
+    for root in "guest", "image", "kernel":
+        for file in sorted((debian / root / "usr/share/doc").glob("*/copyright")):
+            shutil.copy(file, folder / f"debian-{root}-{file.parent.name}.txt")
+        query = ["dpkg-query", f"--admindir={debian / root}/var/lib/dpkg", "-W"]
+        show = "${source:Package} ${source:Version}\n"
+        done = subprocess.run([*query, "-f", show], capture_output=True, text=True, check=True)
+        names += done.stdout.splitlines()
+    (folder / "debian-sources.txt").write_text("\n".join(sorted(set(names))) + "\n")
+
+
+def bundle(modules: Path, folder: Path) -> None:
+    """Puts the page's scripts and the packages that they import into one file."""
+    environment = os.environ | {"NODE_PATH": str(modules)}
+    command = [
+        modules / ".bin/esbuild", HERE / "page/app.mjs", "--bundle", "--minify",
+        "--format=iife", "--target=es2022", "--external:node:*", "--external:crypto",
+        "--external:fs", "--external:perf_hooks", "--log-level=warning",
+        f"--outfile={folder / 'app.js'}", "--legal-comments=eof",
+    ]  # fmt: skip
+    subprocess.run(command, env=environment, check=True)
+
+
+def machine(name: str, folder: Path, modules: Path, disk: Path) -> None:
+    """Boots the machine under Node, warms it up, and saves its state."""
+    run("node", HERE / "node" / name, modules, disk, folder)
+    run("zstd", "-q", "--ultra", "-20", "--rm", folder / "state", "-o", folder / "state.zst")
+
+
+def stages() -> dict[str, Stage]:
+    """Makes all stages up to the machine's state."""
+    guest, page_ = HERE / "guest", HERE / "page"
+    done = {}
+    done["debian"] = make("debian", debian, guest / "debian.sh", guest / "dpkg.cfg")
+    done["python"] = make("python", python, pinned(PACKAGES))
+    done["node"] = make("node", node, HERE / "package-lock.json")
+    inputs = [PROJECT / name for name in ("steps", "tests", "workshop", "pyproject.toml")]
+    inputs += [guest, PROJECT / "vagrant/provision.sh", PROJECT / "vagrant/files"]
+    done["disk"] = make(
+        "disk",
+        lambda folder: isolated(
+            "sh", guest / "disk.sh", done["debian"].folder, done["python"].folder, PROJECT, folder
+        ),
+        done["debian"].key,
+        done["python"].key,
+        *inputs,
+    )
+    raw = done["disk"].folder / "disk.raw"
+    done["parts"] = make("parts", lambda folder: parts(folder, raw), done["disk"].key)
+    modules = done["node"].folder / "node_modules"
+    done["state"] = make(
+        "state",
+        lambda folder: machine("state.mjs", folder, modules, done["disk"].folder),
+        done["disk"].key,
+        done["node"].key,
+        HERE / "node",
+        page_ / "machine.mjs",
+        page_ / "disk.mjs",
+    )
+    return done
+
+
+def main() -> None:
+    first, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(description=first, epilog=rest)
+    parser.add_argument("folder", type=Path, nargs="?", help="without it: only the machine")
+    folder: Path | None = parser.parse_args().folder
+    os.environ["LC_ALL"] = "C.UTF-8"
+    done = stages()
+    if folder:
+        page(folder, done)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        print(f"the page is {folder}/index.html: {size / 1e6:.0f} MB in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,418 @@
+// The page: wires the lesson, the editor, the terminal and the machine together.
+import { FitAddon } from "@xterm/addon-fit";
+import { Terminal } from "@xterm/xterm";
+import { V86 } from "v86";
+import { Disk } from "./disk.mjs";
+import { fileEditor, setText, text } from "./editor.mjs";
+import { Lesson } from "./lesson.mjs";
+import { load, LoadError, unzipped } from "./load.mjs";
+import { Machine, MEMORY } from "./machine.mjs";
+import { claim, keep, kept } from "./store.mjs";
+
+const { machine: ABOUT, lessons: LESSONS } = CONTENT;
+const MINE = "container.py";
+const MB = 1e6;
+// The emulator compiles the machine's programs while they run, which is not in the saved state. So
+// these run in the background while the visitor reads.
+const WARM = [
+  ...Array(4).fill("python3 -S -c pass"),
+  ...Array(3).fill("steps/02_pid/container.py run ps"),
+  ...Array(5).fill("steps/07_overlay/container.py run --net none busybox true"),
+  ...Array(4).fill("steps/02_pid/breakout.py steps/01_uts/container.py"),
+  ...Array(2).fill("steps/07_overlay/container.py run busybox true"),
+];
+
+const $ = (id) => document.getElementById(id);
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+const page = {
+  machine: null,
+  state: null, // bytes of the machine's saved state
+  lesson: null,
+  saved: undefined, // text of my/container.py in the machine
+  warm: 0, // how often the warm-up was started
+};
+// What tests look at.
+globalThis.page = Object.assign(page, { times: {}, begin: performance.now(), ready: false });
+
+// ---- the bar
+
+function say(words, part = null) {
+  $("status").textContent = words;
+  $("status").classList.remove("bad");
+  $("progress").hidden = part === null;
+  if (part !== null) $("progress").value = part;
+}
+
+// Shows what went wrong, and one thing to do about it.
+function trouble(title, words, label, act) {
+  const dialog = $("trouble");
+  dialog.querySelector("h2").textContent = title;
+  dialog.querySelector("p").textContent = words;
+  const button = dialog.querySelector("button");
+  button.textContent = label;
+  button.onclick = () => (dialog.close(), act());
+  if (!dialog.open) dialog.showModal();
+  say(title);
+  $("status").classList.add("bad");
+}
+
+const mark = (name) => (page.times[name] ??= (performance.now() - page.begin) / 1000);
+
+// ---- editor and files
+
+const keys = [
+  { key: "Mod-s", run: () => (save(), true) },
+  { key: "Mod-Enter", run: () => (saveAndRun(), true) },
+];
+let draft;
+const editor = fileEditor($("editor"), keys, () => {
+  $("dirty").hidden = text(editor) === (page.saved ?? "");
+  clearTimeout(draft);
+  draft = setTimeout(keepDraft, 300);
+});
+page.editor = { get: () => text(editor), set: (words) => setText(editor, words) };
+
+function keepDraft() {
+  clearTimeout(draft);
+  return keep("draft", text(editor)).catch(() => {});
+}
+
+// Takes the machine's my/container.py as the saved text.
+function setSaved(words) {
+  page.saved = words;
+  $("dirty").hidden = text(editor) === (words ?? "");
+}
+
+// Writes the editor's text to my/container.py.
+async function save() {
+  const words = text(editor);
+  setSaved(words);
+  $("conflict").hidden = true;
+  await keepDraft();
+  if (!page.ready) return;
+  await page.machine.writeFile(MINE, encoder.encode(words));
+  await page.machine.sh(`chmod +x my/${MINE}`);
+  await look();
+}
+
+// Reads my/ after the machine has written there, and keeps it.
+async function look() {
+  const files = await page.machine.readFiles();
+  await keep("files", files).catch(() => {});
+  const now = files[MINE] && decoder.decode(files[MINE]);
+  if (now === page.saved) return;
+  const clean = text(editor) === (page.saved ?? "");
+  setSaved(now);
+  if (now === undefined) return;
+  if (clean) setText(editor, now);
+  $("conflict").hidden = text(editor) === now;
+}
+
+// Writes the kept files to the machine's my/, which is empty after a start.
+async function putBack() {
+  const files = (await kept("files").catch(() => undefined)) ?? {};
+  const directories = Object.keys(files).map((path) => path.split("/").slice(0, -1).join("/"));
+  const named = [...new Set(directories)].filter(Boolean).map((path) => `'my/${path}'`);
+  if (named.length) await page.machine.sh(`mkdir -p ${named.join(" ")}`);
+  for (const [path, bytes] of Object.entries(files)) await page.machine.writeFile(path, bytes);
+  if (files[MINE]) await page.machine.sh(`chmod +x my/${MINE}`);
+  setSaved(files[MINE] && decoder.decode(files[MINE]));
+}
+
+function watchFiles() {
+  let timer;
+  page.machine.onWrite(() => {
+    clearTimeout(timer);
+    timer = setTimeout(look, 400);
+  });
+}
+
+// ---- terminal
+
+const terminal = new Terminal({
+  fontFamily: 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace',
+  fontSize: 13.5,
+  scrollback: 5000,
+  theme: { background: "#14161a" },
+});
+const fit = new FitAddon();
+terminal.loadAddon(fit);
+terminal.open($("terminal"));
+page.terminal = terminal;
+
+function resize() {
+  fit.fit();
+  page.machine?.emulator.bus.send("virtio-console0-resize", [terminal.cols, terminal.rows]);
+}
+new ResizeObserver(resize).observe($("screen"));
+terminal.onData((data) => page.ready && page.machine.send(0, data));
+
+// Types a command in the terminal.
+function type(command) {
+  if (!page.ready) return;
+  show("screen");
+  page.machine.send(0, `${command}\r`);
+  terminal.focus();
+}
+
+async function saveAndRun() {
+  await save();
+  type(`my/${MINE} run ${$("command").value}`);
+}
+
+// ---- the machine
+
+async function boot() {
+  if (typeof WebAssembly !== "object")
+    return trouble(
+      "This browser has no WebAssembly",
+      "The machine is an emulator in WebAssembly. In some browsers an administrator or a strict mode has switched it off. You can still read the lessons.",
+      "Read the lessons",
+      () => {},
+    );
+  try {
+    new WebAssembly.Memory({ initial: (MEMORY * 1.1) >> 16 });
+  } catch {
+    return trouble(
+      "There is not enough memory",
+      "The machine has 512 MB of memory, and this browser does not give them to one tab. Close other tabs and try again, or use a computer instead of a phone.",
+      "Try again",
+      boot,
+    );
+  }
+  try {
+    const [state, wasm] = await download();
+    page.state = state;
+    mark("downloaded");
+    await start(wasm);
+  } catch (error) {
+    if (!(error instanceof LoadError)) {
+      console.error(error);
+      return trouble("The machine does not start", String(error.message ?? error), "Try again", () => location.reload());
+    }
+    trouble(
+      "The download was cut off",
+      `${error.message}. Your files are in the browser, nothing of them is lost.`,
+      "Try again",
+      boot,
+    );
+  }
+}
+
+async function download() {
+  const { state, v86 } = ABOUT.sizes;
+  const done = { state: 0, v86: 0 };
+  const step = (name) => (bytes) => {
+    done[name] = bytes;
+    const now = done.state + done.v86;
+    const all = state + v86;
+    say(`Downloading the machine: ${(now / MB).toFixed(1)} of ${(all / MB).toFixed(1)} MB`, now / all);
+  };
+  say("Downloading the machine", 0);
+  const loaded = await Promise.all([
+    load("state.js", { progress: step("state") }),
+    load("v86.js", { progress: step("v86") }).then(unzipped),
+  ]);
+  return loaded;
+}
+
+async function start(wasm) {
+  say("Starting the machine", 1);
+  await new Promise((resolve) => setTimeout(resolve)); // shows it
+  const disk = new Disk(ABOUT.disk.length * ABOUT.part, ABOUT.part, loadPart);
+  page.machine = new Machine(V86, {
+    wasm_fn: async (imports) => (await WebAssembly.instantiate(wasm, imports)).instance.exports,
+    initial_state: { buffer: page.state.slice().buffer },
+    hda: disk,
+  });
+  page.machine.onConsole(0, (bytes) => terminal.write(bytes));
+  await page.machine.started;
+  watchFiles();
+  await begin();
+}
+
+// After a start and after a reset.
+async function begin() {
+  await page.machine.setClock();
+  await putBack();
+  page.ready = true;
+  for (const id of ["save", "run", "begin", "check", "attack", "restart", "reset", "stop"]) $(id).disabled = false;
+  resize();
+  page.machine.send(0, "\r");
+  mark("ready");
+  warmUp();
+}
+
+let waiting = 0;
+async function loadPart(index) {
+  const name = ABOUT.disk[index];
+  if (!name) return new Uint8Array(ABOUT.part);
+  let late = false;
+  const failed = () => {
+    if (!late) waiting++;
+    late = true;
+    say("A part of the machine's disk does not load. Is the network gone? The machine waits for it.");
+    $("status").classList.add("bad");
+  };
+  const bytes = await unzipped(await load(`disk/${name}.js`, { forever: true, failed }));
+  if (late && --waiting === 0) say("Ready");
+  return bytes;
+}
+
+async function warmUp() {
+  const turn = ++page.warm;
+  page.warmed = false;
+  for (const [index, command] of WARM.entries()) {
+    if (turn !== page.warm) return;
+    if (!waiting) say("Ready. Warming up in the background: commands are slow at first", index / WARM.length);
+    try {
+      await page.machine.sh(command);
+    } catch {
+      return; // the machine was reset
+    }
+  }
+  if (turn !== page.warm) return;
+  mark("warm");
+  page.warmed = true;
+  say("Ready");
+}
+
+async function reset() {
+  page.ready = false;
+  page.warm++;
+  await keepDraft();
+  say("Resetting the machine");
+  terminal.reset();
+  freshCells = null;
+  await page.machine.restore(page.state.slice().buffer);
+  await begin();
+}
+
+// ---- cells
+
+let freshCells = null; // the lesson whose variables the process has
+
+// Runs a cell of the current lesson. Each lesson starts without the variables of another.
+async function execute(code, listener, onStart) {
+  if (!page.ready) {
+    listener({ stream: "stderr", text: "The machine is not ready yet.\n" });
+    return { done: false };
+  }
+  const { cells } = page.machine;
+  if (freshCells && freshCells !== page.lesson.name) {
+    cells.run("%unload_ext workshop");
+    cells.run("import os; os.chdir('/workshop/notebooks'); get_ipython().reset()");
+  }
+  freshCells = page.lesson.name;
+  return cells.run(code, listener, onStart);
+}
+
+async function restartCells() {
+  freshCells = null;
+  say("Restarting the process of the cells");
+  page.machine.cells.stop();
+  const ready = page.machine.cells.message((message) => "ready" in message);
+  await page.machine.sh("echo 1 >/sys/fs/cgroup/cells/cgroup.kill");
+  await ready;
+  say("Ready");
+}
+
+// ---- the lessons
+
+function choose() {
+  const name = decodeURIComponent(location.hash.slice(1));
+  const about = LESSONS.find((lesson) => lesson.name === name) ?? LESSONS[0];
+  if (page.lesson?.name === about.name) return;
+  page.lesson = new Lesson(about, $("lesson"), { execute, type, open: () => show("code") });
+  const { number } = page.lesson;
+  const two = String(number).padStart(2, "0");
+  $("choice").value = about.name;
+  $("check").textContent = `Check step ${two}`;
+  $("attack").textContent = `Break in ${two}`;
+  $("attack").hidden = number === 0;
+  $("begin").textContent = `Start from step ${String(Math.max(0, number - 1)).padStart(2, "0")}`;
+  $("command").value = number < 3 ? "sh" : "busybox sh";
+  keep("lesson", about.name).catch(() => {});
+}
+
+// On a narrow screen: shows one of the parts.
+function show(part) {
+  document.body.dataset.part = part;
+  for (const button of document.querySelectorAll("nav button"))
+    button.setAttribute("aria-pressed", String(button.dataset.show === part));
+  if (part === "screen") resize();
+}
+
+function wire() {
+  for (const { name, title } of LESSONS) $("choice").add(new Option(new DOMParser().parseFromString(title, "text/html").body.textContent, name));
+  $("choice").onchange = () => (location.hash = $("choice").value);
+  addEventListener("hashchange", choose);
+  for (const button of document.querySelectorAll("nav button")) button.onclick = () => show(button.dataset.show);
+  $("save").onclick = save;
+  $("run").onclick = saveAndRun;
+  $("command").onkeydown = (event) => event.key === "Enter" && saveAndRun();
+  $("check").onclick = async () => (await save(), type(`workshop check ${page.lesson.number}`));
+  $("attack").onclick = async () => (await save(), type(`workshop breakout ${page.lesson.number}`));
+  $("begin").onclick = async () => {
+    const before = `${String(Math.max(0, page.lesson.number - 1)).padStart(2, "0")}`;
+    const { output } = await page.machine.sh(`cat steps/${before}_*/container.py`);
+    if (text(editor).trim() && text(editor) !== output && !confirm("Replace the text in the editor?")) return;
+    setText(editor, output);
+    await save();
+  };
+  $("take").onclick = () => (setText(editor, page.saved ?? ""), ($("conflict").hidden = true));
+  $("mine").onclick = () => ($("conflict").hidden = true);
+  $("reset").onclick = reset;
+  $("restart").onclick = restartCells;
+  $("stop").onclick = () => page.machine.cells.stop();
+  $("download").onclick = () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text(editor)], { type: "text/x-python" }));
+    link.download = MINE;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  $("upload").onchange = async (event) => {
+    const [file] = event.target.files;
+    if (file) setText(editor, await file.text()), await save();
+    event.target.value = "";
+  };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) keepDraft();
+    else if (page.ready) page.machine.setClock().catch(() => {});
+  });
+}
+
+function lost() {
+  page.ready = false;
+  page.machine?.emulator.stop();
+  trouble(
+    "The machine runs in another tab now",
+    "Two tabs would write the same files. What you have written is kept.",
+    "Use it here",
+    () => location.reload(),
+  );
+}
+
+async function main() {
+  wire();
+  show("lesson");
+  if (!location.hash) {
+    const name = await kept("lesson").catch(() => undefined);
+    if (name) history.replaceState(null, "", `#${name}`);
+  }
+  choose();
+  const draft = await kept("draft").catch(() => undefined);
+  if (draft) setText(editor, draft);
+  if (await claim(false, lost)) return boot();
+  trouble(
+    "The machine already runs in another tab",
+    "Two tabs would write the same files. Go on in the other tab, or use the machine here, which ends it there.",
+    "Use it here",
+    async () => (await claim(true, lost), boot()),
+  );
+}
+
+page.run = (index) => page.lesson.cells[index].run();
+main();

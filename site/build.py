@@ -28,14 +28,26 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 STATE = Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute() / "tab"
 PART = 512 << 10  # bytes of the disk in one file
-# What the cells, the guide and the suites import, of the lab's own pinned packages. psutil is
-# missing, because it has no package for i686, and IPython does without it.
+# What the cells, the guide and the suites import, of the lab's own pinned packages. IPython does
+# without psutil, which has no package for i686, and without jedi, which completes words.
 PACKAGES = """
-    asttokens decorator executing hypothesis iniconfig ipython ipython-pygments-lexers jedi
-    markdown-it-py matplotlib-inline mdurl packaging parso pexpect pluggy prompt-toolkit
-    ptyprocess pure-eval pygments pytest rich sortedcontainers stack-data traitlets
-    typing-extensions wcwidth
+    asttokens executing iniconfig ipython ipython-pygments-lexers markdown-it-py
+    matplotlib-inline mdurl packaging pexpect pluggy prompt-toolkit ptyprocess pure-eval
+    pygments pytest rich stack-data traitlets typing-extensions wcwidth
 """.split()
+# The arguments of debian.sh. The guest is bookworm, because Debian 12 is the last one with a
+# kernel for i686. `image` is the root filesystem `debian` of containers. systemd does not run
+# there: some lessons use its tools.
+DEBIAN = {
+    "guest": (
+        "minbase",
+        "bookworm",
+        "python3,busybox-static,iproute2,iputils-ping,nftables,procps,psmisc,kmod,acl,strace,"
+        "sudo,less,nano,vim-tiny,bash-completion,ncurses-bin,systemd,crun",
+    ),
+    "image": ("minbase", "trixie", "iproute2,iputils-ping,procps"),
+    "kernel": ("extract", "bookworm", "linux-image-686,seabios"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +111,11 @@ def isolated(*command: str | Path) -> None:
     run("unshare", "--mount", "--pid", "--fork", "--kill-child", "--", *command)
 
 
-def debian(folder: Path) -> None:
-    isolated("sh", HERE / "guest/debian.sh", folder)
+def debian(name: str) -> Stage:
+    """Unpacks Debian packages: one of DEBIAN."""
+    script, words = HERE / "guest/debian.sh", DEBIAN[name]
+    inputs = script, HERE / "guest/dpkg.cfg", *words
+    return make(name, lambda folder: isolated("sh", script, folder, *words), *inputs)
 
 
 def pinned(packages: Iterable[str]) -> str:
@@ -192,10 +207,11 @@ def page(folder: Path, stages: dict[str, Stage]) -> None:
     lessons.copy_images(folder)
     written = json.dumps({"machine": about, "lessons": lessons.all_lessons()})
     (folder / "content.js").write_text(f"var CONTENT = {written};\n")
-    licences(modules, stages["debian"].folder, folder / "licences")
+    roots = [stages[name].folder / "root" for name in DEBIAN]
+    licences(modules, roots, folder / "licences")
 
 
-def licences(modules: Path, debian: Path, folder: Path) -> None:
+def licences(modules: Path, roots: list[Path], folder: Path) -> None:
     """Copies the licences of what the page contains: npm's packages, and Debian's ones with
     their versions, from which the sources follow."""
     folder.mkdir(exist_ok=True)
@@ -203,10 +219,10 @@ def licences(modules: Path, debian: Path, folder: Path) -> None:
         name = str(file.parent.relative_to(modules)).replace("/", "-")
         shutil.copy(file, folder / f"npm-{name}.txt")
     names = []
-    for root in "guest", "image", "kernel":
-        for file in sorted((debian / root / "usr/share/doc").glob("*/copyright")):
-            shutil.copy(file, folder / f"debian-{root}-{file.parent.name}.txt")
-        query = ["dpkg-query", f"--admindir={debian / root}/var/lib/dpkg", "-W"]
+    for root in roots:
+        for file in sorted((root / "usr/share/doc").glob("*/copyright")):
+            shutil.copy(file, folder / f"debian-{file.parent.name}.txt")
+        query = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W"]
         show = "${source:Package} ${source:Version}\n"
         done = subprocess.run([*query, "-f", show], capture_output=True, text=True, check=True)
         names += done.stdout.splitlines()
@@ -234,8 +250,8 @@ def machine(name: str, folder: Path, modules: Path, disk: Path) -> None:
 def stages() -> dict[str, Stage]:
     """Makes all stages up to the machine's state."""
     guest, page_ = HERE / "guest", HERE / "page"
-    done = {}
-    done["debian"] = make("debian", debian, guest / "debian.sh", guest / "dpkg.cfg")
+    done = {name: debian(name) for name in DEBIAN}
+    roots = [done[name].folder / "root" for name in DEBIAN]
     done["python"] = make("python", python, pinned(PACKAGES))
     done["node"] = make("node", node, HERE / "package-lock.json")
     inputs = [PROJECT / name for name in ("steps", "tests", "workshop", "pyproject.toml")]
@@ -243,10 +259,9 @@ def stages() -> dict[str, Stage]:
     done["disk"] = make(
         "disk",
         lambda folder: isolated(
-            "sh", guest / "disk.sh", done["debian"].folder, done["python"].folder, PROJECT, folder
+            "sh", guest / "disk.sh", *roots, done["python"].folder, PROJECT, folder
         ),
-        done["debian"].key,
-        done["python"].key,
+        *(done[name].key for name in [*DEBIAN, "python"]),
         *inputs,
     )
     raw = done["disk"].folder / "disk.raw"
@@ -268,13 +283,17 @@ def main() -> None:
     first, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(description=first, epilog=rest)
     parser.add_argument("folder", type=Path, nargs="?", help="without it: only the machine")
-    folder: Path | None = parser.parse_args().folder
+    parser.add_argument("--stages", action="store_true", help="print the stages' directories")
+    options = parser.parse_args()
+    folder: Path | None = options.folder
     os.environ["LC_ALL"] = "C.UTF-8"
     done = stages()
     if folder:
         page(folder, done)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(f"the page is {folder}/index.html: {size / 1e6:.0f} MB in all")
+    if options.stages:
+        print(json.dumps({name: str(stage.folder) for name, stage in done.items()}))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,30 @@
 #!/bin/sh
-# disk.sh DEBIAN PYTHON PROJECT WORK: makes in the directory WORK the machine's disk.raw (ext4, no
-# partitions), vmlinuz, initrd and bios.bin from what debian.sh made, the Python packages in
-# the directory PYTHON, and the project. Needs root and new mount and PID namespaces.
+# disk.sh GUEST IMAGE KERNEL PYTHON PROJECT WORK: makes in the directory WORK the machine's
+# disk.raw (ext4, no partitions), vmlinuz, initrd and bios.bin from three systems that debian.sh
+# made, the Python packages in the directory PYTHON, and the project. Needs root, and new mount
+# and PID namespaces.
 set -eu
-debian=$1 python=$2 project=$3 work=$4
+guest=$1 image=$2 kernel=$3 python=$4 project=$5 work=$6
 here=$project/site/guest
 root=$work/root
 umask 022
 rm -rf --one-file-system "$work"
 mkdir -p "$work"
-cp -a "$debian/guest" "$root"
+cp -a "$guest" "$root"
 
 # Kernel, BIOS, and the modules: the first ones in the RAM disk, the others on the disk.
-version=$(basename "$debian"/kernel/lib/modules/*)
-cp "$debian"/kernel/boot/vmlinuz-* "$work/vmlinuz"
-cp "$debian/kernel/usr/share/seabios/bios.bin" "$work/bios.bin"
-cp "$debian/kernel/usr/share/seabios/vgabios-stdvga.bin" "$work/vgabios.bin"
+version=$(basename "$kernel"/lib/modules/*)
+cp "$kernel"/boot/vmlinuz-* "$work/vmlinuz"
+cp "$kernel/usr/share/seabios/bios.bin" "$work/bios.bin"
+cp "$kernel/usr/share/seabios/vgabios-stdvga.bin" "$work/vgabios.bin"
 mkdir -p "$root/usr/share/doc" "$root/lib/modules"
-cp -a "$debian"/kernel/usr/share/doc/* "$root/usr/share/doc/"
+cp -a "$kernel"/usr/share/doc/* "$root/usr/share/doc/"
 early='ata_piix sd_mod ext4 virtio_pci 9pnet_virtio 9p virtio_console virtio_net'
 late='overlay veth bridge nf_tables nft_masq nft_chain_nat nf_nat br_netfilter loop dummy tun'
-depmod -b "$debian/kernel" "$version"
+depmod -b "$kernel" "$version"
 dependencies() {
 	# shellcheck disable=SC2068 # a list of names
-	modprobe -d "$debian/kernel" -S "$version" -a --show-depends $@ |
+	modprobe -d "$kernel" -S "$version" -a --show-depends $@ |
 		sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'
 }
 ram=$work/ram
@@ -39,8 +40,8 @@ done
 dependencies "$early $late" | while read -r file; do
 	install -D -m 644 "$file" "$root/lib/modules/${file##*/lib/modules/}"
 done
-cp "$debian/kernel/lib/modules/$version"/modules.builtin* \
-	"$debian/kernel/lib/modules/$version/modules.order" "$root/lib/modules/$version/"
+cp "$kernel/lib/modules/$version"/modules.builtin* \
+	"$kernel/lib/modules/$version/modules.order" "$root/lib/modules/$version/"
 depmod -b "$root" "$version"
 
 # The system and the project.
@@ -72,7 +73,7 @@ install -m 644 "$here/cells.py" "$root/opt/workshop/cells.py"
 state=$root/var/lib/workshop
 install -d -m 700 "$state"
 install -d "$state/layers"
-cp -a "$debian/image" "$state/layers/debian"
+cp -a "$image" "$state/layers/debian"
 : >"$state/layers/debian/etc/resolv.conf"
 echo debian >"$state/layers/debian/etc/hostname"
 echo '127.0.0.1 localhost' >"$state/layers/debian/etc/hosts"

@@ -49,6 +49,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="take the lessons in this directory, which have run; run only the others",
     )
     group.addoption(
+        "--tab",
+        type=path,
+        metavar="DIR",
+        help="check this page with the machine in a tab instead of a new one",
+    )
+    group.addoption(
+        "--busy",
+        action="store_true",
+        help="only print the times of the tab, because this machine is busy",
+    )
+    group.addoption(
         "--forty", action="store_true", help="grade all submissions, not only a dozen"
     )
     group.addoption(

@@ -135,7 +135,14 @@ def python(folder: Path) -> None:
     run(sys.executable, "-m", "venv", "--clear", venv)
     requirements = venv / "requirements.txt"
     requirements.write_text(pinned(PACKAGES))
-    pip = [venv / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip: list[str | Path] = [
+        venv / "bin/python",
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+    ]
     wanted = ["--python-version", "3.11", "--platform", "any", "--implementation", "py"]
     run(
         *pip, "--target", folder, "--no-deps", "--no-compile", "--require-hashes",
@@ -149,7 +156,15 @@ def node(folder: Path) -> None:
     for name in "package.json", "package-lock.json":
         shutil.copy(HERE / name, folder)
     # esbuild works without its install script, and nothing else has one.
-    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", cwd=folder)
+    run(
+        "npm",
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--silent",
+        cwd=folder,
+    )
 
 
 def packed(data: bytes) -> bytes:
@@ -158,7 +173,12 @@ def packed(data: bytes) -> bytes:
     It is in the encoding windows-1252, which has a character for each byte. site/page/load.mjs
     reads it, over HTTP without running it.
     """
-    for byte, escape in (b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"):
+    for byte, escape in (
+        (b"\\", b"\\\\"),
+        (b'"', b'\\"'),
+        (b"\n", b"\\n"),
+        (b"\r", b"\\r"),
+    ):
         data = data.replace(byte, escape)
     return b'packed("' + data + b'")'
 
@@ -183,10 +203,12 @@ def parts(folder: Path, disk: Path) -> None:
 def page(folder: Path, stages: dict[str, Stage]) -> None:
     """Fills the folder with the page and what it loads."""
     folder.mkdir(parents=True, exist_ok=True)
-    modules, disk = stages["node"].folder / "node_modules", stages["disk"].folder
+    modules = stages["node"].folder / "node_modules"
     for name in "index.html", "page.css":
         shutil.copy(HERE / "page" / name, folder)
-    (folder / "xterm.css").write_bytes((modules / "@xterm/xterm/css/xterm.css").read_bytes())
+    (folder / "xterm.css").write_bytes(
+        (modules / "@xterm/xterm/css/xterm.css").read_bytes()
+    )
     bundle(modules, folder)
     wasm = (modules / "v86/build/v86.wasm").read_bytes()
     data = {
@@ -224,7 +246,9 @@ def licences(modules: Path, roots: list[Path], folder: Path) -> None:
             shutil.copy(file, folder / f"debian-{file.parent.name}.txt")
         query = ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W"]
         show = "${source:Package} ${source:Version}\n"
-        done = subprocess.run([*query, "-f", show], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*query, "-f", show], capture_output=True, text=True, check=True
+        )
         names += done.stdout.splitlines()
     (folder / "debian-sources.txt").write_text("\n".join(sorted(set(names))) + "\n")
 
@@ -232,7 +256,7 @@ def licences(modules: Path, roots: list[Path], folder: Path) -> None:
 def bundle(modules: Path, folder: Path) -> None:
     """Puts the page's scripts and the packages that they import into one file."""
     environment = os.environ | {"NODE_PATH": str(modules)}
-    command = [
+    command: list[str | Path] = [
         modules / ".bin/esbuild", HERE / "page/app.mjs", "--bundle", "--minify",
         "--format=iife", "--target=es2022", "--external:node:*", "--external:crypto",
         "--external:fs", "--external:perf_hooks", "--log-level=warning",
@@ -244,7 +268,16 @@ def bundle(modules: Path, folder: Path) -> None:
 def machine(name: str, folder: Path, modules: Path, disk: Path) -> None:
     """Boots the machine under Node, warms it up, and saves its state."""
     run("node", HERE / "node" / name, modules, disk, folder)
-    run("zstd", "-q", "--ultra", "-20", "--rm", folder / "state", "-o", folder / "state.zst")
+    run(
+        "zstd",
+        "-q",
+        "--ultra",
+        "-20",
+        "--rm",
+        folder / "state",
+        "-o",
+        folder / "state.zst",
+    )
 
 
 def stages() -> dict[str, Stage]:
@@ -254,7 +287,9 @@ def stages() -> dict[str, Stage]:
     roots = [done[name].folder / "root" for name in DEBIAN]
     done["python"] = make("python", python, pinned(PACKAGES))
     done["node"] = make("node", node, HERE / "package-lock.json")
-    inputs = [PROJECT / name for name in ("steps", "tests", "workshop", "pyproject.toml")]
+    inputs = [
+        PROJECT / name for name in ("steps", "tests", "workshop", "pyproject.toml")
+    ]
     inputs += [guest, PROJECT / "vagrant/provision.sh", PROJECT / "vagrant/files"]
     done["disk"] = make(
         "disk",
@@ -282,8 +317,12 @@ def stages() -> dict[str, Stage]:
 def main() -> None:
     first, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(description=first, epilog=rest)
-    parser.add_argument("folder", type=Path, nargs="?", help="without it: only the machine")
-    parser.add_argument("--stages", action="store_true", help="print the stages' directories")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="without it: only the machine"
+    )
+    parser.add_argument(
+        "--stages", action="store_true", help="print the stages' directories"
+    )
     options = parser.parse_args()
     folder: Path | None = options.folder
     os.environ["LC_ALL"] = "C.UTF-8"

@@ -42,7 +42,9 @@ def cell(source: dict[str, Any]) -> dict[str, Any]:
 
 def rendered(text: str) -> str:
     """Returns Markdown as HTML. Links to the project's files get a meaning on the page."""
-    markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    markdown = MarkdownIt("commonmark", {"html": True}).enable(
+        ["table", "strikethrough"]
+    )
     return re.sub(r'<a href="([^"]*)"', link, markdown.render(text))
 
 

@@ -31,6 +31,7 @@ UNSPELLED = {"package-lock.json", "requirements.txt", "LICENSE"}
 TYPED = [
     "host",
     "site/web/*.py",
+    "site/*.py",
     "steps/*.py",
     "tests/attacks/catalogue.py",
     "tests/attacks/table.py",

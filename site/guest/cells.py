@@ -152,7 +152,9 @@ class ZMQInteractiveShell(InteractiveShell):  # type: ignore[misc]
     # The output of `!command` comes through a pipe, as in Jupyter's kernel without a pty.
     system = InteractiveShell.system_piped
 
-    def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+    def _showtraceback(
+        self, etype: type, evalue: BaseException, stb: list[str]
+    ) -> None:
         flush()
         LINE.send(error=etype.__name__, value=str(evalue), traceback=stb)
 

@@ -49,6 +49,7 @@ echo workshop >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n127.0.1.1 workshop\n' >"$root/etc/hosts"
 : >"$root/etc/resolv.conf"
 : >"$root/etc/machine-id"
+# shellcheck disable=SC2028 # bash expands them
 echo "PS1='\\[\\e[32m\\]\\w\\[\\e[0m\\] # '" >>"$root/root/.bashrc"
 install -m 755 "$here/init" "$root/sbin/workshop-init"
 install -m 755 "$project/vagrant/files/usr/local/bin/workshop" "$root/usr/local/bin/workshop"

@@ -85,7 +85,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
     figures = Figures(strict=not request.config.getoption("--busy"))
     yield figures
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+    with request.config.pluginmanager.getplugin(
+        "capturemanager"
+    ).global_and_fixture_disabled():
         print(f"\n\n{'measured':56} {'is':>9} {'at most':>9}")
         for what, value, bound, unit in figures.rows:
             late = "" if value <= bound else "  !"
@@ -98,7 +100,9 @@ def folder(request: pytest.FixtureRequest, place: pathlib.Path) -> pathlib.Path:
     folder: pathlib.Path | None = request.config.getoption("--tab")
     if folder is None:
         folder = place / "tab"
-        driver.install("mmdebstrap", "arch-test", "busybox-static", "zstd", "nodejs", "npm")
+        driver.install(
+            "mmdebstrap", "arch-test", "busybox-static", "zstd", "nodejs", "npm"
+        )
         driver.run(PROJECT / "site/build.py", folder, timeout=3000)
     return folder.absolute()
 
@@ -189,7 +193,9 @@ class Visitor:
 
 @pytest.fixture(scope="module")
 def visitor(context: BrowserContext, server: Server) -> Visitor:
-    visitor = Visitor(context.new_page(), f"http://127.0.0.1:{server.server_port}/index.html")
+    visitor = Visitor(
+        context.new_page(), f"http://127.0.0.1:{server.server_port}/index.html"
+    )
     visitor.open()
     return visitor
 
@@ -199,8 +205,13 @@ def test_first_view_is_small_and_soon_there(
 ) -> None:
     times = visitor.page.evaluate("page.times")
     figures.add("first view", server.sent / MB, 32, "MB")
-    figures.add("usable shell, after the download", times["ready"] - times["downloaded"], 3, "s")
-    assert visitor.page.evaluate("page.machine.emulator.v86.cpu.memory_size[0]") <= 512 << 20
+    figures.add(
+        "usable shell, after the download", times["ready"] - times["downloaded"], 3, "s"
+    )
+    assert (
+        visitor.page.evaluate("page.machine.emulator.v86.cpu.memory_size[0]")
+        <= 512 << 20
+    )
 
 
 def test_terminal_types_and_answers(visitor: Visitor) -> None:
@@ -260,7 +271,10 @@ def test_live_lesson_prints_what_it_promises(visitor: Visitor, lesson: str) -> N
             visitor.sh(f"cp steps/{step}/container.py my/")
         done = page.evaluate("number => page.run(number)", number)
         messages = page.evaluate("number => page.lesson.cells[number].messages", number)
-        wrong += [f"{cell['id']}: {text}\n{done['text']}" for text in cell_complaints(cell, messages)]
+        wrong += [
+            f"{cell['id']}: {text}\n{done['text']}"
+            for text in cell_complaints(cell, messages)
+        ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -275,7 +289,9 @@ def test_cell_shows_html_colours_and_errors(visitor: Visitor) -> None:
 
 def test_stop_interrupts_a_cell(visitor: Visitor) -> None:
     page = visitor.page
-    page.evaluate("window.slow = page.machine.cells.run('import time; time.sleep(1000)')")
+    page.evaluate(
+        "window.slow = page.machine.cells.run('import time; time.sleep(1000)')"
+    )
     time.sleep(2)
     page.click("#stop")
     assert page.evaluate("slow")["done"] is False
@@ -285,7 +301,9 @@ def test_stop_interrupts_a_cell(visitor: Visitor) -> None:
 def test_restart_of_the_cells_forgets_their_variables(visitor: Visitor) -> None:
     visitor.cell("x = 1")
     visitor.page.click("#restart")
-    visitor.page.wait_for_function("document.getElementById('status').value === 'Ready'")
+    visitor.page.wait_for_function(
+        "document.getElementById('status').value === 'Ready'"
+    )
     assert visitor.cell("x")["raised"] == "NameError"
 
 
@@ -295,15 +313,21 @@ def test_warm_machine_is_quick(visitor: Visitor, figures: Figures) -> None:
         done = visitor.cell("1 + 1")
     figures.add("cell 1 + 1, warm", done["seconds"], 0.1, "s")
     for _ in range(3):
-        done = visitor.cell("!../steps/02_pid/container.py run ps || steps/02_pid/container.py run ps")
-    figures.add("cell !steps/02_pid/container.py run ps, warm", done["seconds"], 1.5, "s")
+        done = visitor.cell(
+            "!../steps/02_pid/container.py run ps || steps/02_pid/container.py run ps"
+        )
+    figures.add(
+        "cell !steps/02_pid/container.py run ps, warm", done["seconds"], 1.5, "s"
+    )
     _, seconds = visitor.sh("steps/07_overlay/container.py run busybox true")
     figures.add("steps/07_overlay/container.py run busybox true, warm", seconds, 2, "s")
     _, seconds = visitor.sh("steps/02_pid/breakout.py steps/01_uts/container.py")
     figures.add("break-out 02, warm", seconds, 5, "s")
 
 
-def test_idle_machine_leaves_the_processor_alone(visitor: Visitor, figures: Figures) -> None:
+def test_idle_machine_leaves_the_processor_alone(
+    visitor: Visitor, figures: Figures
+) -> None:
     metrics = visitor.page.context.new_cdp_session(visitor.page)
     metrics.send("Performance.enable")
 
@@ -345,15 +369,21 @@ def test_reset_keeps_the_files_and_nothing_else(visitor: Visitor) -> None:
     visitor.page.click("#reset")
     visitor.page.wait_for_function("!page.ready")
     visitor.ready()
-    assert visitor.sh("ls /root/trace 2>/dev/null; cat my/container.py")[0] == "# saved\n"
+    assert (
+        visitor.sh("ls /root/trace 2>/dev/null; cat my/container.py")[0] == "# saved\n"
+    )
     assert abs(int(visitor.sh("date +%s")[0]) - time.time()) < 5
 
 
-def test_download_and_upload_of_the_runtime(visitor: Visitor, place: pathlib.Path) -> None:
+def test_download_and_upload_of_the_runtime(
+    visitor: Visitor, place: pathlib.Path
+) -> None:
     page = visitor.page
     with page.expect_download() as download:
         page.click("#download")
-    assert pathlib.Path(download.value.path()).read_text() == page.evaluate("page.editor.get()")
+    assert pathlib.Path(download.value.path()).read_text() == page.evaluate(
+        "page.editor.get()"
+    )
     file = place / "container.py"
     file.write_text("# uploaded\n")
     page.set_input_files("#upload", file)
@@ -374,7 +404,9 @@ def test_fork_bomb_stays_in_the_terminal(visitor: Visitor) -> None:
     assert visitor.sh("cat my/container.py")[0] == "# uploaded\n"
 
 
-def test_second_tab_asks_before_it_takes_the_machine(visitor: Visitor, context: BrowserContext) -> None:
+def test_second_tab_asks_before_it_takes_the_machine(
+    visitor: Visitor, context: BrowserContext
+) -> None:
     second = Visitor(context.new_page(), visitor.address)
     second.page.goto(second.address)
     dialog = second.page.locator("#trouble")
@@ -424,7 +456,9 @@ def test_browser_that_cannot_is_told_so(
     page.close()
 
 
-def test_download_that_is_cut_off_is_told_and_tried_again(chromium: Browser, server: Server) -> None:
+def test_download_that_is_cut_off_is_told_and_tried_again(
+    chromium: Browser, server: Server
+) -> None:
     page = chromium.new_page()
     page.set_default_timeout(LIMIT)
     server.cut = "state.js"
@@ -448,8 +482,14 @@ def test_page_works_from_a_folder_without_a_network(
     visitor.open()
     assert visitor.sh("steps/07_overlay/container.py run debian hostname")[0].strip()
     assert visitor.cell("1 + 1")["text"] == "2"
-    figures.add("from file://: usable shell", visitor.page.evaluate("page.times.ready"), 8, "s")
-    assert not [u for u in visitor.requests if not u.startswith(("file:", "data:", "blob:", "about:"))]
+    figures.add(
+        "from file://: usable shell", visitor.page.evaluate("page.times.ready"), 8, "s"
+    )
+    assert not [
+        u
+        for u in visitor.requests
+        if not u.startswith(("file:", "data:", "blob:", "about:"))
+    ]
     assert not visitor.errors
     context.close()
 
@@ -463,7 +503,9 @@ def test_screenshots(
     pictures.mkdir(parents=True, exist_ok=True)
     context = chromium.new_context(color_scheme=scheme)
     context.set_default_timeout(LIMIT)
-    visitor = Visitor(context.new_page(), f"http://127.0.0.1:{server.server_port}/index.html")
+    visitor = Visitor(
+        context.new_page(), f"http://127.0.0.1:{server.server_port}/index.html"
+    )
     visitor.open("01_uts")
     page = visitor.page
     page.click("#begin")
@@ -476,7 +518,9 @@ def test_screenshots(
             if name == "phone":
                 page.click(f"nav [data-show={part}]")
             for top in [0, 1500] if part == "lesson" else [0]:
-                page.evaluate("top => document.getElementById('lesson').scrollTo(0, top)", top)
+                page.evaluate(
+                    "top => document.getElementById('lesson').scrollTo(0, top)", top
+                )
                 time.sleep(1)
                 page.screenshot(path=pictures / f"{scheme}-{name}-{part}-{top}.png")
     context.close()

@@ -31,7 +31,14 @@ def test_lesson_prints_what_it_promises(
     notebook: pathlib.Path, stages: dict[str, pathlib.Path]
 ) -> None:
     modules, state = stages["node"] / "node_modules", stages["state"] / "state.zst"
-    command = ["node", PROJECT / "site/node/lessons.mjs", modules, stages["disk"], state, notebook]
+    command = [
+        "node",
+        PROJECT / "site/node/lessons.mjs",
+        modules,
+        stages["disk"],
+        state,
+        notebook,
+    ]
     cells = {c["id"]: c for c in json.loads(notebook.read_text())["cells"]}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     wrong, ran, patterns, seconds = [], 0, 0, 0.0

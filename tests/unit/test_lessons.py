@@ -15,8 +15,8 @@ from workshop.project import find_step, lessons
 from workshop.scenes import CUTS, parse
 
 # What a cell's metadata may have: see workshop/lesson_runner.py, slides.py and scenes.py, and
-# for expect and raises-exception tests/test_notebooks.py.
-KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow"}
+# for expect and raises-exception tests/test_notebooks.py, and for tab site/lessons.py.
+KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow", "tab"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

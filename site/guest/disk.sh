@@ -21,10 +21,12 @@ mkdir -p "$root/usr/share/doc" "$root/lib/modules"
 cp -a "$kernel"/usr/share/doc/* "$root/usr/share/doc/"
 early='ata_piix sd_mod ext4 virtio_pci 9pnet_virtio 9p virtio_console virtio_net'
 late='overlay veth bridge nf_tables nft_masq nft_chain_nat nf_nat br_netfilter loop dummy tun'
-depmod -b "$kernel" "$version"
+mount --bind "$kernel/lib/modules" "$root/lib/modules"
+chroot "$root" depmod "$version"
+# dependencies NAMES: the files of these modules and of those that they need, in order
 dependencies() {
-	# shellcheck disable=SC2068 # a list of names
-	modprobe -d "$kernel" -S "$version" -a --show-depends $@ |
+	# shellcheck disable=SC2086 # a list of names
+	chroot "$root" modprobe -S "$version" -a --show-depends $1 |
 		sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'
 }
 ram=$work/ram
@@ -33,16 +35,16 @@ cp "$root/bin/busybox" "$ram/bin/"
 for tool in sh mount insmod sleep switch_root; do ln -s busybox "$ram/bin/$tool"; done
 install -m 755 "$here/initrd-init" "$ram/init"
 dependencies "$early" | while read -r file; do
-	cp "$file" "$ram/modules/"
+	cp "$root$file" "$ram/modules/"
 	basename "$file" >>"$ram/modules.order"
 done
 (cd "$ram" && find . | LC_ALL=C sort | "$root/bin/busybox" cpio -o -H newc >"$work/initrd" 2>/dev/null)
-dependencies "$early $late" | while read -r file; do
-	install -D -m 644 "$file" "$root/lib/modules/${file##*/lib/modules/}"
-done
+all=$(dependencies "$early $late")
+umount "$root/lib/modules"
+for file in $all; do install -D -m 644 "$kernel/lib/modules/${file#*/lib/modules/}" "$root$file"; done
 cp "$kernel/lib/modules/$version"/modules.builtin* \
 	"$kernel/lib/modules/$version/modules.order" "$root/lib/modules/$version/"
-depmod -b "$root" "$version"
+chroot "$root" depmod "$version"
 
 # The system and the project.
 echo workshop >"$root/etc/hostname"

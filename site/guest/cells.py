@@ -16,6 +16,7 @@ into SIGINT.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -194,8 +195,9 @@ def replace_streams() -> None:
 
 def after_fork_in_child() -> None:
     LINE.lock.release()
-    # When memory runs out, the kernel ends a child first, and this process last.
-    with open("/proc/self/oom_score_adj", "w") as file:
+    # When memory runs out, the kernel ends a child first, and this process last. A process in
+    # a user namespace of its own may not write there.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
 
 

@@ -49,14 +49,15 @@ chroot "$root" depmod "$version"
 # The system and the project.
 echo workshop >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n127.0.1.1 workshop\n' >"$root/etc/hosts"
-: >"$root/etc/resolv.conf"
+# Nobody answers there. But containers get this list, as they do in the lab's VM.
+echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
 : >"$root/etc/machine-id"
 # shellcheck disable=SC2028 # bash expands them
 echo "PS1='\\[\\e[32m\\]\\w\\[\\e[0m\\] # '" >>"$root/root/.bashrc"
 install -m 755 "$here/init" "$root/sbin/workshop-init"
 install -m 755 "$project/vagrant/files/usr/local/bin/workshop" "$root/usr/local/bin/workshop"
 mkdir -p "$root/workshop/my" "$root/workshop/notebooks"
-for name in steps tests workshop pyproject.toml; do
+for name in steps tests workshop pyproject.toml Vagrantfile; do
 	cp -a "$project/$name" "$root/workshop/"
 done
 rm -rf "$root/workshop/tests/lab" "$root/workshop/tests/unit"

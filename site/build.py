@@ -196,7 +196,7 @@ def parts(folder: Path, disk: Path) -> None:
             names.append(name)
             target = folder / f"{name}.js"
             if not target.exists():
-                target.write_bytes(packed(gzip.compress(data, 9, mtime=0)))
+                target.write_bytes(packed(gzip.compress(data, 6, mtime=0)))
     (folder / "index.json").write_text(json.dumps(names))
 
 

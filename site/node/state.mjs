@@ -63,7 +63,7 @@ await new Promise((resolve, reject) => {
   const timer = setTimeout(() => reject(new Error(`no boot:\n${boot}`)), 900_000);
   machine.emulator.add_listener("serial0-output-byte", (byte) => {
     boot += String.fromCharCode(byte);
-    if (!boot.endsWith("booted\r\n")) return;
+    if (!boot.endsWith("ready\r\n")) return;
     clearTimeout(timer);
     resolve();
   });

@@ -63,13 +63,13 @@ export class Machine {
 
   // Returns the files of my/: { path: bytes }.
   async readFiles(directory = "") {
+    const { fs9p } = this.emulator;
     const files = {};
-    for (const name of this.emulator.fs9p.read_dir(directory || "/") ?? []) {
-      if (name === "." || name === "..") continue;
+    for (const name of fs9p.read_dir(directory || "/") ?? []) {
       const path = directory ? `${directory}/${name}` : name;
-      if (this.emulator.fs9p.read_dir(path))
+      if (fs9p.IsDirectory(fs9p.SearchPath(path).id))
         Object.assign(files, await this.readFiles(path));
-      else files[path] = new Uint8Array(await this.emulator.read_file(path));
+      else files[path] = ((await fs9p.read_file(path)) ?? new Uint8Array()).slice();
     }
     return files;
   }

@@ -288,7 +288,8 @@ def stages() -> dict[str, Stage]:
     done["python"] = make("python", python, pinned(PACKAGES))
     done["node"] = make("node", node, HERE / "package-lock.json")
     inputs = [
-        PROJECT / name for name in ("steps", "tests", "workshop", "Vagrantfile", "pyproject.toml")
+        PROJECT / name
+        for name in ("steps", "tests", "workshop", "Vagrantfile", "pyproject.toml")
     ]
     inputs += [guest, PROJECT / "vagrant/provision.sh", PROJECT / "vagrant/files"]
     done["disk"] = make(

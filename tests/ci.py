@@ -125,6 +125,7 @@ PHASES: list[list[list[Part]]] = [
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500, where=VM)],
         [lab_test("grade", 1800)],
+        [lab_test("tab", 3600, "tab", "tab_lessons", where="browser")],
         [lab_test("browser", 900)],
     ],
     [[part("test", NEWER, 1200, "./lab test")]],

@@ -115,7 +115,9 @@ def test_metadata_of_cells_have_known_keys_and_valid_values(notebook):
         assert set(about.get("tags", [])) <= {"raises-exception"}, cell.id
         assert about.get("learner") in {None, *steps}, cell.id
         assert isinstance(about.get("expect", []), list), cell.id
-        patterns = [*about.get("expect", [])]
+        tab = about.get("tab", {"note": "none"})
+        assert set(tab) <= {"note", "expect"} and tab["note"], cell.id
+        patterns = [*about.get("expect", []), *tab.get("expect", [])]
         if scene := about.get("demo"):
             assert set(scene["minutes"]) <= set(CUTS), cell.id
             parsed = parse(scene, notebook.name[:2], 1)
@@ -123,4 +125,6 @@ def test_metadata_of_cells_have_known_keys_and_valid_values(notebook):
         for pattern in patterns:
             assert pattern and not re.compile(pattern).search(""), (cell.id, pattern)
         if cell.cell_type != "code":
-            assert not {"tags", "expect", "learner", "only"} & set(about), cell.id
+            assert not {"tags", "expect", "learner", "only", "tab"} & set(about), (
+                cell.id
+            )

@@ -1,0 +1,69 @@
+"""What site/build.py writes for the page with a machine in a browser tab."""
+
+import codecs
+import json
+import random
+import re
+import sys
+
+from pages import LESSONS, PROJECT
+
+sys.path.append(str(PROJECT / "site"))
+import build
+import lessons
+
+# What a browser makes of windows-1252: of the five bytes without a character, a control
+# character (https://encoding.spec.whatwg.org/).
+NUMBERED = [path for path in LESSONS if path.name[0].isdigit()]
+CHARACTERS = "".join(
+    codecs.decode(bytes([byte]), "cp1252", "ignore") or chr(byte) for byte in range(256)
+)
+
+
+def test_packed_file_is_a_script_with_the_same_bytes():
+    dice = random.Random(1)
+    data = bytes(range(256)) * 2 + dice.randbytes(5000) + b'\\"\n\r\\n'
+    script = "".join(CHARACTERS[byte] for byte in build.packed(data))
+    found = re.fullmatch(r'packed\("(.*)"\)', script, re.DOTALL)
+    assert found and "\n" not in found[1] and "\r" not in found[1]
+    plain = re.sub(
+        r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), found[1], flags=re.S
+    )
+    assert bytes(CHARACTERS.index(letter) for letter in plain) == data
+
+
+def test_pinned_packages_keep_their_hashes():
+    lines = build.pinned(build.PACKAGES)
+    for name in build.PACKAGES:
+        assert re.search(rf"^{name}==\S+.*\\\n +--hash=sha256:", lines, re.MULTILINE)
+    assert "jupyterlab==" not in lines
+
+
+def test_every_lesson_is_on_the_page_with_all_its_cells():
+    for path, lesson in zip(NUMBERED, lessons.all_lessons(), strict=True):
+        cells = json.loads(path.read_text())["cells"]
+        assert [cell["id"] for cell in lesson["cells"]] == [
+            cell["id"] for cell in cells
+        ]
+        for cell, source in zip(lesson["cells"], cells, strict=True):
+            assert ("code" in cell) == (source["cell_type"] == "code")
+            assert cell.get("note") == source["metadata"].get("tab", {}).get("note")
+
+
+def test_links_mean_something_on_the_page():
+    text = (
+        "[a](01_uts.ipynb) [b](../my/container.py) [c](../steps/process.py) "
+        "[d](https://example.org)"
+    )
+    page = lessons.rendered(text)
+    assert '<a href="#01_uts"' in page
+    assert '<a href="#" data-open="editor"' in page
+    assert '<a href="#" data-type="less steps/process.py"' in page
+    assert 'rel="noopener" href="https://example.org"' in page
+
+
+def test_key_changes_with_each_input():
+    same = PROJECT / "lab"
+    assert build.key_of(same, "a") == build.key_of(same, "a")
+    assert build.key_of(same, "a") != build.key_of(same, "b")
+    assert build.key_of(same) != build.key_of(PROJECT / "Vagrantfile")

@@ -305,7 +305,9 @@ async function execute(code, listener, onStart) {
     cells.run("import os; os.chdir('/workshop/notebooks'); get_ipython().reset()");
   }
   freshCells = page.lesson.name;
-  return cells.run(code, listener, onStart);
+  const done = await cells.run(code, listener, onStart);
+  look(); // it may have removed files, about which the machine says nothing
+  return done;
 }
 
 async function restartCells() {

@@ -208,10 +208,8 @@ def test_first_view_is_small_and_soon_there(
     figures.add(
         "usable shell, after the download", times["ready"] - times["downloaded"], 3, "s"
     )
-    assert (
-        visitor.page.evaluate("page.machine.emulator.v86.cpu.memory_size[0]")
-        <= 512 << 20
-    )
+    memory, _ = visitor.sh("sed -n 's/MemTotal: *//p' /proc/meminfo")
+    figures.add("memory of the machine", int(memory.split()[0]) / 1024, 512, "MB")
 
 
 def test_terminal_types_and_answers(visitor: Visitor) -> None:

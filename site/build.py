@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Builds the page with a Linux machine in the browser tab: site/build.py FOLDER
 
-FOLDER/index.html then works from any web server, and from file://. It needs root, Debian's
-packages mmdebstrap, arch-test, busybox-static, zstd, nodejs and npm, and a kernel that runs
-i386 programs, as Debian's and Ubuntu's for amd64 do. docs/tab.md describes what comes out.
+FOLDER/index.html then works from any web server, and from file://. It needs root, the Debian
+packages in NEEDED, and a kernel that runs i386 programs, as Debian's and Ubuntu's for amd64 do.
+docs/tab.md describes what comes out.
 
 Each stage is kept in .lab/tab (or LAB_DIR/tab) under a hash of all that goes into it, so a
 second build does only what has changed.
@@ -47,6 +47,18 @@ DEBIAN = {
     ),
     "image": ("minbase", "trixie", "iproute2,iputils-ping,procps"),
     "kernel": ("extract", "bookworm", "linux-image-686,seabios"),
+}
+
+# What the build runs, or reads, and the Debian package that has it.
+NEEDED = {
+    "/usr/bin/mmdebstrap": "mmdebstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "/usr/bin/arch-test": "arch-test",
+    "/bin/busybox": "busybox-static",
+    "/sbin/mkfs.ext4": "e2fsprogs",
+    "/usr/bin/zstd": "zstd",
+    "/usr/bin/node": "nodejs",
+    "/usr/bin/npm": "npm",
 }
 
 
@@ -109,6 +121,21 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 def isolated(*command: str | Path) -> None:
     """Runs a command in new mount and PID namespaces, so that nothing of it stays behind."""
     run("unshare", "--mount", "--pid", "--fork", "--kill-child", "--", *command)
+
+
+def complaint() -> str:
+    """Returns why this machine cannot build the page, or ""."""
+    if os.geteuid() != 0:
+        return "unpacking Debian packages needs root: try sudo"
+    if missing := [
+        package for path, package in NEEDED.items() if not Path(path).exists()
+    ]:
+        return f"packages are missing: apt-get install {' '.join(missing)}"
+    if subprocess.run(
+        ["arch-test", "i386"], capture_output=True, check=False
+    ).returncode:
+        return "this machine's kernel does not run i386 programs"
+    return ""
 
 
 def debian(name: str) -> Stage:
@@ -268,16 +295,7 @@ def bundle(modules: Path, folder: Path) -> None:
 def machine(name: str, folder: Path, modules: Path, disk: Path) -> None:
     """Boots the machine under Node, warms it up, and saves its state."""
     run("node", HERE / "node" / name, modules, disk, folder)
-    run(
-        "zstd",
-        "-q",
-        "--ultra",
-        "-20",
-        "--rm",
-        folder / "state",
-        "-o",
-        folder / "state.zst",
-    )
+    run("zstd", "-q", "-19", "--rm", folder / "state", "-o", folder / "state.zst")
 
 
 def stages() -> dict[str, Stage]:
@@ -326,6 +344,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     folder: Path | None = options.folder
+    if why := complaint():
+        sys.exit(f"build.py: {why}")
     os.environ["LC_ALL"] = "C.UTF-8"
     done = stages()
     if folder:

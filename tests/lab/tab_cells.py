@@ -1,4 +1,4 @@
-"""The cells of a lesson that ran in the machine of the browser tab."""
+"""Builds the machine of the browser tab, and checks the cells of a lesson that ran in it."""
 
 import sys
 from typing import Any
@@ -6,10 +6,17 @@ from typing import Any
 import driver
 import nbformat
 
-sys.path.append(str(driver.PROJECT / "tests"))
+sys.path += [str(driver.PROJECT / "tests"), str(driver.PROJECT / "site")]
+from build import NEEDED
 from notebook_cells import complaints
 
 Message = dict[str, Any]  # as site/guest/cells.py describes them
+
+
+def build_tab(*words: driver.Word) -> str:
+    """Runs site/build.py, with the packages that it needs. Returns its output."""
+    driver.install(*NEEDED.values())
+    return driver.run(driver.PROJECT / "site/build.py", *words, timeout=3600).stdout
 
 
 def cell_complaints(cell: dict[str, Any], messages: list[Message]) -> list[str]:

@@ -20,8 +20,8 @@ from typing import Any
 import driver
 import pytest
 from driver import PROJECT
-from tab_cells import cell_complaints
 from playwright.sync_api import Browser, BrowserContext, Page
+from tab_cells import build_tab, cell_complaints
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.in_order]
 MB = 1e6
@@ -100,10 +100,7 @@ def folder(request: pytest.FixtureRequest, place: pathlib.Path) -> pathlib.Path:
     folder: pathlib.Path | None = request.config.getoption("--tab")
     if folder is None:
         folder = place / "tab"
-        driver.install(
-            "mmdebstrap", "arch-test", "busybox-static", "zstd", "nodejs", "npm"
-        )
-        driver.run(PROJECT / "site/build.py", folder, timeout=3000)
+        build_tab(folder)
     return folder.absolute()
 
 

@@ -8,10 +8,9 @@ import os
 import pathlib
 import subprocess
 
-import driver
 import pytest
 from driver import PROJECT
-from tab_cells import cell_complaints, expected
+from tab_cells import build_tab, cell_complaints, expected
 
 LESSONS = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
 pytestmark = pytest.mark.timeout(7200)
@@ -20,9 +19,7 @@ pytestmark = pytest.mark.timeout(7200)
 @pytest.fixture(scope="session")
 def stages() -> dict[str, pathlib.Path]:
     """The directories of the stages that site/build.py has made."""
-    driver.install("mmdebstrap", "arch-test", "busybox-static", "zstd", "nodejs", "npm")
-    output = driver.run(PROJECT / "site/build.py", "--stages", timeout=3000).stdout
-    found: dict[str, str] = json.loads(output.splitlines()[-1])
+    found: dict[str, str] = json.loads(build_tab("--stages").splitlines()[-1])
     return {name: pathlib.Path(path) for name, path in found.items()}
 
 

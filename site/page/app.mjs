@@ -96,10 +96,12 @@ async function save() {
   await look();
 }
 
-// Reads my/ after the machine has written there, and keeps it.
+// Reads my/, and keeps it if it has changed.
 async function look() {
+  if (!page.ready) return;
   const files = await page.machine.readFiles();
-  await keep("files", files).catch(() => {});
+  if (!same(files, page.files)) await keep("files", files).catch(() => {});
+  page.files = files;
   const now = files[MINE] && decoder.decode(files[MINE]);
   if (now === page.saved) return;
   const clean = text(editor) === (page.saved ?? "");
@@ -107,6 +109,12 @@ async function look() {
   if (now === undefined) return;
   if (clean) setText(editor, now);
   $("conflict").hidden = text(editor) === now;
+}
+
+function same(some = {}, others = {}) {
+  const equal = (one, two) => one?.length === two?.length && one.every((byte, at) => byte === two[at]);
+  const paths = new Set([...Object.keys(some), ...Object.keys(others)]);
+  return [...paths].every((path) => equal(some[path], others[path]));
 }
 
 // Writes the kept files to the machine's my/, which is empty after a start.
@@ -117,6 +125,7 @@ async function putBack() {
   if (named.length) await page.machine.sh(`mkdir -p ${named.join(" ")}`);
   for (const [path, bytes] of Object.entries(files)) await page.machine.writeFile(path, bytes);
   if (files[MINE]) await page.machine.sh(`chmod +x my/${MINE}`);
+  page.files = files;
   setSaved(files[MINE] && decoder.decode(files[MINE]));
 }
 
@@ -126,6 +135,7 @@ function watchFiles() {
     clearTimeout(timer);
     timer = setTimeout(look, 400);
   });
+  setInterval(look, 5000); // the emulator does not report that a file was renamed or removed
 }
 
 // ---- terminal
@@ -306,7 +316,7 @@ async function execute(code, listener, onStart) {
   }
   freshCells = page.lesson.name;
   const done = await cells.run(code, listener, onStart);
-  look(); // it may have removed files, about which the machine says nothing
+  look();
   return done;
 }
 

@@ -31,7 +31,7 @@ UNSPELLED = {"package-lock.json", "requirements.txt", "LICENSE"}
 TYPED = [
     "host",
     "site/web/*.py",
-    "site/*.py",
+    "site/tab/*.py",
     "steps/*.py",
     "tests/attacks/catalogue.py",
     "tests/attacks/table.py",

@@ -6,17 +6,19 @@ from typing import Any
 import driver
 import nbformat
 
-sys.path += [str(driver.PROJECT / "tests"), str(driver.PROJECT / "site")]
-from build import NEEDED
+sys.path += [str(driver.PROJECT / "tests"), str(driver.PROJECT / "site/tab")]
+from build_tab import NEEDED
 from notebook_cells import complaints
 
-Message = dict[str, Any]  # as site/guest/cells.py describes them
+Message = dict[str, Any]  # as site/tab/guest/cells.py describes them
 
 
 def build_tab(*words: driver.Word) -> str:
-    """Runs site/build.py, with the packages that it needs. Returns its output."""
+    """Runs site/tab/build_tab.py, with the packages that it needs. Returns its output."""
     driver.install(*NEEDED.values())
-    return driver.run(driver.PROJECT / "site/build.py", *words, timeout=3600).stdout
+    return driver.run(
+        driver.PROJECT / "site/tab/build_tab.py", *words, timeout=3600
+    ).stdout
 
 
 def cell_complaints(cell: dict[str, Any], messages: list[Message]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The machine in the browser tab: headless Chromium on the page that site/build.py makes.
+"""The machine in the browser tab: headless Chromium on the page that site/tab/build_tab.py makes.
 
 The tests build the page (or take the one in --tab DIR), serve it on 127.0.0.1, and open it
 from file:// as well. At the end they print what they have measured next to the bounds, which

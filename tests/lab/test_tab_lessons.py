@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(7200)
 
 @pytest.fixture(scope="session")
 def stages() -> dict[str, pathlib.Path]:
-    """The directories of the stages that site/build.py has made."""
+    """The directories of the stages that site/tab/build_tab.py has made."""
     found: dict[str, str] = json.loads(build_tab("--stages").splitlines()[-1])
     return {name: pathlib.Path(path) for name, path in found.items()}
 
@@ -30,7 +30,7 @@ def test_lesson_prints_what_it_promises(
     modules, state = stages["node"] / "node_modules", stages["state"] / "state.zst"
     command = [
         "node",
-        PROJECT / "site/node/lessons.mjs",
+        PROJECT / "site/tab/node/lessons.mjs",
         modules,
         stages["disk"],
         state,

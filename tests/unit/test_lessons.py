@@ -15,7 +15,7 @@ from workshop.project import find_step, lessons
 from workshop.scenes import CUTS, parse
 
 # What a cell's metadata may have: see workshop/lesson_runner.py, slides.py and scenes.py, and
-# for expect and raises-exception tests/test_notebooks.py, and for tab site/lessons.py.
+# for expect and raises-exception tests/test_notebooks.py, and for tab site/tab/tab_lessons.py.
 KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow", "tab"}
 
 

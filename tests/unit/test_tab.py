@@ -1,4 +1,4 @@
-"""What site/build.py writes for the page with a machine in a browser tab."""
+"""What site/tab/build_tab.py writes for the page with a machine in a browser tab."""
 
 import codecs
 import json
@@ -8,9 +8,9 @@ import sys
 
 from pages import LESSONS, PROJECT
 
-sys.path.append(str(PROJECT / "site"))
-import build
-import lessons
+sys.path.append(str(PROJECT / "site/tab"))
+import build_tab as build
+import tab_lessons as lessons
 
 # What a browser makes of windows-1252: of the five bytes without a character, a control
 # character (https://encoding.spec.whatwg.org/).

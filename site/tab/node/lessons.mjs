@@ -1,7 +1,7 @@
 // Runs the cells of a lesson in the machine, from its saved state, as a learner with all the
 // answers: lessons.mjs MODULES DISK STATE NOTEBOOK
 //
-// Prints one line of JSON for each code cell: { id, seconds, messages }. site/guest/cells.py
+// Prints one line of JSON for each code cell: { id, seconds, messages }. guest/cells.py
 // describes the messages. workshop/lesson_runner.py does the same in the lab's VM.
 import fs from "node:fs";
 import { restored, since } from "./machine.mjs";

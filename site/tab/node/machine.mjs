@@ -1,4 +1,4 @@
-// The machine under Node: what build.py and the tests start.
+// The machine under Node: what build_tab.py and the tests start.
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";

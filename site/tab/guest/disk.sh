@@ -5,7 +5,7 @@
 # and PID namespaces.
 set -eu
 guest=$1 image=$2 kernel=$3 python=$4 project=$5 work=$6
-here=$project/site/guest
+here=$project/site/tab/guest
 root=$work/root
 umask 022
 rm -rf --one-file-system "$work"
@@ -56,11 +56,11 @@ echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
 echo "PS1='\\[\\e[32m\\]\\w\\[\\e[0m\\] # '" >>"$root/root/.bashrc"
 install -m 755 "$here/init" "$root/sbin/workshop-init"
 install -m 755 "$project/vagrant/files/usr/local/bin/workshop" "$root/usr/local/bin/workshop"
-mkdir -p "$root/workshop/my" "$root/workshop/notebooks"
-for name in steps tests workshop pyproject.toml Vagrantfile; do
+mkdir -p "$root/workshop/my" "$root/workshop/notebooks" "$root/workshop/tests"
+for name in steps workshop pyproject.toml Vagrantfile; do
 	cp -a "$project/$name" "$root/workshop/"
 done
-rm -rf "$root/workshop/tests/lab" "$root/workshop/tests/unit"
+cp -a "$project"/tests/*.py "$project/tests/attacks" "$root/workshop/tests/"
 find "$root/workshop" -name __pycache__ -prune -exec rm -rf {} +
 
 # What /opt/workshop is in the lab's VM, without the packages of JupyterLab.

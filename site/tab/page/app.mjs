@@ -411,7 +411,8 @@ async function main() {
   wire();
   show("lesson");
   if (!location.hash) {
-    const name = await kept("lesson").catch(() => undefined);
+    const asked = new URLSearchParams(location.search).get("lesson"); // the site's links
+    const name = asked ?? (await kept("lesson").catch(() => undefined));
     if (name) history.replaceState(null, "", `#${name}`);
   }
   choose();

@@ -1,5 +1,5 @@
 // Loads the large files of the page: over HTTP with their progress, from file:// as scripts,
-// because a page from there may not read other files. build.py's packed() writes them.
+// because a page from there may not read other files. build_tab.py's packed() writes them.
 
 const PREFIX = 'packed("'.length;
 const SUFFIX = '")'.length;

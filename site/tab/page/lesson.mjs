@@ -14,7 +14,7 @@ const FRAME_STYLE = `<style>
 
 // A cell on the page.
 export class Cell {
-  // about: as lessons.py writes it. lesson: the Lesson it belongs to.
+  // about: as tab_lessons.py writes it. lesson: the Lesson it belongs to.
   constructor(about, lesson) {
     this.about = about;
     this.lesson = lesson;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the page with a Linux machine in the browser tab: site/build.py FOLDER
+"""Builds the page with a Linux machine in the browser tab: site/tab/build_tab.py FOLDER
 
 FOLDER/index.html then works from any web server, and from file://. It needs root, the Debian
 packages in NEEDED, and a kernel that runs i386 programs, as Debian's and Ubuntu's for amd64 do.
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PROJECT = HERE.parent
+PROJECT = HERE.parents[1]
 STATE = Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute() / "tab"
 PART = 512 << 10  # bytes of the disk in one file
 # What the cells, the guide and the suites import, of the lab's own pinned packages. IPython does
@@ -48,7 +48,8 @@ DEBIAN = {
     "image": ("minbase", "trixie", "iproute2,iputils-ping,procps"),
     "kernel": ("extract", "bookworm", "linux-image-686,seabios"),
 }
-
+# What disk.sh copies of the project, besides tests/*.py.
+IN_GUEST = "steps workshop tests/attacks pyproject.toml Vagrantfile"
 # What the build runs, or reads, and the Debian package that has it.
 NEEDED = {
     "/usr/bin/mmdebstrap": "mmdebstrap",
@@ -84,7 +85,7 @@ def key_of(*inputs: Path | str) -> str:
         files = sorted(one.rglob("*")) if one.is_dir() else [one]
         for file in files:
             if file.is_file() and "__pycache__" not in file.parts:
-                name = str(file.relative_to(PROJECT))
+                name = str(file.relative_to(one.parent))
                 content = hashlib.sha256(file.read_bytes()).hexdigest()
                 mode = file.stat().st_mode & 0o100
                 digest.update(f"{name} {content} {mode}\n".encode())
@@ -115,7 +116,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
     done = subprocess.run([str(word) for word in command], cwd=cwd, check=False)
     if done.returncode:
         words = " ".join(map(str, command))
-        sys.exit(f"build.py: failed with status {done.returncode}: {words}")
+        sys.exit(f"build_tab.py: failed with status {done.returncode}: {words}")
 
 
 def isolated(*command: str | Path) -> None:
@@ -197,7 +198,7 @@ def node(folder: Path) -> None:
 def packed(data: bytes) -> bytes:
     """Returns a script with the data in it as a string, which a page can load from file://.
 
-    It is in the encoding windows-1252, which has a character for each byte. site/page/load.mjs
+    It is in the encoding windows-1252, which has a character for each byte. page/load.mjs
     reads it, over HTTP without running it.
     """
     for byte, escape in (
@@ -251,10 +252,10 @@ def page(folder: Path, stages: dict[str, Stage]) -> None:
     (folder / "disk/index.json").unlink()
     about = {"part": PART, "disk": index, "sizes": sizes, "key": stages["state"].key}
     sys.path.insert(0, str(stages["python"].folder))
-    import lessons
+    import tab_lessons
 
-    lessons.copy_images(folder)
-    written = json.dumps({"machine": about, "lessons": lessons.all_lessons()})
+    tab_lessons.copy_images(folder)
+    written = json.dumps({"machine": about, "lessons": tab_lessons.all_lessons()})
     (folder / "content.js").write_text(f"var CONTENT = {written};\n")
     roots = [stages[name].folder / "root" for name in DEBIAN]
     licences(modules, roots, folder / "licences")
@@ -305,11 +306,9 @@ def stages() -> dict[str, Stage]:
     roots = [done[name].folder / "root" for name in DEBIAN]
     done["python"] = make("python", python, pinned(PACKAGES))
     done["node"] = make("node", node, HERE / "package-lock.json")
-    inputs = [
-        PROJECT / name
-        for name in ("steps", "tests", "workshop", "Vagrantfile", "pyproject.toml")
-    ]
-    inputs += [guest, PROJECT / "vagrant/provision.sh", PROJECT / "vagrant/files"]
+    project = [PROJECT / name for name in IN_GUEST.split()]
+    inputs = [*project, *sorted((PROJECT / "tests").glob("*.py")), guest]
+    inputs += [PROJECT / "vagrant/provision.sh", PROJECT / "vagrant/files"]
     done["disk"] = make(
         "disk",
         lambda folder: isolated(
@@ -345,7 +344,7 @@ def main() -> None:
     options = parser.parse_args()
     folder: Path | None = options.folder
     if why := complaint():
-        sys.exit(f"build.py: {why}")
+        sys.exit(f"build_tab.py: {why}")
     os.environ["LC_ALL"] = "C.UTF-8"
     done = stages()
     if folder:

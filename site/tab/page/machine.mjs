@@ -1,5 +1,5 @@
 // The machine, in a page and under Node: its three lines, its files, and its state.
-// site/guest/init serves the lines in the machine.
+// guest/init serves the lines in the machine.
 
 const MEGABYTE = 1 << 20;
 export const MEMORY = 512 * MEGABYTE;
@@ -143,7 +143,7 @@ class Shell {
   }
 }
 
-// The cells: one runs, and others wait. site/guest/cells.py describes the messages.
+// The cells: one runs, and others wait. guest/cells.py describes the messages.
 class Cells {
   constructor(machine) {
     this.machine = machine;

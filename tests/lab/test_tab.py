@@ -209,6 +209,13 @@ def test_first_view_is_small_and_soon_there(
     figures.add("memory of the machine", int(memory.split()[0]) / 1024, 512, "MB")
 
 
+def test_link_of_the_site_opens_its_lesson(chromium: Browser, server: Server) -> None:
+    page = chromium.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}/index.html?lesson=03_mnt")
+    page.wait_for_function("page.lesson?.name === '03_mnt'")
+    page.close()
+
+
 def test_terminal_types_and_answers(visitor: Visitor) -> None:
     assert "i686" in visitor.types("uname -m; echo $((6 * 7))", "^42$")
 

@@ -71,7 +71,7 @@ await new Promise((resolve, reject) => {
 say("booted");
 await machine.setClock();
 for (const command of WARM) {
-  const { status, output } = await machine.sh(command);
+  const { status, output } = await machine.sh(command, 3600);
   say(`${status} ${command}`);
   if (process.env.VERBOSE || status > 1) console.log(output);
 }

@@ -104,7 +104,7 @@ def make(name: str, fill: Callable[[Path], None], *inputs: Path | str) -> Stage:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     fill(new)
-    for old in STATE.glob(f"{name}-*"):
+    for old in STATE.glob(f"{name}-{'?' * len(stage.key)}"):
         shutil.rmtree(old)
     new.rename(stage.folder)
     print(f"  {name}: {time.monotonic() - start:.0f} s", flush=True)
@@ -293,13 +293,14 @@ def bundle(modules: Path, folder: Path) -> None:
     subprocess.run(command, env=environment, check=True)
 
 
-def machine(name: str, folder: Path, modules: Path, disk: Path) -> None:
+def save_state(folder: Path, modules: Path, disk: Path, quick: bool) -> None:
     """Boots the machine under Node, warms it up, and saves its state."""
-    run("node", HERE / "node" / name, modules, disk, folder)
+    words = ["quick"] if quick else []
+    run("node", HERE / "node/state.mjs", modules, disk, folder, *words)
     run("zstd", "-q", "-19", "--rm", folder / "state", "-o", folder / "state.zst")
 
 
-def stages() -> dict[str, Stage]:
+def stages(quick: bool) -> dict[str, Stage]:
     """Makes all stages up to the machine's state."""
     guest, page_ = HERE / "guest", HERE / "page"
     done = {name: debian(name) for name in DEBIAN}
@@ -321,13 +322,11 @@ def stages() -> dict[str, Stage]:
     done["parts"] = make("parts", lambda folder: parts(folder, raw), done["disk"].key)
     modules = done["node"].folder / "node_modules"
     done["state"] = make(
-        "state",
-        lambda folder: machine("state.mjs", folder, modules, done["disk"].folder),
-        done["disk"].key,
-        done["node"].key,
-        HERE / "node",
-        page_ / "machine.mjs",
-        page_ / "disk.mjs",
+        "state-quick" if quick else "state",
+        lambda folder: save_state(folder, modules, done["disk"].folder, quick),
+        *(done[name].key for name in ["disk", "node"]),
+        *(HERE / "node" / name for name in ["machine.mjs", "state.mjs"]),
+        *(page_ / name for name in ["machine.mjs", "disk.mjs"]),
     )
     return done
 
@@ -339,6 +338,11 @@ def main() -> None:
         "folder", type=Path, nargs="?", help="without it: only the machine"
     )
     parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="for tests: run less before the machine's state is saved",
+    )
+    parser.add_argument(
         "--stages", action="store_true", help="print the stages' directories"
     )
     options = parser.parse_args()
@@ -346,7 +350,7 @@ def main() -> None:
     if why := complaint():
         sys.exit(f"build_tab.py: {why}")
     os.environ["LC_ALL"] = "C.UTF-8"
-    done = stages()
+    done = stages(options.quick)
     if folder:
         page(folder, done)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import driver
+import firefox
 import pytest
 from driver import PROJECT
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -211,6 +212,7 @@ def test_first_view_is_small_and_soon_there(
 
 def test_link_of_the_site_opens_its_lesson(chromium: Browser, server: Server) -> None:
     page = chromium.new_page()
+    page.route("**/state.js", lambda route: route.abort())
     page.goto(f"http://127.0.0.1:{server.server_port}/index.html?lesson=03_mnt")
     page.wait_for_function("page.lesson?.name === '03_mnt'")
     page.close()
@@ -492,6 +494,26 @@ def test_page_works_from_a_folder_without_a_network(
     ]
     assert not visitor.errors
     context.close()
+
+
+def test_firefox_runs_the_machine_too(server: Server, figures: Figures) -> None:
+    with firefox.started() as browser:
+        browser.open(f"http://127.0.0.1:{server.server_port}/index.html#02_pid")
+        browser.wait_for("page.ready")
+        times = browser.evaluate("() => page.times")
+        seconds = times["ready"] - times["downloaded"]
+        figures.add("Firefox: usable shell, after the download", seconds, 6, "s")
+        command = "steps/07_overlay/container.py run busybox hostname"
+        done = browser.evaluate("(command) => page.machine.sh(command)", command)
+        assert done == {"status": 0, "output": "container\n"}
+        for _ in range(2):  # the cell before has %load_ext
+            cells = [browser.evaluate("(n) => page.run(n)", n) for n in range(2)]
+        assert "signal 9" in cells[1]["text"]
+        begin = time.monotonic()
+        browser.evaluate(
+            "async () => { while (!page.warmed) await new Promise(r => setTimeout(r, 500)); }"
+        )
+        figures.add("Firefox: warm-up", time.monotonic() - begin, 120, "s")
 
 
 @pytest.mark.pictures

@@ -2,7 +2,7 @@
 import { basicSetup, minimalSetup, EditorView } from "codemirror";
 import { python } from "@codemirror/lang-python";
 import { HighlightStyle, syntaxHighlighting, indentUnit } from "@codemirror/language";
-import { keymap } from "@codemirror/view";
+import { keymap, placeholder } from "@codemirror/view";
 import { Prec } from "@codemirror/state";
 import { indentWithTab } from "@codemirror/commands";
 import { tags } from "@lezer/highlight";
@@ -28,6 +28,7 @@ export function fileEditor(parent, keys, changed) {
       Prec.high(keymap.of(keys)),
       basicSetup,
       keymap.of([indentWithTab]),
+      placeholder("Your runtime goes here. To begin with the one of the step before, press the button above."),
       ...common,
       EditorView.updateListener.of((update) => update.docChanged && changed()),
       EditorView.contentAttributes.of({ "aria-label": "my/container.py" }),

@@ -48,8 +48,9 @@ DEBIAN = {
     "image": ("minbase", "trixie", "iproute2,iputils-ping,procps"),
     "kernel": ("extract", "bookworm", "linux-image-686,seabios"),
 }
-# What disk.sh copies of the project, besides tests/*.py.
+# What disk.sh copies of the project, besides tests/*.py without CI's own scripts.
 IN_GUEST = "steps workshop tests/attacks pyproject.toml Vagrantfile"
+CI = {"ci.py", "static.py", "documented.py"}
 # What the build runs, or reads, and the Debian package that has it.
 NEEDED = {
     "/usr/bin/mmdebstrap": "mmdebstrap",
@@ -308,7 +309,8 @@ def stages(quick: bool) -> dict[str, Stage]:
     done["python"] = make("python", python, pinned(PACKAGES))
     done["node"] = make("node", node, HERE / "package-lock.json")
     project = [PROJECT / name for name in IN_GUEST.split()]
-    inputs = [*project, *sorted((PROJECT / "tests").glob("*.py")), guest]
+    tests = [p for p in (PROJECT / "tests").glob("*.py") if p.name not in CI]
+    inputs = [*project, *sorted(tests), guest]
     inputs += [PROJECT / "vagrant/provision.sh", PROJECT / "vagrant/files"]
     done["disk"] = make(
         "disk",

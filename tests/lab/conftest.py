@@ -55,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="check this page with the machine in a tab instead of a new one",
     )
     group.addoption(
+        "--quick", action="store_true", help="build a machine that has run less before"
+    )
+    group.addoption(
         "--busy",
         action="store_true",
         help="only print the times of the tab, because this machine is busy",

@@ -5,6 +5,7 @@ from typing import Any
 
 import driver
 import nbformat
+import pytest
 
 sys.path += [str(driver.PROJECT / "tests"), str(driver.PROJECT / "site/tab")]
 from build_tab import NEEDED
@@ -13,12 +14,12 @@ from notebook_cells import complaints
 Message = dict[str, Any]  # as site/tab/guest/cells.py describes them
 
 
-def build_tab(*words: driver.Word) -> str:
+def build_tab(config: pytest.Config, *words: driver.Word) -> str:
     """Runs site/tab/build_tab.py, with the packages that it needs. Returns its output."""
     driver.install(*NEEDED.values())
-    return driver.run(
-        driver.PROJECT / "site/tab/build_tab.py", *words, timeout=3600
-    ).stdout
+    quick = ["--quick"] if config.getoption("--quick") else []
+    build = driver.PROJECT / "site/tab/build_tab.py"
+    return driver.run(build, *quick, *words, timeout=3600).stdout
 
 
 def cell_complaints(cell: dict[str, Any], messages: list[Message]) -> list[str]:

@@ -101,7 +101,7 @@ def folder(request: pytest.FixtureRequest, place: pathlib.Path) -> pathlib.Path:
     folder: pathlib.Path | None = request.config.getoption("--tab")
     if folder is None:
         folder = place / "tab"
-        build_tab(folder)
+        print(build_tab(request.config, folder))
     return folder.absolute()
 
 

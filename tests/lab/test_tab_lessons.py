@@ -17,9 +17,10 @@ pytestmark = pytest.mark.timeout(7200)
 
 
 @pytest.fixture(scope="session")
-def stages() -> dict[str, pathlib.Path]:
+def stages(request: pytest.FixtureRequest) -> dict[str, pathlib.Path]:
     """The directories of the stages that site/tab/build_tab.py has made."""
-    found: dict[str, str] = json.loads(build_tab("--stages").splitlines()[-1])
+    output = build_tab(request.config, "--stages")
+    found: dict[str, str] = json.loads(output.splitlines()[-1])
     return {name: pathlib.Path(path) for name, path in found.items()}
 
 

@@ -55,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="check this page with the machine in a tab instead of a new one",
     )
     group.addoption(
-        "--quick", action="store_true", help="build a machine that has run less before"
+        "--tab-quick", action="store_true", help="build a tab that has run less before"
     )
     group.addoption(
         "--busy",

@@ -17,7 +17,7 @@ Message = dict[str, Any]  # as site/tab/guest/cells.py describes them
 def build_tab(config: pytest.Config, *words: driver.Word) -> str:
     """Runs site/tab/build_tab.py, with the packages that it needs. Returns its output."""
     driver.install(*NEEDED.values())
-    quick = ["--quick"] if config.getoption("--quick") else []
+    quick = ["--quick"] if config.getoption("--tab-quick") else []
     build = driver.PROJECT / "site/tab/build_tab.py"
     return driver.run(build, *quick, *words, timeout=3600).stdout
 

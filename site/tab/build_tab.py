@@ -229,8 +229,8 @@ def parts(folder: Path, disk: Path) -> None:
     (folder / "index.json").write_text(json.dumps(names))
 
 
-def page(folder: Path, stages: dict[str, Stage]) -> None:
-    """Fills the folder with the page and what it loads."""
+def page(folder: Path, stages: dict[str, Stage], home: str) -> None:
+    """Fills the folder with the page and what it loads. home: where its link leads, or ""."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = stages["node"].folder / "node_modules"
     for name in "index.html", "page.css":
@@ -251,7 +251,7 @@ def page(folder: Path, stages: dict[str, Stage]) -> None:
     shutil.copytree(stages["parts"].folder, folder / "disk")
     index = json.loads((folder / "disk/index.json").read_text())
     (folder / "disk/index.json").unlink()
-    about = {"part": PART, "disk": index, "sizes": sizes, "key": stages["state"].key}
+    about = {"part": PART, "disk": index, "sizes": sizes, "home": home}
     sys.path.insert(0, str(stages["python"].folder))
     import tab_lessons
 
@@ -340,6 +340,9 @@ def main() -> None:
         "folder", type=Path, nargs="?", help="without it: only the machine"
     )
     parser.add_argument(
+        "--home", default="", help="the address of the site's first page, for a link"
+    )
+    parser.add_argument(
         "--quick",
         action="store_true",
         help="for tests: run less before the machine's state is saved",
@@ -354,7 +357,7 @@ def main() -> None:
     os.environ["LC_ALL"] = "C.UTF-8"
     done = stages(options.quick)
     if folder:
-        page(folder, done)
+        page(folder, done, options.home)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(f"the page is {folder}/index.html: {size / 1e6:.0f} MB in all")
     if options.stages:

@@ -251,6 +251,7 @@ async function begin() {
   resize();
   page.machine.send(0, "\r");
   mark("ready");
+  for (const go of onReady.splice(0)) go();
   warmUp();
 }
 
@@ -302,12 +303,14 @@ async function reset() {
 // ---- cells
 
 let freshCells = null; // the lesson whose variables the process has
+const onReady = []; // what waits for the machine
 
 // Runs a cell of the current lesson. Each lesson starts without the variables of another.
 async function execute(code, listener, onStart) {
   if (!page.ready) {
-    listener({ stream: "stderr", text: "The machine is not ready yet.\n" });
-    return { done: false };
+    listener({ stream: "stderr", text: "Waits until the machine is ready.\n" });
+    await new Promise((resolve) => onReady.push(resolve));
+    listener({ clear: false });
   }
   const { cells } = page.machine;
   if (freshCells && freshCells !== page.lesson.name) {
@@ -357,6 +360,8 @@ function show(part) {
 }
 
 function wire() {
+  if (ABOUT.home) $("home").href = ABOUT.home;
+  $("home").hidden = !ABOUT.home;
   for (const { name, title } of LESSONS) $("choice").add(new Option(new DOMParser().parseFromString(title, "text/html").body.textContent, name));
   $("choice").onchange = () => (location.hash = $("choice").value);
   addEventListener("hashchange", choose);

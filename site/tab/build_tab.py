@@ -350,6 +350,9 @@ def main() -> None:
     parser.add_argument(
         "--stages", action="store_true", help="print the stages' directories"
     )
+    parser.add_argument(
+        "--run", nargs="+", metavar="COMMAND", help="run commands in the machine"
+    )
     options = parser.parse_args()
     folder: Path | None = options.folder
     if why := complaint():
@@ -360,6 +363,10 @@ def main() -> None:
         page(folder, done, options.home)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(f"the page is {folder}/index.html: {size / 1e6:.0f} MB in all")
+    if options.run:
+        where = [done["node"].folder / "node_modules", done["disk"].folder]
+        state = done["state"].folder / "state.zst"
+        run("node", HERE / "node/run.mjs", *where, state, *options.run)
     if options.stages:
         print(json.dumps({name: str(stage.folder) for name, stage in done.items()}))
 

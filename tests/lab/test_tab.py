@@ -350,9 +350,9 @@ def test_idle_machine_leaves_the_processor_alone(
 
 def test_check_of_step_01_is_bearable(visitor: Visitor, figures: Figures) -> None:
     visitor.sh("cp steps/01_uts/container.py my/")
-    output, seconds = visitor.sh("workshop check 1")
+    output, seconds = visitor.sh("workshop check 1 --alone")
     assert "Step 01 holds" in output, output
-    figures.add("workshop check 1", seconds, 60, "s")
+    figures.add("workshop check 1 --alone", seconds, 60, "s")
 
 
 def test_work_survives_a_reload(visitor: Visitor) -> None:

@@ -369,7 +369,7 @@ function wire() {
   $("save").onclick = save;
   $("run").onclick = saveAndRun;
   $("command").onkeydown = (event) => event.key === "Enter" && saveAndRun();
-  $("check").onclick = async () => (await save(), type(`workshop check ${page.lesson.number}`));
+  $("check").onclick = async () => (await save(), type(`workshop check ${page.lesson.number} --alone`));
   $("attack").onclick = async () => (await save(), type(`workshop breakout ${page.lesson.number}`));
   $("begin").onclick = async () => {
     const before = `${String(Math.max(0, page.lesson.number - 1)).padStart(2, "0")}`;

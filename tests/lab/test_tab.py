@@ -216,6 +216,7 @@ def test_first_view_is_small_and_soon_there(
 
 def test_link_of_the_site_opens_its_lesson(chromium: Browser, server: Server) -> None:
     page = chromium.new_page()
+    page.set_default_timeout(LIMIT)
     page.route("**/state.js", lambda route: route.abort())
     page.goto(f"http://127.0.0.1:{server.server_port}/index.html?lesson=03_mnt")
     page.wait_for_function("page.lesson?.name === '03_mnt'")
@@ -454,6 +455,7 @@ def test_browser_that_cannot_is_told_so(
     chromium: Browser, server: Server, script: str, words: str
 ) -> None:
     page = chromium.new_page()
+    page.set_default_timeout(LIMIT)
     page.add_init_script(script)
     page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
     page.locator("#trouble").wait_for()

@@ -50,7 +50,7 @@ DEBIAN = {
 }
 # What disk.sh copies of the project, besides tests/*.py without CI's own scripts.
 IN_GUEST = "steps workshop tests/attacks pyproject.toml Vagrantfile"
-CI = {"ci.py", "static.py", "documented.py"}
+CI = {"ci.py", "static.py", "documented.py", "newer_qemu.py"}
 # What the build runs, or reads, and the Debian package that has it.
 NEEDED = {
     "/usr/bin/mmdebstrap": "mmdebstrap",

@@ -61,7 +61,7 @@ for name in steps workshop pyproject.toml Vagrantfile; do
 	cp -a "$project/$name" "$root/workshop/"
 done
 cp -a "$project"/tests/*.py "$project/tests/attacks" "$root/workshop/tests/"
-(cd "$root/workshop/tests" && rm ci.py static.py documented.py)
+(cd "$root/workshop/tests" && rm ci.py static.py documented.py newer_qemu.py)
 find "$root/workshop" -name __pycache__ -prune -exec rm -rf {} +
 
 # What /opt/workshop is in the lab's VM, without the packages of JupyterLab.

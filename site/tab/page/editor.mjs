@@ -28,7 +28,7 @@ export function fileEditor(parent, keys, changed) {
       Prec.high(keymap.of(keys)),
       basicSetup,
       keymap.of([indentWithTab]),
-      placeholder("Your runtime goes here. To begin with the one of the step before, press the button above."),
+      placeholder("Your runtime. The button above brings the one of the step before."),
       ...common,
       EditorView.updateListener.of((update) => update.docChanged && changed()),
       EditorView.contentAttributes.of({ "aria-label": "my/container.py" }),

@@ -313,10 +313,7 @@ async function execute(code, listener, onStart) {
     listener({ clear: false });
   }
   const { cells } = page.machine;
-  if (freshCells && freshCells !== page.lesson.name) {
-    cells.run("%unload_ext workshop");
-    cells.run("import os; os.chdir('/workshop/notebooks'); get_ipython().reset()");
-  }
+  if (freshCells && freshCells !== page.lesson.name) cells.renew();
   freshCells = page.lesson.name;
   const done = await cells.run(code, listener, onStart);
   look();

@@ -195,6 +195,12 @@ class Cells {
     this.next();
   }
 
+  // Ends what the cells of a lesson have started, and forgets their variables.
+  renew() {
+    this.run("%unload_ext workshop");
+    return this.run("import os; os.chdir('/workshop/notebooks'); get_ipython().reset()");
+  }
+
   // Interrupts the cell that runs, and forgets the ones that wait.
   stop() {
     for (const cell of this.queue.splice(0)) cell.resolve({ done: false, ended: true });

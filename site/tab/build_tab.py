@@ -251,7 +251,8 @@ def page(folder: Path, stages: dict[str, Stage], home: str) -> None:
     shutil.copytree(stages["parts"].folder, folder / "disk")
     index = json.loads((folder / "disk/index.json").read_text())
     (folder / "disk/index.json").unlink()
-    about = {"part": PART, "disk": index, "sizes": sizes, "home": home}
+    build = stages["state"].key
+    about = {"part": PART, "disk": index, "sizes": sizes, "home": home, "build": build}
     sys.path.insert(0, str(stages["python"].folder))
     import tab_lessons
 

@@ -356,6 +356,26 @@ def test_check_of_step_01_is_bearable(visitor: Visitor, figures: Figures) -> Non
     figures.add("workshop check 1 --alone", seconds, 60, "s")
 
 
+def test_kept_machine_goes_on_after_a_reload(visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.warm()
+    visitor.sh("touch /root/trace my/old")
+    visitor.cell("kept = 41")
+    page.click("#keep")
+    page.wait_for_function(
+        "document.getElementById('status').value.includes('is kept in this browser')"
+    )
+    visitor.sh("rm my/old; echo new >my/new")
+    page.wait_for_function("page.files.new && !page.files.old")
+    page.reload()
+    visitor.ready()
+    assert visitor.cell("kept + 1")["text"] == "42"
+    output, _ = visitor.sh("ls /root/trace my/old; cat my/new")
+    assert output.splitlines()[1:] == ["/root/trace", "new"], output
+    assert abs(int(visitor.sh("date +%s")[0]) - time.time()) < 5
+    assert visitor.types("echo $((2 * 3))", "^6$")
+
+
 def test_work_survives_a_reload(visitor: Visitor) -> None:
     page = visitor.page
     page.evaluate("page.editor.set('# saved\\n')")
@@ -372,7 +392,6 @@ def test_work_survives_a_reload(visitor: Visitor) -> None:
 
 
 def test_reset_keeps_the_files_and_nothing_else(visitor: Visitor) -> None:
-    visitor.sh("touch /root/trace")
     visitor.page.click("#reset")
     visitor.page.wait_for_function("!page.ready")
     visitor.ready()

@@ -5,9 +5,9 @@ import { V86 } from "v86";
 import { Disk } from "./disk.mjs";
 import { fileEditor, setText, text } from "./editor.mjs";
 import { Lesson } from "./lesson.mjs";
-import { load, LoadError, unzipped } from "./load.mjs";
+import { load, LoadError, unzipped, zipped } from "./load.mjs";
 import { Machine, MEMORY } from "./machine.mjs";
-import { claim, keep, kept } from "./store.mjs";
+import { claim, drop, keep, kept } from "./store.mjs";
 
 const { machine: ABOUT, lessons: LESSONS } = CONTENT;
 const MINE = "container.py";
@@ -117,12 +117,14 @@ function same(some = {}, others = {}) {
   return [...paths].every((path) => equal(some[path], others[path]));
 }
 
-// Writes the kept files to the machine's my/, which is empty after a start.
+// Makes the machine's my/ contain the kept files, and no others.
 async function putBack() {
   const files = (await kept("files").catch(() => undefined)) ?? {};
   const directories = Object.keys(files).map((path) => path.split("/").slice(0, -1).join("/"));
   const named = [...new Set(directories)].filter(Boolean).map((path) => `'my/${path}'`);
   if (named.length) await page.machine.sh(`mkdir -p ${named.join(" ")}`);
+  for (const path of Object.keys(await page.machine.readFiles()))
+    if (!(path in files)) await page.machine.sh(`rm -f 'my/${path}'`);
   for (const [path, bytes] of Object.entries(files)) await page.machine.writeFile(path, bytes);
   if (files[MINE]) await page.machine.sh(`chmod +x my/${MINE}`);
   page.files = files;
@@ -231,9 +233,11 @@ async function start(wasm) {
   say("Starting the machine", 1);
   await new Promise((resolve) => setTimeout(resolve)); // shows it
   const disk = new Disk(ABOUT.disk.length * ABOUT.part, ABOUT.part, loadPart);
+  const mine = await keptMachine();
+  freshCells = mine?.lesson ?? null;
   page.machine = new Machine(V86, {
     wasm_fn: async (imports) => (await WebAssembly.instantiate(wasm, imports)).instance.exports,
-    initial_state: { buffer: page.state.slice().buffer },
+    initial_state: { buffer: (mine?.state ?? page.state.slice()).buffer },
     hda: disk,
   });
   page.machine.onConsole(0, (bytes) => terminal.write(bytes));
@@ -274,6 +278,7 @@ async function loadPart(index) {
 async function warmUp() {
   const turn = ++page.warm;
   page.warmed = false;
+  $("keep").disabled = true;
   for (const [index, command] of WARM.entries()) {
     if (turn !== page.warm) return;
     if (!waiting) say("Ready. Warming up in the background: commands are slow at first", index / WARM.length);
@@ -286,10 +291,34 @@ async function warmUp() {
   if (turn !== page.warm) return;
   mark("warm");
   page.warmed = true;
+  $("keep").disabled = false;
   say("Ready");
 }
 
+// Keeps the whole machine for the next visit: its memory, and what it has written to its disk.
+async function keepMachine() {
+  if (page.machine.cells.running) return say("A cell runs. Wait for its end, or stop it, and try again.");
+  say("Saving the machine");
+  const state = await page.machine.emulator.save_state();
+  const bytes = await zipped(state);
+  try {
+    await keep("machine", { build: ABOUT.build, lesson: freshCells, bytes });
+    say(`The machine is kept in this browser (${(bytes.length / MB).toFixed(0)} MB). A reload goes on from here.`);
+  } catch {
+    say(`The browser has no room for the machine (${(bytes.length / MB).toFixed(0)} MB).`);
+  }
+}
+
+// Returns the machine that was kept: { lesson, state }. One that was built otherwise is of no use,
+// because its disk was another one.
+async function keptMachine() {
+  const mine = await kept("machine").catch(() => undefined);
+  if (mine?.build !== ABOUT.build) return undefined;
+  return { lesson: mine.lesson, state: await unzipped(mine.bytes) };
+}
+
 async function reset() {
+  await drop("machine").catch(() => {});
   page.ready = false;
   page.warm++;
   await keepDraft();
@@ -377,6 +406,7 @@ function wire() {
   };
   $("take").onclick = () => (setText(editor, page.saved ?? ""), ($("conflict").hidden = true));
   $("mine").onclick = () => ($("conflict").hidden = true);
+  $("keep").onclick = keepMachine;
   $("reset").onclick = reset;
   $("restart").onclick = restartCells;
   $("stop").onclick = () => page.machine.cells.stop();

@@ -99,7 +99,15 @@ function fromScript(path) {
 }
 
 // Returns what gzip has compressed.
-export async function unzipped(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+export function unzipped(bytes) {
+  return through(bytes, new DecompressionStream("gzip"));
+}
+
+export function zipped(bytes) {
+  return through(bytes, new CompressionStream("gzip"));
+}
+
+async function through(bytes, filter) {
+  const stream = new Blob([bytes]).stream().pipeThrough(filter);
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

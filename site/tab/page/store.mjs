@@ -1,4 +1,5 @@
-// What the browser keeps over a reload: the files of my/, and the text in the editor.
+// What the browser keeps over a reload: the files of my/, the text in the editor, and the machine
+// if the visitor wants that.
 
 const DATABASE = "container-workshop";
 const TABLE = "kept";
@@ -30,6 +31,12 @@ export async function keep(name, value) {
   const database = await open();
   const table = database.transaction(TABLE, "readwrite").objectStore(TABLE);
   await wait(table.put(value, name));
+}
+
+// Forgets what was kept under a name.
+export async function drop(name) {
+  const database = await open();
+  await wait(database.transaction(TABLE, "readwrite").objectStore(TABLE).delete(name));
 }
 
 // Waits until this is the only tab with a machine, or until `take` says to take it from the other

@@ -281,7 +281,7 @@ async function warmUp() {
   $("keep").disabled = true;
   for (const [index, command] of WARM.entries()) {
     if (turn !== page.warm) return;
-    if (!waiting) say("Ready. Warming up in the background: commands are slow at first", index / WARM.length);
+    if (!waiting) say("Ready. Warming up: commands are slow at first", index / WARM.length);
     try {
       await page.machine.sh(command);
     } catch {

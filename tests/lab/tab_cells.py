@@ -1,6 +1,9 @@
 """Builds the machine of the browser tab, and checks the cells of a lesson that ran in it."""
 
+import json
+import pathlib
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import driver
@@ -11,7 +14,27 @@ sys.path += [str(driver.PROJECT / "tests"), str(driver.PROJECT / "site/tab")]
 from build_tab import NEEDED
 from notebook_cells import complaints
 
+LESSONS = sorted((driver.PROJECT / "notebooks").glob("[0-9]*.ipynb"))
 Message = dict[str, Any]  # as site/tab/guest/cells.py describes them
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A code cell of a lesson, as it runs in the tab."""
+
+    id: str
+    learner: str | None  # the step whose reference my/container.py is then
+    code: str
+    expect: tuple[str, ...]  # patterns for its output
+    source: dict[str, Any]  # from the notebook
+
+    def complaints(self, messages: list[Message]) -> list[str]:
+        """Returns what is wrong with this cell if it has sent these messages."""
+        run = nbformat.from_dict(self.source)
+        run.metadata.update(expect=list(self.expect))
+        run.outputs = [output(message) for message in messages if shows(message)]
+        text = json.dumps(messages)[-1500:]
+        return [f"{self.id}: {complaint}\n{text}" for complaint in complaints(run)]
 
 
 def build_tab(config: pytest.Config, *words: driver.Word) -> str:
@@ -22,20 +45,21 @@ def build_tab(config: pytest.Config, *words: driver.Word) -> str:
     return driver.run(build, *quick, *words, timeout=3600).stdout
 
 
-def cell_complaints(cell: dict[str, Any], messages: list[Message]) -> list[str]:
-    """Returns what is wrong with a code cell of a notebook that has sent these messages. Its
-    metadata may have other patterns for the tab."""
-    run = nbformat.from_dict(cell)
-    run.metadata.update(expect=expected(cell))
-    run.outputs = [output(message) for message in messages if shows(message)]
-    return list(complaints(run))
+def code_cells(notebook: pathlib.Path, quick: bool) -> list[Cell]:
+    """Returns the code cells of a lesson. The metadata "tab" of a cell may have other patterns.
+    quick: check only the facts with the words "only" in their names."""
+    cells = json.loads(notebook.read_text())["cells"]
+    return [cell(c, quick) for c in cells if c["cell_type"] == "code"]
 
 
-def expected(cell: dict[str, Any]) -> list[str]:
-    """Returns the patterns for a cell's output in the tab."""
-    about = cell["metadata"]
-    found: list[str] = about.get("tab", {}).get("expect", about.get("expect", []))
-    return found
+def cell(source: dict[str, Any], quick: bool) -> Cell:
+    about = source["metadata"]
+    here = about.get("tab", {})
+    only, expect = about.get("only"), here.get("expect", about.get("expect", []))
+    if quick and "only" in here:
+        only, expect = here["only"], [r"^(\d+) of \1 facts? holds?\."]
+    code = "".join(source["source"]) + (f' --only "{only}"' if only else "")
+    return Cell(source["id"], about.get("learner"), code, tuple(expect), source)
 
 
 def shows(message: Message) -> bool:

@@ -8,7 +8,6 @@ hold on a machine that does nothing else; with --busy, times are only printed. W
 import contextlib
 import functools
 import http.server
-import json
 import pathlib
 import re
 import socket
@@ -22,7 +21,7 @@ import firefox
 import pytest
 from driver import PROJECT
 from playwright.sync_api import Browser, BrowserContext, Page
-from tab_cells import build_tab, cell_complaints
+from tab_cells import build_tab, code_cells
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.in_order]
 MB = 1e6
@@ -175,20 +174,20 @@ class Visitor:
         done = self.page.evaluate("command => page.machine.sh(command)", command)
         return done["output"], time.monotonic() - start
 
-    def cell(self, code: str) -> dict[str, Any]:
-        """Runs code in the first cell of the lesson that is shown."""
+    def cell(self, code: str, number: int = 0) -> dict[str, Any]:
+        """Runs code in a cell of the lesson that is shown."""
         done: dict[str, Any] = self.page.evaluate(
-            """async code => {
-              const cell = page.lesson.cells[0], view = cell.editor;
+            """async ([code, number]) => {
+              const cell = page.lesson.cells[number], view = cell.editor;
               const before = view.state.doc.toString();
               const set = insert => view.dispatch(
                 { changes: { from: 0, to: view.state.doc.length, insert } });
               set(code);
               const done = await cell.run();
               set(before);
-              return done;
+              return { messages: cell.messages, ...done };
             }""",
-            code,
+            [code, number],
         )
         return done
 
@@ -267,23 +266,21 @@ def test_break_in_works_and_then_fails(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("lesson", LIVE)
-def test_live_lesson_prints_what_it_promises(visitor: Visitor, lesson: str) -> None:
+def test_live_lesson_prints_what_it_promises(
+    request: pytest.FixtureRequest, visitor: Visitor, lesson: str
+) -> None:
     page = visitor.page
     page.evaluate("name => { location.hash = name; }", lesson)
     page.wait_for_function("name => page.lesson.name === name", arg=lesson)
     visitor.sh("rm -rf my/container.py my/.workshop")
-    cells = json.loads((PROJECT / f"notebooks/{lesson}.ipynb").read_text())["cells"]
-    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    quick = request.config.getoption("--tab-quick")
     wrong = []
-    for number, cell in enumerate(codes):
-        if step := cell["metadata"].get("learner"):
-            visitor.sh(f"cp steps/{step}/container.py my/")
-        done = page.evaluate("number => page.run(number)", number)
-        messages = page.evaluate("number => page.lesson.cells[number].messages", number)
-        wrong += [
-            f"{cell['id']}: {text}\n{done['text']}"
-            for text in cell_complaints(cell, messages)
-        ]
+    for number, cell in enumerate(
+        code_cells(PROJECT / f"notebooks/{lesson}.ipynb", quick)
+    ):
+        if cell.learner:
+            visitor.sh(f"cp steps/{cell.learner}/container.py my/")
+        wrong += cell.complaints(visitor.cell(cell.code, number)["messages"])
     assert not wrong, "\n".join(wrong)
 
 

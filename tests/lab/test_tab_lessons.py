@@ -1,8 +1,10 @@
 """All lessons in the machine of the browser tab, under Node, which needs no browser.
 
 Every cell must print what its metadata promise. A cell that cannot, because the machine in
-the tab has no systemd, says in "tab" what it prints instead."""
+the tab has no systemd, says in "tab" what it prints instead. With --tab-quick, the lessons'
+checks run fewer facts, because a whole check takes minutes there."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -10,48 +12,56 @@ from typing import Any
 
 import pytest
 from driver import PROJECT
-from tab_cells import build_tab, cell_complaints, expected
+from tab_cells import LESSONS, Cell, build_tab, code_cells
 
-LESSONS = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
 pytestmark = pytest.mark.timeout(7200)
+Results = list[tuple[Cell, dict[str, Any]]]  # each with what lessons.mjs prints
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+def results(
+    request: pytest.FixtureRequest, place: pathlib.Path
+) -> dict[pathlib.Path, Results]:
     """What the cells of the chosen lessons have sent. They run one after the other in one machine,
     because the emulator is slow in its first minute."""
     stages = json.loads(build_tab(request.config, "--stages").splitlines()[-1])
-    chosen = [
-        item.callspec.params["notebook"]
+    quick = request.config.getoption("--tab-quick")
+    chosen = {
+        notebook: code_cells(notebook, quick)
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module
-    ]
+        for notebook in [item.callspec.params["notebook"]]
+    }
+    cells = place / "cells.json"
+    lists = [[dataclasses.asdict(cell) for cell in cells] for cells in chosen.values()]
+    cells.write_text(json.dumps(lists))
     command = [
         "node",
         PROJECT / "site/tab/node/lessons.mjs",
         pathlib.Path(stages["node"], "node_modules"),
         stages["disk"],
         pathlib.Path(stages["state"], "state.zst"),
-        *chosen,
+        cells,
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = iter(map(json.loads, done.stdout.splitlines()))
+    return {
+        notebook: list(zip(cells, lines, strict=False))
+        for notebook, cells in chosen.items()
+    }
 
 
 @pytest.mark.parametrize("notebook", LESSONS, ids=[path.stem for path in LESSONS])
 def test_lesson_prints_what_it_promises(
-    notebook: pathlib.Path, results: list[dict[str, Any]]
+    notebook: pathlib.Path, results: dict[pathlib.Path, Results]
 ) -> None:
-    mine = [result for result in results if result["notebook"] == str(notebook)]
-    cells = {c["id"]: c for c in json.loads(notebook.read_text())["cells"]}
-    wrong, patterns = [], 0
-    for result in mine:
-        cell = cells[result["id"]]
-        patterns += len(expected(cell))
-        told = cell_complaints(cell, result["messages"])
-        text = json.dumps(result["messages"])[-1500:]
-        wrong += [f"{cell['id']}: {complaint}\n{text}" for complaint in told]
-    seconds = sum(result["seconds"] for result in mine)
-    print(f"{notebook.stem}: {len(mine)} cells, {patterns} patterns, {seconds:.0f} s")
-    assert len(mine) == sum(cell["cell_type"] == "code" for cell in cells.values())
+    wrong, patterns, seconds = [], 0, 0.0
+    for cell, result in results[notebook]:
+        assert result["id"] == cell.id
+        wrong += cell.complaints(result["messages"])
+        patterns += len(cell.expect)
+        seconds += result["seconds"]
+    count = len(results[notebook])
+    print(f"{notebook.stem}: {count} cells, {patterns} patterns, {seconds:.0f} s")
+    assert count == len(code_cells(notebook, quick=False))
     assert not wrong, "\n".join(wrong)

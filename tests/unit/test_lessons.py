@@ -116,7 +116,7 @@ def test_metadata_of_cells_have_known_keys_and_valid_values(notebook):
         assert about.get("learner") in {None, *steps}, cell.id
         assert isinstance(about.get("expect", []), list), cell.id
         tab = about.get("tab", {"note": "none"})
-        assert set(tab) <= {"note", "expect"} and tab["note"], cell.id
+        assert set(tab) <= {"note", "expect", "only"} and tab["note"], cell.id
         patterns = [*about.get("expect", []), *tab.get("expect", [])]
         if scene := about.get("demo"):
             assert set(scene["minutes"]) <= set(CUTS), cell.id

@@ -43,8 +43,8 @@ FACTS = "./lab test --durations 30 --where vm --not-quick tests"
 VM = "VM"
 NEWER = "VM, newer QEMU"
 QEMU = LOGS / "qemu"  # the newer one: see newer_qemu.py
-# Without the warm-up, and without test_tab_lessons.py: see docs/tab.md.
-TAB = "tests/lab/run.py test_tab.py --tab-quick --busy"
+# With fewer facts, and without the machine's warm-up: see docs/tab.md.
+TAB = "tests/lab/run.py test_tab.py test_tab_lessons.py --tab-quick --busy"
 COMMANDS = LOGS / "commands"  # that were really run: see tests/documented.py
 
 

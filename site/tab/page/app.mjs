@@ -158,7 +158,14 @@ function resize() {
   page.machine?.emulator.bus.send("virtio-console0-resize", [terminal.cols, terminal.rows]);
 }
 new ResizeObserver(resize).observe($("screen"));
-terminal.onData((data) => page.ready && page.machine.send(0, data));
+// Each message takes one of the guest's few buffers, however short it is, and is lost without one.
+// So what is typed quickly goes together.
+let typed = "";
+terminal.onData((data) => {
+  if (!page.ready) return;
+  if (!typed) setTimeout(() => (page.machine.send(0, typed), (typed = "")), 20);
+  typed += data;
+});
 
 // Types a command in the terminal.
 function type(command) {

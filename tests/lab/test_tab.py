@@ -150,12 +150,12 @@ class Visitor:
     def screen(self) -> str:
         """Returns what the terminal shows, and has shown."""
         shown: str = self.page.evaluate(SCREEN)
-        return shown
+        return shown.rstrip()  # lines that were not used yet
 
     def types(self, command: str, pattern: str) -> str:
         """Types a command in the terminal, and waits for a pattern. Returns the terminal's
         text since then."""
-        before = len(self.screen().rstrip())
+        before = len(self.screen())
         self.page.locator("#terminal").click()
         self.page.keyboard.type(f"{command}\n")
         return self.sees(pattern, before)

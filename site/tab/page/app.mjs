@@ -155,7 +155,8 @@ page.terminal = terminal;
 
 function resize() {
   fit.fit();
-  page.machine?.emulator.bus.send("virtio-console0-resize", [terminal.cols, terminal.rows]);
+  // Linux takes the rows first, although virtio's specification has the columns first.
+  page.machine?.emulator.bus.send("virtio-console0-resize", [terminal.rows, terminal.cols]);
 }
 new ResizeObserver(resize).observe($("screen"));
 // Each message takes one of the guest's few buffers, however short it is, and is lost without one.

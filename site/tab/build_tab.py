@@ -64,6 +64,11 @@ NEEDED = {
 }
 
 
+# Without V8's optimizing compiler: on one processor, it takes more time than it saves, because
+# the emulator compiles so much code that runs only a few times.
+NODE_COMMAND = ["node", "--liftoff-only"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A directory that is made once from its inputs."""
@@ -298,7 +303,7 @@ def bundle(modules: Path, folder: Path) -> None:
 def save_state(folder: Path, modules: Path, disk: Path, quick: bool) -> None:
     """Boots the machine under Node, warms it up, and saves its state."""
     words = ["quick"] if quick else []
-    run("node", HERE / "node/state.mjs", modules, disk, folder, *words)
+    run(*NODE_COMMAND, HERE / "node/state.mjs", modules, disk, folder, *words)
     # Equal pages of memory are far apart. The emulator unpacks windows of up to 128 MB (27).
     state, how = folder / "state", ["-12" if quick else "-19", "--long=25"]
     run("zstd", "-q", *how, "--rm", state, "-o", folder / "state.zst")
@@ -369,7 +374,7 @@ def main() -> None:
     if options.run:
         where = [done["node"].folder / "node_modules", done["disk"].folder]
         state = done["state"].folder / "state.zst"
-        run("node", HERE / "node/run.mjs", *where, state, *options.run)
+        run(*NODE_COMMAND, HERE / "node/run.mjs", *where, state, *options.run)
     if options.stages:
         print(json.dumps({name: str(stage.folder) for name, stage in done.items()}))
 

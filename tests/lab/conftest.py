@@ -152,13 +152,18 @@ def stick() -> Iterator[pathlib.Path]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator["Browser"]:
+def chromium(request: pytest.FixtureRequest) -> Iterator["Browser"]:
     """Debian's Chromium, without a window. It ends with the module, because a thread
     with Playwright has a running event loop."""
     from playwright.sync_api import sync_playwright
 
     driver.install("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        # See build_tab.py's NODE_COMMAND.
+        busy = request.config.getoption("--busy")
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--js-flags=--liftoff-only"] if busy else [],
+        )
         yield browser
         browser.close()

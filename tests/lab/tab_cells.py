@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 sys.path += [str(driver.PROJECT / "tests"), str(driver.PROJECT / "site/tab")]
-from build_tab import NEEDED
+from build_tab import NEEDED, NODE_COMMAND
 from notebook_cells import complaints
 
 LESSONS = sorted((driver.PROJECT / "notebooks").glob("[0-9]*.ipynb"))
@@ -43,6 +43,11 @@ def build_tab(config: pytest.Config, *words: driver.Word) -> str:
     quick = ["--quick"] if config.getoption("--tab-quick") else []
     build = driver.PROJECT / "site/tab/build_tab.py"
     return driver.run(build, *quick, *words, timeout=3600).stdout
+
+
+def node(script: str, *words: driver.Word) -> list[driver.Word]:
+    """Returns the command that runs a script of site/tab/node."""
+    return [*NODE_COMMAND, driver.PROJECT / "site/tab/node" / script, *words]
 
 
 def code_cells(notebook: pathlib.Path, quick: bool) -> list[Cell]:

@@ -11,8 +11,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from driver import PROJECT
-from tab_cells import LESSONS, Cell, build_tab, code_cells
+from tab_cells import LESSONS, Cell, build_tab, code_cells, node
 
 pytestmark = pytest.mark.timeout(7200)
 Results = list[tuple[Cell, dict[str, Any]]]  # each with what lessons.mjs prints
@@ -35,14 +34,13 @@ def results(
     cells = place / "cells.json"
     lists = [[dataclasses.asdict(cell) for cell in cells] for cells in chosen.values()]
     cells.write_text(json.dumps(lists))
-    command = [
-        "node",
-        PROJECT / "site/tab/node/lessons.mjs",
+    command = node(
+        "lessons.mjs",
         pathlib.Path(stages["node"], "node_modules"),
         stages["disk"],
         pathlib.Path(stages["state"], "state.zst"),
         cells,
-    ]
+    )
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     lines = iter(map(json.loads, done.stdout.splitlines()))
     return {

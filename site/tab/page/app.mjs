@@ -291,7 +291,7 @@ async function warmUp() {
     if (turn !== page.warm) return;
     if (!waiting) say("Ready. Warming up: commands are slow at first", index / WARM.length);
     try {
-      await page.machine.sh(command);
+      await page.machine.sh(`nice -n 19 ${command}`); // the visitor's own commands come first
     } catch {
       return; // the machine was reset
     }

@@ -130,13 +130,16 @@ def isolated(*command: str | Path) -> None:
     run("unshare", "--mount", "--pid", "--fork", "--kill-child", "--", *command)
 
 
+def missing_packages() -> list[str]:
+    """Returns the names of the Debian packages that are needed."""
+    return [package for path, package in NEEDED.items() if not Path(path).exists()]
+
+
 def complaint() -> str:
     """Returns why this machine cannot build the page, or ""."""
     if os.geteuid() != 0:
         return "unpacking Debian packages needs root: try sudo"
-    if missing := [
-        package for path, package in NEEDED.items() if not Path(path).exists()
-    ]:
+    if missing := missing_packages():
         return f"packages are missing: apt-get install {' '.join(missing)}"
     if subprocess.run(
         ["arch-test", "i386"], capture_output=True, check=False

@@ -51,16 +51,16 @@ DEBIAN = {
 # What disk.sh copies of the project, besides tests/*.py without CI's own scripts.
 IN_GUEST = "steps workshop tests/attacks pyproject.toml Vagrantfile"
 CI = {"ci.py", "static.py", "documented.py", "newer_qemu.py"}
-# What the build runs, or reads, and the Debian package that has it.
+# What the build runs (from $PATH), or reads, and the Debian package that has it.
 NEEDED = {
-    "/usr/bin/mmdebstrap": "mmdebstrap",
+    "mmdebstrap": "mmdebstrap",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
-    "/usr/bin/arch-test": "arch-test",
+    "arch-test": "arch-test",
     "/bin/busybox": "busybox-static",
     "/sbin/mkfs.ext4": "e2fsprogs",
-    "/usr/bin/zstd": "zstd",
-    "/usr/bin/node": "nodejs",
-    "/usr/bin/npm": "npm",
+    "zstd": "zstd",
+    "node": "nodejs",
+    "npm": "npm",
 }
 
 
@@ -132,7 +132,11 @@ def isolated(*command: str | Path) -> None:
 
 def missing_packages() -> list[str]:
     """Returns the names of the Debian packages that are needed."""
-    return [package for path, package in NEEDED.items() if not Path(path).exists()]
+    return [
+        package
+        for name, package in NEEDED.items()
+        if not shutil.which(name) and not Path(name).is_file()
+    ]
 
 
 def complaint() -> str:

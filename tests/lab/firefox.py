@@ -70,14 +70,16 @@ class Firefox:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[Firefox]:
-    """A new Firefox with an empty profile."""
+def started(optimize: bool) -> Iterator[Firefox]:
+    """A new Firefox with an empty profile. optimize: with its optimizing compiler, which takes
+    more time than it saves if there is only one processor: see build_tab.py's NODE_COMMAND."""
     driver.install("firefox-esr")
     with tempfile.TemporaryDirectory(prefix="lab-test.", dir="/var/tmp") as profile:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         preferences = {
             "marionette.port": port,
+            "javascript.options.wasm_optimizingjit": optimize,
             "app.normandy.enabled": False,
             "browser.shell.checkDefaultBrowser": False,
             "datareporting.policy.dataSubmissionEnabled": False,

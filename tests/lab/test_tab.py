@@ -519,7 +519,7 @@ def test_page_works_from_a_folder_without_a_network(
 
 
 def test_firefox_runs_the_machine_too(server: Server, figures: Figures) -> None:
-    with firefox.started() as browser:
+    with firefox.started(optimize=figures.strict) as browser:
         browser.open(f"http://127.0.0.1:{server.server_port}/index.html#02_pid")
         browser.wait_for("page.ready")
         times = browser.evaluate("() => page.times")

@@ -295,9 +295,8 @@ def test_cell_shows_html_colours_and_errors(visitor: Visitor) -> None:
 
 def test_stop_interrupts_a_cell(visitor: Visitor) -> None:
     page = visitor.page
-    page.evaluate(
-        "window.slow = page.machine.cells.run('import time; time.sleep(1000)')"
-    )
+    code = "import time; time.sleep(1000)"
+    page.evaluate("code => { window.slow = page.machine.cells.run(code); }", code)
     time.sleep(2)
     page.click("#stop")
     assert page.evaluate("slow")["done"] is False

@@ -8,6 +8,7 @@ hold on a machine that does nothing else; with --busy, times are only printed. W
 import contextlib
 import functools
 import http.server
+import itertools
 import pathlib
 import re
 import socket
@@ -542,13 +543,12 @@ def test_all_figures_are_within_their_bounds(figures: Figures) -> None:
 
 
 @pytest.mark.pictures
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_screenshots(
-    request: pytest.FixtureRequest, chromium: Browser, server: Server, scheme: Any
+    request: pytest.FixtureRequest, chromium: Browser, server: Server
 ) -> None:
     pictures: pathlib.Path = request.config.getoption("--screenshots")
     pictures.mkdir(parents=True, exist_ok=True)
-    context = chromium.new_context(color_scheme=scheme)
+    context = chromium.new_context()
     context.set_default_timeout(LIMIT)
     visitor = Visitor(
         context.new_page(), f"http://127.0.0.1:{server.server_port}/index.html"
@@ -559,7 +559,9 @@ def test_screenshots(
     for number in range(6):
         page.evaluate("number => page.run(number)", number)
     visitor.types("workshop breakout 1", "broken out of|holds")
-    for name, (width, height) in WINDOWS.items():
+    schemes: list[Any] = ["light", "dark"]
+    for scheme, (name, (width, height)) in itertools.product(schemes, WINDOWS.items()):
+        page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": height})
         for part in ["lesson", "code", "screen"] if name == "phone" else ["lesson"]:
             if name == "phone":

@@ -142,11 +142,14 @@ function watchFiles() {
 
 // ---- terminal
 
+// The colours of page.css in the dark: xterm.js's red is hard to read there.
+const COLOURS = { red: "#ff8a80", green: "#63c97f", yellow: "#e6b450", blue: "#74b3f5" };
+Object.assign(COLOURS, { magenta: "#d29bf0", cyan: "#5cc7d2", white: "#c8ccd4" });
 const terminal = new Terminal({
   fontFamily: 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace',
   fontSize: 13.5,
   scrollback: 5000,
-  theme: { background: "#14161a" },
+  theme: { background: "#14161a", ...COLOURS },
 });
 const fit = new FitAddon();
 terminal.loadAddon(fit);

@@ -232,6 +232,39 @@ def test_clock_is_right(visitor: Visitor) -> None:
     assert abs(int(output) - time.time()) < 5
 
 
+def test_warm_machine_is_quick(visitor: Visitor, figures: Figures) -> None:
+    visitor.warm()
+    for _ in range(3):
+        done = visitor.cell("1 + 1")
+    figures.add("cell 1 + 1, warm", done["seconds"], 0.1, "s")
+    for _ in range(3):
+        done = visitor.cell("!/workshop/steps/02_pid/container.py run ps")
+    figures.add(
+        "cell !steps/02_pid/container.py run ps, warm", done["seconds"], 1.5, "s"
+    )
+    _, seconds = visitor.sh("steps/07_overlay/container.py run busybox true")
+    figures.add("steps/07_overlay/container.py run busybox true, warm", seconds, 2, "s")
+    _, seconds = visitor.sh("steps/02_pid/breakout.py steps/01_uts/container.py")
+    figures.add("break-out 02, warm", seconds, 5, "s")
+
+
+def test_idle_machine_leaves_the_processor_alone(
+    visitor: Visitor, figures: Figures
+) -> None:
+    metrics = visitor.page.context.new_cdp_session(visitor.page)
+    metrics.send("Performance.enable")
+
+    def busy() -> float:
+        found = metrics.send("Performance.getMetrics")["metrics"]
+        return float(next(m["value"] for m in found if m["name"] == "TaskDuration"))
+
+    time.sleep(3)
+    before, start = busy(), time.monotonic()
+    time.sleep(15)
+    share = (busy() - before) / (time.monotonic() - start) * 100
+    figures.add("one core, idle", share, 20, "%")
+
+
 def test_click_on_a_command_in_the_text_types_it(visitor: Visitor) -> None:
     before = len(visitor.screen())
     code = visitor.page.locator("#lesson code.command").first
@@ -311,39 +344,6 @@ def test_restart_of_the_cells_forgets_their_variables(visitor: Visitor) -> None:
         "document.getElementById('status').value === 'Ready'"
     )
     assert visitor.cell("x")["raised"] == "NameError"
-
-
-def test_warm_machine_is_quick(visitor: Visitor, figures: Figures) -> None:
-    visitor.warm()
-    for _ in range(3):
-        done = visitor.cell("1 + 1")
-    figures.add("cell 1 + 1, warm", done["seconds"], 0.1, "s")
-    for _ in range(3):
-        done = visitor.cell("!/workshop/steps/02_pid/container.py run ps")
-    figures.add(
-        "cell !steps/02_pid/container.py run ps, warm", done["seconds"], 1.5, "s"
-    )
-    _, seconds = visitor.sh("steps/07_overlay/container.py run busybox true")
-    figures.add("steps/07_overlay/container.py run busybox true, warm", seconds, 2, "s")
-    _, seconds = visitor.sh("steps/02_pid/breakout.py steps/01_uts/container.py")
-    figures.add("break-out 02, warm", seconds, 5, "s")
-
-
-def test_idle_machine_leaves_the_processor_alone(
-    visitor: Visitor, figures: Figures
-) -> None:
-    metrics = visitor.page.context.new_cdp_session(visitor.page)
-    metrics.send("Performance.enable")
-
-    def busy() -> float:
-        found = metrics.send("Performance.getMetrics")["metrics"]
-        return float(next(m["value"] for m in found if m["name"] == "TaskDuration"))
-
-    time.sleep(3)
-    before, start = busy(), time.monotonic()
-    time.sleep(15)
-    share = (busy() - before) / (time.monotonic() - start) * 100
-    figures.add("one core, idle", share, 20, "%")
 
 
 def test_check_of_step_01_is_bearable(visitor: Visitor, figures: Figures) -> None:

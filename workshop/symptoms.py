@@ -18,6 +18,7 @@ class Symptom:
     seen: str  # a pattern for what has happened, or what the runtime has printed
     cause: str
     command: str = ""  # a pattern for the command that failed
+    step: str = ""  # the step whose suite has the fact; "": any
 
 
 SYMPTOMS = [
@@ -105,43 +106,51 @@ SYMPTOMS = [
         "of the image",
         "COMMAND is missing",
         "the command is optional now: write [COMMAND...] in USAGE.",
+        step="08",
     ),
     Symptom(
         "without a config",
         r"origins/\S*: No such file|No such file.*origins/",
         "an image that was not pulled has no file in origins, and a path has no name. Neither has "
         "a config, so use {}.",
+        step="08",
     ),
     Symptom(
         "",
         "NoneType",
         "each key of a config can be missing or None: use config.get(KEY) or [].",
+        step="08",
     ),
     Symptom(
         "descriptor",
         "",
         "os.path.realpath reads a link in /proc/self/fd as text. Call it for WorkingDir, after "
         "enter_root, before anything else follows the path.",
+        step="08",
     ),
     Symptom(
         "working directory is that of the image",
         "No such file or directory",
         "make the directory first, with os.makedirs(directory, exist_ok=True).",
+        step="08",
     ),
     Symptom(
         "user is that of the image",
         "Operation not permitted",
         "only root may set groups and ids: first the groups, then the group, and the user last.",
+        step="08",
     ),
     Symptom(
         "user is that of the image",
         "no such user|no such group",
         "process.find_user reads /etc/passwd of what is / at the time: call it after enter_root.",
+        step="08",
     ),
     Symptom(
         "user of the image has no capabilities",
         "",
         "os.setuid(user.uid) must come last: with it the kernel takes away all capabilities.",
+        step="08",
     ),
 ]
 
@@ -175,7 +184,8 @@ def cause(fact: Fact) -> str | None:
         fits = re.search(symptom.seen, seen) and re.search(
             symptom.command, fact.command or ""
         )
-        if symptom.fact in fact.name.lower() and fits:
+        ours = symptom.step in ("", fact.step) and symptom.fact in fact.name.lower()
+        if ours and fits:
             return symptom.cause
     return None
 

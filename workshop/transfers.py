@@ -114,6 +114,7 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
     kind: oci-archive or docker-archive. Both podman and Docker load the latter, and podman and
     new versions of Docker the former.
     """
+    images.layers_of(name)  # before anything is written: says which images there are
     if not file.absolute().parent.is_dir():
         raise Failure(f"{file.parent} is not a directory")
     with (

@@ -284,6 +284,35 @@ class Shown:
 @pytest.mark.parametrize("kind", IMAGES)
 def test_pulled_image_is_the_same_tree_as_in_podman(registry, podman, name, kind):
     reference = registry.push(f"{kind.replace(' ', '-')}:1", IMAGES[kind]())
+    assert_same_tree(podman, reference, name)
+
+
+def test_image_that_was_built_is_the_same_tree_as_in_podman(
+    registry, podman, name, tmp_path
+):
+    """`podman build` is buildah: its layers are differences that overlayfs has found."""
+    (tmp_path / "base.tar").write_bytes(whole("busybox").plain)
+    lines = [
+        "FROM scratch",
+        "ADD base.tar /",
+        "RUN mkdir -p /srv/data /gone && echo one >/srv/data/one && ln /srv/data/one /srv/two",
+        "COPY --chown=7:8 --chmod=4750 Containerfile /srv/data/",
+        "RUN rm -r /gone /bin/wget && chown 5:6 /srv/data/one && chmod 1777 /srv",
+        "RUN rm -r /srv/data && mkdir /srv/data && touch /srv/data/new && mknod /srv/p p",
+        'ENTRYPOINT ["echo", "built"]',
+    ]
+    (tmp_path / "Containerfile").write_text("\n".join(lines) + "\n")
+    reference = f"{registry.address}/test/built:1"
+    words = ["build", "-q", "--tls-verify=false", "--isolation=chroot", "--layers"]
+    podman.run(*words, "--network=host", "-t", reference, str(tmp_path))
+    podman.run("push", "-q", "--tls-verify=false", reference)
+    podman.run("rmi", "-f", reference)
+    assert_same_tree(podman, reference, name)
+    assert len(list_of(name)) > 3
+
+
+def assert_same_tree(podman, reference, name):
+    """Asserts that an image which is pulled as `name` shows what it shows with podman."""
     done = image("pull", reference, "--name", name)
     assert done.status == 0, done
     podman.pull(reference)

@@ -1,5 +1,5 @@
-"""Removes what nothing needs any more: layers that no image lists, blobs that no image came in, and
-what killed commits and pulls have not finished."""
+"""Removes what nothing needs any more: layers that no image lists, blobs that belong to no image,
+and what killed commits and pulls left unfinished."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workshop.layers import Layer, remove_tree
 
 # In the name of a layer that a commit made: between the image's name and random digits.
 COMMITTED = "@"
-# How the name of a layer begins that came from outside. The digest of its archive follows.
+# The name of a layer that came from outside starts with this. Its archive's digest follows.
 UNPACKED = "sha256-"
 
 
@@ -25,14 +25,15 @@ def is_unpacked(layer: Layer) -> bool:
 
 
 def is_ours(layer: Layer) -> bool:
-    """Returns whether a commit, a pull or an import made a layer, and not the lab's setup."""
+    """Returns whether a layer was made by a commit, a pull or an import, and not by the lab's
+    setup."""
     committed = layer.path.parent == layers.LAYERS and COMMITTED in layer.path.name
     return committed or is_unpacked(layer)
 
 
 def unfinished() -> list[Path]:
-    """Returns what killed commits and pulls did not finish: names with a leading dot, and with
-    the pid of no process at the end."""
+    """Returns what killed commits and pulls left unfinished. The names begin with a dot and end
+    with a pid, and there is no process with that pid any more."""
     found = []
     for folder in layers.LAYERS, images.IMAGES, origins.ORIGINS:
         for path in folder.glob(".*"):
@@ -43,9 +44,9 @@ def unfinished() -> list[Path]:
 
 
 def remove_unlisted() -> Iterator[Path]:
-    """Removes the layers of ours that no image lists any more, the blobs that no image came in,
-    and the origins of images that are gone. Yields each of them. A layer in use by a container
-    stays. Waits for a commit, pull or import that is running."""
+    """Removes those of our layers that no image lists any more, the blobs that belong to no image,
+    and the origins of images that are gone. Yields each of them. A layer that a container uses
+    stays. Waits until no commit, pull or import is running."""
     if not layers.LAYERS.is_dir():
         return
     with layers.locked(fcntl.LOCK_EX):
@@ -68,10 +69,10 @@ def remove_unlisted() -> Iterator[Path]:
 
 def remove_image(name: str) -> None:
     """Removes an image, but not its layers: see remove_unlisted(). Raises Failure if there is
-    none, or if it came with the lab."""
+    no such image, or if it came with the lab."""
     images.check_name(name)
     if name not in images.names():
-        images.layers_of(name)  # says which there are
+        images.layers_of(name)  # raises Failure, and says which images there are
     if not any(is_ours(layer) for layer in images.mentioned(name)):
         raise Failure(f"the image {name} came with the lab, and lessons need it")
     (images.IMAGES / name).unlink()
@@ -79,8 +80,8 @@ def remove_image(name: str) -> None:
 
 
 def _is_in_use(layer: Layer) -> bool:
-    """Returns whether a running container uses a layer, or may use it: if the container's
-    image is not listed any more, nothing says which layers it has."""
+    """Returns whether a running container uses a layer, or might use it: once an image is gone,
+    nothing says which layers its containers have."""
     for path in containers.CONTAINERS.glob("[0-9]*"):
         if containers.is_runtime(path.name):
             try:

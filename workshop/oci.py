@@ -1,9 +1,9 @@
-"""The parts of an image from outside: blobs, which are files named after the SHA-256 of their
-contents. One blob is the manifest, which lists the others: the config and the layers. OCI
+"""Reads the parts of an image from outside: blobs, which are files named after the SHA-256 of
+their contents. One blob is the manifest, which lists the others: the config and the layers. OCI
 image-spec 1.1; Docker's manifests have the same fields.
 
 All blobs are in one directory, BLOBS, so images that share a layer share its blob. This module
-only reads them, and believes nothing that it reads.
+only reads them, and trusts nothing that it reads.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class Descriptor:
         return BLOBS / self.digest.replace(":", "/")
 
     def is_here(self) -> bool:
-        """Returns whether the blob is here, and nothing of it is missing."""
+        """Returns whether the blob is here and has its full size."""
         with contextlib.suppress(FileNotFoundError):
             return self.path.stat().st_size == self.size
         return False
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what stands for it in a manifest or an index."""
+        """Returns the descriptor as a manifest or an index contains it."""
         return {
             "mediaType": self.media_type,
             "digest": self.digest,
@@ -107,8 +107,9 @@ class Config:
 
     def stack(self) -> list[Path]:
         """Returns the directories of the image's layers, as step 07 stacks them: the top one
-        first. overlayfs refuses a layer that occurs twice. The upper one alone shows the same:
-        whatever the lower one adds or hides, the upper one adds or hides as well."""
+        first. overlayfs refuses a layer that occurs twice, so only its upper place counts. The
+        files are the same: whatever the layer adds or hides in the lower place, it adds or hides
+        again in the upper one."""
         return list(
             dict.fromkeys(layer_path(diff_id) for diff_id in self.diff_ids[::-1])
         )
@@ -130,7 +131,7 @@ def parse_platform(text: str) -> Platform:
 
 def layer_path(diff_id: str) -> Path:
     """Returns the directory of the layer whose plain tar has this digest. Images that share a
-    layer share its directory, whichever way each of them was compressed."""
+    layer share its directory, however each of them compressed it."""
     return LAYERS / diff_id.replace(":", "-")
 
 
@@ -152,7 +153,7 @@ def choose(data: bytes, wanted: Platform) -> Descriptor:
                 platform = _platform(about)
                 if platform.suits(wanted):
                     return _descriptor(item)
-                if platform.os != "unknown":  # attestations, which are not images
+                if platform.os != "unknown":  # as it is for attestations
                     found.append(str(platform))
     except UNREADABLE as error:
         raise _damaged("the index", error) from None
@@ -161,7 +162,7 @@ def choose(data: bytes, wanted: Platform) -> Descriptor:
 
 
 def only_manifest(index: bytes) -> Descriptor:
-    """Returns the manifest that an OCI layout's index.json of one image names."""
+    """Returns the only manifest that the index.json of an OCI layout names."""
     document = _parse(index, "index.json")
     try:
         [item] = document["manifests"]
@@ -206,8 +207,8 @@ def parse_config(data: bytes) -> Config:
 
 
 def _check_command(config: dict[str, Any]) -> None:
-    """Raises ValueError unless what a config says about the image's command is of the types that
-    runtimes rely on. Null stands for nothing."""
+    """Raises ValueError unless what a config says about the image's command has the types that
+    runtimes rely on. Null counts as missing."""
     for key in "Entrypoint", "Cmd", "Env":
         words = config.get(key)
         if words is None:
@@ -225,8 +226,8 @@ def _is_word(value: object) -> bool:
 
 
 def read(descriptor: Descriptor) -> bytes:
-    """Returns the contents of a manifest or config. Raises Failure if they are not what the
-    digest says. A layer can be too large for this: see unpacking.py."""
+    """Returns the contents of a manifest or config. Raises Failure if they do not match the
+    digest. A layer can be too large for this: see unpacking.py."""
     if descriptor.size > MOST:
         raise Failure(f"{descriptor.digest} has {descriptor.size} bytes: too many")
     try:
@@ -240,8 +241,8 @@ def read(descriptor: Descriptor) -> bytes:
 
 
 def read_manifest(descriptor: Descriptor) -> tuple[Manifest, Config]:
-    """Returns what the blobs of a manifest and of its config say. Raises Failure if they do not
-    belong together."""
+    """Reads a manifest and its config from their blobs. Raises Failure if they do not belong
+    together."""
     manifest = parse_manifest(read(descriptor))
     config = parse_config(read(manifest.config))
     if len(manifest.layers) != len(config.diff_ids):
@@ -258,7 +259,7 @@ def digest(data: bytes) -> str:
 
 
 def dump(document: dict[str, Any]) -> bytes:
-    """Returns JSON that is the same for the same document."""
+    """Returns a document as JSON. Equal documents give equal bytes."""
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
@@ -293,7 +294,8 @@ def _descriptor(item: dict[str, Any]) -> Descriptor:
 
 
 def _digest(text: object) -> str:
-    """Returns a digest, which becomes a part of paths, if it is nothing else than one."""
+    """Returns a digest. Raises ValueError if it is anything else, because it becomes a part of
+    paths."""
     if not isinstance(text, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
         raise ValueError(f"{text!r} is not the digest of a SHA-256")
     return text

@@ -1,4 +1,4 @@
-"""Where the images that were not made here come from.
+"""Keeps a record of where the images that were not made here come from.
 
 origins/NAME says where the image NAME comes from. A commit takes over the origin of its container's
 image, so an image can have more layers on top of those that came from outside.
@@ -24,7 +24,7 @@ ORIGINS = STATE / "origins"
 class Origin:
     """Where an image comes from."""
 
-    reference: str  # what it was pulled by, or the name of the file that it was in
+    reference: str  # what the user pulled, or the name of the file that it was in
     digest: (
         str  # sha256:HEX of what the reference stands for: perhaps a list of manifests
     )
@@ -40,7 +40,7 @@ class Original:
     config: Config
 
     def blobs(self) -> tuple[Descriptor, ...]:
-        """Returns all that its manifest names, and the manifest."""
+        """Returns everything that the manifest names, and the manifest itself."""
         return (*self.manifest.blobs(), self.origin.manifest)
 
 
@@ -57,9 +57,9 @@ def load(name: str) -> Origin | None:
 
 
 def find(name: str, layers: list[Layer]) -> Original | None:
-    """Returns the origin of an image with these layers, and its parts. Returns None if it was
-    made here, or if the lowest layers are not those of the origin: somebody has edited the
-    list."""
+    """Returns the origin of an image with these layers, and its parts. Returns None if the image
+    was made here, or if its lowest layers are not those of the origin, because somebody edited
+    the list."""
     origin = load(name)
     if origin is None:
         return None
@@ -70,14 +70,14 @@ def find(name: str, layers: list[Layer]) -> Original | None:
 
 
 def save(name: str, origin: Origin) -> None:
-    """Writes down the origin of an image, in place of an earlier one."""
+    """Records the origin of an image, and replaces an earlier record."""
     ORIGINS.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dataclasses.asdict(origin), indent=1)
     images.replace(ORIGINS / name, text + "\n")
 
 
 def remove(name: str) -> None:
-    """Forgets where an image comes from, if that is known."""
+    """Removes the record of where an image comes from, if there is one."""
     (ORIGINS / name).unlink(missing_ok=True)
 
 

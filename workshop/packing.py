@@ -1,5 +1,5 @@
-"""Packs a layer of overlayfs as a layer of an OCI image, a compressed tar archive. The same files
-always give the same archive. OCI image-spec, layer.md; pax(1)
+"""Packs a layer of overlayfs as a layer of an OCI image, which is a compressed tar archive. The
+same files always give the same archive. OCI image-spec, layer.md; pax(1)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """What is known of a layer once it is packed."""
+    """What is known about a layer once it is packed."""
 
     digest: str  # sha256:HEX of the file
     size: int  # bytes of the file
@@ -41,12 +41,12 @@ class Packed:
 def pack(
     layer: Path, target: IO[bytes], report: Callable[[int], None] = lambda _: None
 ) -> Packed:
-    """Packs a directory to a file. Raises Failure if an archive cannot hold one of its files.
+    """Packs a directory into a file. Raises Failure if an archive cannot hold one of its files.
 
-    report: called again and again with the bytes of the plain archive.
+    report: called again and again with the number of bytes in the plain archive so far.
     """
     outer = _Hashed(target)
-    # Without a time and the file's name, the digest depends only on the layer.
+    # Without a time or a file name in the header, the digest depends only on the layer.
     with gzip.GzipFile("", "wb", 6, outer, mtime=0) as packed:
         inner = _Hashed(packed, report)
         with tarfile.open(  # type: ignore[call-overload]
@@ -114,7 +114,7 @@ class _Packer:
                 mark = tarfile.TarInfo(f"{prefix}{name}/{OPAQUE_MARK}")
                 self.archive.addfile(mark)
             self.add_contents(path, f"{prefix}{name}/")
-        elif not stat.S_ISSOCK(status.st_mode):  # an archive has no sockets
+        elif not stat.S_ISSOCK(status.st_mode):  # an archive cannot contain sockets
             self._add_file(path, f"{prefix}{name}", status)
 
     def _add_file(self, path: str, name: str, status: os.stat_result) -> None:

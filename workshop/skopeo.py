@@ -1,8 +1,8 @@
-"""skopeo, which talks to registries, knows their logins, mirrors and policies, and reads and
-writes archives. skopeo-copy(1), skopeo-inspect(1)
+"""Runs skopeo, which talks to registries, knows their logins, mirrors and policies, and reads
+and writes archives. skopeo-copy(1), skopeo-inspect(1)
 
-Here it copies between all these and an OCI layout: a directory with an index.json, and with
-blobs, which may be shared by several layouts.
+Here it copies between a registry or an archive and an OCI layout, which is a directory with an
+index.json and with blobs. Several layouts can share their blobs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workshop.errors import MAKE_ROOM, Failure
 NAME = "image"  # of the only image in a layout
 LARGEST = 8 << 30  # bytes of a file
 INTERVAL = 0.1  # seconds between two looks at the progress
-# What the user can do about an error, by what skopeo says of it.
+# What the user can do about an error, by the words in skopeo's message.
 ADVICE = {
     r"(manifest|name) unknown|(resource is|access) denied|unauthorized": (
         "Check the name and the tag. If the image is private, `skopeo login` comes first"
@@ -49,7 +49,7 @@ class Place:
     checks_tls: bool = True
 
     def at(self, digest: str) -> Place:
-        """Returns the place in a registry of the manifest with this digest."""
+        """Returns the place of the manifest with this digest, in the same repository."""
         base, _, name = self.text.rpartition("/")
         name = re.split("[:@]", name)[0]
         return dataclasses.replace(self, text=f"{base}/{name}@{digest}")
@@ -66,15 +66,16 @@ def registry(reference: str) -> Place:
 
 
 def archive(file: Path, kind: str, tag: str = "") -> Place:
-    """Returns the place of an archive. The path must have no colon, because one ends it.
+    """Returns the place of an archive. The path must not contain a colon, because skopeo
+    would end it there.
 
-    kind: oci-archive or docker-archive. tag: what the image is called in it.
+    kind: oci-archive or docker-archive. tag: the image's name in the archive.
     """
     return Place(f"{kind}:{file}" + (f":{tag}" if tag else ""))
 
 
 def manifest(place: Place) -> bytes:
-    """Returns what is at a place in a registry: a manifest, or a list of them."""
+    """Returns the manifest at a place in a registry, or the list of manifests."""
     tls = f"--tls-verify={str(place.checks_tls).lower()}"
     return _run(["inspect", "--raw", tls, place.text])
 
@@ -89,7 +90,7 @@ def fetch(
     already. Returns the manifest.
 
     layout: a directory, which is also used for temporary files.
-    report: called again and again with the bytes that are not complete blobs yet.
+    report: called again and again with the number of bytes in blobs that are not complete yet.
     """
     words = [f"--override-os={platform.os}", f"--override-arch={platform.architecture}"]
     words += [f"--override-variant={platform.variant}"] if platform.variant else []

@@ -1,8 +1,9 @@
 """Brings images in from registries and archives, and sends them out.
 
-An image exists once images/NAME does, and that file is written last. What comes before is
-complete by itself: a blob, a layer, the origin. So an interrupted pull leaves no half image, only
-parts that the next one uses or removes, as `workshop clean` does.
+An image exists as soon as the file images/NAME exists, and that file is written last. Each part
+that comes before it (a blob, a layer, the origin) is complete in itself. So an interrupted pull
+never leaves half an image, but only parts, which the next pull uses or removes. `workshop clean`
+removes them, too.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from workshop.origins import Origin, Original
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """How far a transfer is with one part of its work."""
+    """How far one stage of a transfer has come."""
 
     name: str
     done: int = 0  # bytes
@@ -87,12 +88,12 @@ def pull(reference: str, name: str, platform: Platform, report: Report) -> Arriv
 
 
 def import_(file: Path, name: str, platform: Platform, report: Report) -> Arrival:
-    """Brings in the image of an archive: an OCI layout in a tar archive, or what `docker save`
+    """Brings in an image from an archive: an OCI layout in a tar archive, or what `docker save`
     writes. Raises Failure if the name belongs to another image."""
     kind = _kind_of(file)
     with _working(name) as scratch:
         _check_replaceable(name, file.name)
-        link = scratch / "archive"  # its path has no colon, which skopeo would split at
+        link = scratch / "archive"  # without a colon, where skopeo would split its path
         link.symlink_to(file.absolute())
         before = set(oci.BLOBS.glob("*/*"))
         place = skopeo.archive(link, kind)
@@ -114,7 +115,7 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
     kind: oci-archive or docker-archive. Both podman and Docker load the latter, and podman and
     new versions of Docker the former.
     """
-    images.layers_of(name)  # before anything is written: says which images there are
+    images.layers_of(name)  # raises Failure before anything is written
     if not file.absolute().parent.is_dir():
         raise Failure(f"{file.parent} is not a directory")
     with (
@@ -122,7 +123,7 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
         _scratch(file.absolute().parent, f".{file.name}") as folder,
         _scratch(layers.LAYERS, ".way") as way,
     ):
-        (way / "to").symlink_to(folder)  # without a colon, which skopeo would split at
+        (way / "to").symlink_to(folder)  # without a colon, where skopeo would split it
         tag = f"{name.lower()}:latest" if kind == "docker-archive" else ""
         place = skopeo.archive(way / "to/archive", kind, tag)
         digest = _send(name, place, report)
@@ -136,7 +137,7 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
 @contextlib.contextmanager
 def _working(name: str) -> Iterator[Path]:
     """Makes a directory for temporary files during the block. Meanwhile, nothing removes layers
-    and blobs that no image lists yet. First removes what killed commits and pulls have left."""
+    and blobs that no image lists yet. First removes what killed commits and pulls left behind."""
     images.check_name(name)
     for folder in layers.LAYERS, images.IMAGES, oci.BLOBS:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +149,8 @@ def _working(name: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _scratch(place: Path, prefix: str) -> Iterator[Path]:
-    """Makes a directory during the block. Its name tells garbage.unfinished() whose it is."""
+    """Makes a directory during the block. Its name tells garbage.unfinished() which process
+    made it."""
     folder = place / f"{prefix}.{os.getpid()}"
     folder.mkdir(mode=0o700)
     try:
@@ -158,7 +160,7 @@ def _scratch(place: Path, prefix: str) -> Iterator[Path]:
 
 
 def _check_replaceable(name: str, reference: str) -> None:
-    """Raises Failure if there is an image of this name that is not from the same place, or
+    """Raises Failure if there is already an image of this name that comes from somewhere else, or
     whose upper layers would be lost."""
     if not (images.IMAGES / name).exists():
         return
@@ -175,7 +177,7 @@ def _check_replaceable(name: str, reference: str) -> None:
 def _arrived_before(
     name: str, reference: str, digest: str, platform: Platform
 ) -> Arrival | None:
-    """Returns the image if it has arrived before, and nothing of it is missing."""
+    """Returns the image if it has arrived before and no part of it is missing."""
     with contextlib.suppress(Failure, FileNotFoundError):
         stack = images.layers_of(name)
         original = origins.find(name, stack)
@@ -222,7 +224,8 @@ def _install(
     report: Report,
     fetched: int,
 ) -> Arrival:
-    """Unpacks the layers that are not here, and writes the image's origin and its list."""
+    """Unpacks the layers that are not here yet, and writes the image's origin and its list of
+    layers."""
     manifest, config = oci.read_manifest(origin.manifest)
     if not config.platform.suits(platform):
         raise Failure(
@@ -258,7 +261,7 @@ def _install(
 def _unpack(
     blob: Descriptor, diff_id: str, scratch: Path, look: Callable[[int], None]
 ) -> None:
-    """Unpacks a layer, and gives it its name once it is complete and on the disk."""
+    """Unpacks a layer, which gets its final name only once it is complete and on the disk."""
     path = oci.layer_path(diff_id)
     half = scratch / path.name
     source = unpacking.Source(blob.path, blob.digest, diff_id)
@@ -284,7 +287,7 @@ def _unpack(
 
 
 def _kind_of(file: Path) -> str:
-    """Returns what skopeo calls an archive of this kind."""
+    """Returns skopeo's name for the kind of archive that a file is."""
     with open(file, "rb"):
         pass  # raises OSError if it cannot be read
     names = bounded.run(["tar", "-tf", str(file)], seconds=600).out.splitlines()
@@ -310,8 +313,8 @@ def _send(name: str, place: skopeo.Place, report: Report) -> str:
 
 
 def _lay_out(name: str, stack: list[Layer], layout: Path, report: Report) -> None:
-    """Makes an OCI layout of an image. What came from outside goes out as it came, so that a
-    registry which has a layer gets no second copy of it."""
+    """Makes an OCI layout of an image. Blobs that came from outside go out unchanged, so that a
+    registry which already has a layer does not get a second copy of it."""
     original = origins.find(name, stack)
     blobs = layout / "blobs/sha256"
     blobs.mkdir(parents=True)
@@ -335,8 +338,8 @@ def _lay_out(name: str, stack: list[Layer], layout: Path, report: Report) -> Non
 def _extend(
     original: Original | None, upper: list[Layer], blobs: Path, report: Report
 ) -> Descriptor:
-    """Writes the blobs of an image with these layers, the top one first, on top of those of an
-    original, if there is one. Returns its manifest."""
+    """Writes the blobs of an image that has these upper layers, the top one first, and below them
+    the layers of the original, if there is one. Returns the image's manifest."""
     document: dict[str, Any] = {"history": []}
     lower: list[Descriptor] = []
     diff_ids: list[str] = []
@@ -360,7 +363,7 @@ def _extend(
         (blobs / "layer").rename(blobs / packed.digest.partition(":")[2])
         lower.append(Descriptor(oci.LAYER, packed.digest, packed.size))
         diff_ids.append(packed.diff_id)
-        if "history" in document:  # which need not be there, but then of all layers
+        if "history" in document:  # optional, but if it exists it covers all layers
             document["history"].append({"created_by": f"workshop: {layer.label}"})
     document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
     config = _write(blobs, oci.CONFIG, document)
@@ -374,7 +377,7 @@ def _extend(
 
 
 def _write(blobs: Path, media_type: str, document: dict[str, Any]) -> Descriptor:
-    """Writes JSON as a blob."""
+    """Writes a JSON document as a blob."""
     data = oci.dump(document)
     digest = oci.digest(data)
     (blobs / digest.partition(":")[2]).write_bytes(data)

@@ -1,8 +1,9 @@
-"""Unpacks a layer of an image, a tar archive from strangers, to a layer of overlayfs.
+"""Unpacks a layer of an image, which is a tar archive from strangers, into a layer for overlayfs.
 
-A child does it. Its root directory is the new layer, so no name and no link in the archive leads
-out of it. It has limits, and tells its parent only why it has failed. OCI image-spec, layer.md;
-tar(5); filesystems/overlayfs in the kernel's documentation
+A child process does this. Its root directory is the new layer, so no name and no link in the
+archive leads out of the layer. The child's memory, files and time are limited, and it tells its
+parent nothing but why it failed. OCI image-spec, layer.md; tar(5); filesystems/overlayfs in the
+kernel's documentation
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from workshop.errors import MAKE_ROOM, Failure
 from workshop.layers import is_whiteout, remove_tree
 
 OPAQUE = "user.overlay.opaque"  # the name that a mount with userxattr looks for
-# The extended attributes that an image may give to its files. user.overlay.* would be orders to
-# overlayfs, and the others of security.* belong to the host's security modules.
+# The extended attributes that an image may give to its files. user.overlay.* would give orders
+# to overlayfs, and the rest of security.* belongs to the host's security modules.
 ALLOWED = re.compile(r"security\.capability|user\.(?!overlay\.).*", re.DOTALL)
 PAX_ATTRIBUTE = "SCHILY.xattr."  # before an attribute's name in an archive
 WHITEOUT, OPAQUE_MARK = ".wh.", ".wh..wh..opq"
-AUFS = ".wh..wh."  # begins other names too: aufs, an older filesystem of layers, wrote them
+AUFS = ".wh..wh."  # names of aufs, an older layered filesystem, start like this, too
 
-IDS = 65536  # how many users and groups a container has: more do not exist inside
+IDS = 65536  # how many users, and how many groups, exist in a container
 CHUNK = 1 << 20  # bytes of one read
 HEADER = 1 << 20  # bytes of a header's extension: Go's reader accepts no more either
 WINDOW = 27  # log2 of the bytes that zstd may look back, and so keeps in memory
@@ -87,10 +88,10 @@ def unpack(
     limits: Limits | None = None,
     report: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Unpacks a layer to a new directory. Raises Failure, and removes the directory, if the
-    archive is damaged, is not the one that the digests name, or goes beyond the limits.
+    """Unpacks a layer into a new directory. Raises Failure, and removes the directory, if the
+    archive is damaged, does not match the digests, or exceeds the limits.
 
-    report: called again and again with the bytes of the file that have been read.
+    report: called again and again with the number of bytes of the file that have been read.
     """
     limits = limits or Limits()
     target.mkdir(mode=0o755)
@@ -121,7 +122,7 @@ def unpack(
 def _wait(
     file: IO[bytes], answer: int, seconds: float, report: Callable[[int], None]
 ) -> str:
-    """Waits for the child's answer. Returns why it has failed, or ""."""
+    """Waits for the child's answer. Returns why the child failed, or "" if it did not."""
     end, text = time.monotonic() + seconds, b""
     while (left := end - time.monotonic()) > 0:
         if select.select([answer], [], [], min(left, 0.1))[0]:
@@ -129,7 +130,7 @@ def _wait(
             text += data
             if not data:
                 return text.decode("utf-8", "surrogateescape")
-        # The child has inherited the descriptor, and with it the place in the file.
+        # The child inherited the descriptor, so we see how far it has read.
         report(os.lseek(file.fileno(), 0, os.SEEK_CUR))
     return f"it takes more than {seconds:g} s"
 
@@ -137,7 +138,7 @@ def _wait(
 def _child(
     file: IO[bytes], target: Path, source: Source, limits: Limits, answer: int
 ) -> NoReturn:
-    """Is the child: unpacks, and writes to `answer` why it cannot."""
+    """Runs in the child: unpacks the layer, or writes to `answer` why it cannot."""
     status, problem = 1, ""
     try:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -181,7 +182,7 @@ def _isolate(target: Path, limits: Limits, keep: set[int]) -> None:
 
 
 def _extract(file: IO[bytes], source: Source, limits: Limits) -> None:
-    """Unpacks the archive to the root directory, and compares both digests."""
+    """Unpacks the archive into the root directory, and compares both digests."""
     compressed = _Hashed(file)
     plain = _Hashed(_decompressed(compressed, os.pread(file.fileno(), 4, 0)))
     plain.most = limits.data
@@ -232,7 +233,7 @@ class _Hashed:
 
 
 def _decompressed(stream: _Hashed, magic: bytes) -> _Readable:
-    """Returns the stream without its compression, which its first bytes tell."""
+    """Returns the decompressed stream. Its first bytes show how it is compressed."""
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)  # type: ignore[call-overload, no-any-return]
     if magic == b"\x28\xb5\x2f\xfd":
@@ -243,8 +244,8 @@ def _decompressed(stream: _Hashed, magic: bytes) -> _Readable:
 
 
 class _Header(tarfile.TarInfo):
-    """A header of an archive. If it is damaged, that is an error; tarfile would take it for the
-    end of the archive."""
+    """A header in an archive. A damaged one is an error here, because tarfile would take it for
+    the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Header:
@@ -274,7 +275,7 @@ class _Layer:
         self.archive, self.limits, self.files = archive, limits, 0
         self.whiteouts: set[str] = (
             set()
-        )  # paths, also if a file has come in their place
+        )  # paths, even if a file has replaced the whiteout since
         self.times: dict[str, int] = {}  # of directories, in ns
 
     def add(self, entry: tarfile.TarInfo) -> None:
@@ -299,7 +300,7 @@ class _Layer:
             raise OSError(error.errno, error.strerror, entry.name[:200]) from None
 
     def finish(self) -> None:
-        """Sets the times of the directories, which every file in them has changed."""
+        """Sets the times of the directories, because each file made in one changed its time."""
         for path, time_ns in self.times.items():
             if _is_directory(path):
                 os.utime(path, ns=(time_ns, time_ns))
@@ -320,14 +321,14 @@ class _Layer:
         self._make_directory(path, 0o755)
 
     def _make_directory(self, path: str, mode: int) -> None:
-        """Makes a directory. If the layer has a whiteout for its name, the layers below show
-        nothing in it."""
+        """Makes a directory. If the layer has a whiteout for its name, the directory hides
+        everything that the layers below have in it."""
         os.mkdir(path, mode)
         if path in self.whiteouts:
             os.setxattr(path, OPAQUE, b"y")
 
     def _hide(self, entry: tarfile.TarInfo, path: str) -> None:
-        """Hides what the layers below have at a path. What this layer has there stays."""
+        """Hides what the layers below have at a path. What this layer itself has there stays."""
         if os.path.basename(path) in ("", ".", ".."):
             raise ValueError(f"{entry.name!r} hides no name")
         if _is_directory(path):
@@ -397,7 +398,7 @@ def _is_directory(path: str) -> bool:
     """Returns whether a path is a directory, and not a link to one."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):  # what was above it was replaced
+    except (FileNotFoundError, NotADirectoryError):  # a directory above it was replaced
         return False
 
 
@@ -417,8 +418,8 @@ def _remove(path: str) -> None:
 
 
 def _time(entry: tarfile.TarInfo) -> int:
-    """Returns when a file was last changed, in ns since 1970. A float would not be exact. For
-    podman, too, time begins in 1970."""
+    """Returns when a file was last changed, in ns since 1970. A float would not be exact. As for
+    podman, earlier times count as 1970."""
     text = entry.pax_headers.get("mtime") or str(entry.mtime)
     number = re.fullmatch(r"(-?)(\d{1,11})(?:\.(\d*))?", text, re.ASCII)
     if not number:

@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 STATE = Path(os.environ.get("LAB_DIR") or PROJECT / ".lab").absolute() / "tab"
 PART = 512 << 10  # bytes of the disk in one file
-# What the cells, the guide and the suites import, of the lab's own pinned packages. IPython does
+# Those of the lab's pinned packages that the cells, the guide and the suites import. IPython works
 # without psutil, which has no package for i686, and without jedi, which completes words.
 PACKAGES = """
     asttokens executing iniconfig ipython ipython-pygments-lexers markdown-it-py
@@ -36,8 +36,8 @@ PACKAGES = """
     pygments pytest rich stack-data traitlets typing-extensions wcwidth
 """.split()
 # The arguments of debian.sh. The guest is bookworm, because Debian 12 is the last one with a
-# kernel for i686. `image` is the root filesystem `debian` of containers. systemd does not run
-# there: some lessons use its tools.
+# kernel for i686. systemd does not run in the guest, but some lessons use its tools. `image` is
+# the root filesystem `debian` of containers.
 DEBIAN = {
     "guest": (
         "minbase",
@@ -48,10 +48,10 @@ DEBIAN = {
     "image": ("minbase", "trixie", "iproute2,iputils-ping,procps"),
     "kernel": ("extract", "bookworm", "linux-image-686,seabios"),
 }
-# What disk.sh copies of the project, besides tests/*.py without CI's own scripts.
+# What disk.sh copies of the project, as well as tests/*.py except for CI's own scripts.
 IN_GUEST = "steps workshop tests/attacks pyproject.toml Vagrantfile"
 CI = {"ci.py", "static.py", "documented.py", "newer_qemu.py"}
-# What the build runs (from $PATH), or reads, and the Debian package that has it.
+# The programs (from $PATH) and files that the build needs, each with its Debian package.
 NEEDED = {
     "mmdebstrap": "mmdebstrap",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
@@ -126,7 +126,8 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 
 def isolated(*command: str | Path) -> None:
-    """Runs a command in new mount and PID namespaces, so that nothing of it stays behind."""
+    """Runs a command in new mount and PID namespaces, so that none of its mounts and
+    processes stay behind."""
     run("unshare", "--mount", "--pid", "--fork", "--kill-child", "--", *command)
 
 
@@ -153,7 +154,7 @@ def complaint() -> str:
 
 
 def debian(name: str) -> Stage:
-    """Unpacks Debian packages: one of DEBIAN."""
+    """Unpacks the packages of one entry of DEBIAN."""
     script, words = HERE / "guest/debian.sh", DEBIAN[name]
     inputs = script, HERE / "guest/dpkg.cfg", *words
     return make(name, lambda folder: isolated("sh", script, folder, *words), *inputs)
@@ -211,8 +212,8 @@ def node(folder: Path) -> None:
 def packed(data: bytes) -> bytes:
     """Returns a script with the data in it as a string, which a page can load from file://.
 
-    It is in the encoding windows-1252, which has a character for each byte. page/load.mjs
-    reads it, over HTTP without running it.
+    The script is encoded in windows-1252, which has a character for each byte. page/load.mjs
+    reads it. Over HTTP, it does so without running the script.
     """
     for byte, escape in (
         (b"\\", b"\\\\"),
@@ -242,7 +243,8 @@ def parts(folder: Path, disk: Path) -> None:
 
 
 def page(folder: Path, stages: dict[str, Stage], home: str) -> None:
-    """Fills the folder with the page and what it loads. home: where its link leads, or ""."""
+    """Fills the folder with the page and what it loads. home: the address that it
+    links to, or ""."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = stages["node"].folder / "node_modules"
     for name in "index.html", "page.css":
@@ -276,8 +278,8 @@ def page(folder: Path, stages: dict[str, Stage], home: str) -> None:
 
 
 def licences(modules: Path, roots: list[Path], folder: Path) -> None:
-    """Copies the licences of what the page contains: npm's packages, and Debian's ones with
-    their versions, from which the sources follow."""
+    """Copies the licences of the npm and Debian packages that the page contains. Also lists
+    Debian's source packages with their versions."""
     folder.mkdir(exist_ok=True)
     for file in sorted(modules.rglob("LICENSE*")):
         name = str(file.parent.relative_to(modules)).replace("/", "-")
@@ -311,7 +313,8 @@ def save_state(folder: Path, modules: Path, disk: Path, quick: bool) -> None:
     """Boots the machine under Node, warms it up, and saves its state."""
     words = ["quick"] if quick else []
     run(*NODE_COMMAND, HERE / "node/state.mjs", modules, disk, folder, *words)
-    # Equal pages of memory are far apart. The emulator unpacks windows of up to 128 MB (27).
+    # Equal pages of memory are far apart, so the window is large: 32 MB (25). The emulator
+    # accepts windows of up to 128 MB (27).
     state, how = folder / "state", ["-12" if quick else "-19", "--long=25"]
     run("zstd", "-q", *how, "--rm", state, "-o", folder / "state.zst")
 

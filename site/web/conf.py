@@ -1,4 +1,4 @@
-"""How Sphinx makes the web site: see sphinx-doc.org, myst-nb and furo. make.py calls it."""
+"""Configures Sphinx for the web site: see sphinx-doc.org, myst-nb and furo. make.py runs Sphinx."""
 
 project = "Build your own container"
 html_title = project

@@ -63,8 +63,8 @@ class Contents:
     def __init__(
         self, ran: Sequence[Path], tab: bool = False, repository: str = ""
     ) -> None:
-        """ran: directories with the lessons that have run; the first one with a lesson counts.
-        tab: whether the site has the machine in a browser tab, in tab/. repository: the
+        """ran: directories with the lessons that have run; if several have a lesson, the first
+        one counts. tab: whether the site has the machine in a browser tab, in tab/. repository: the
         address from which visitors can clone the project, if there is one."""
         self.tab, self.repository = tab, repository
         self.lessons = []
@@ -235,7 +235,7 @@ class Contents:
 
     def links(self, text: str, source: str, page: str) -> str:
         """Returns Markdown whose links lead to pages of the site. `source`: the file of the
-        project that it comes from. `page`: the page that it goes to."""
+        project that the text comes from. `page`: the page that it becomes a part of."""
         start = posixpath.dirname(page) or "."
 
         def replaced(match: re.Match[str]) -> str:
@@ -286,7 +286,7 @@ def first_line(source: str) -> str:
 
 
 def merged(outputs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the outputs of a cell with neighbouring pieces of the same stream in one, as
+    """Returns the outputs of a cell with neighbouring pieces of the same stream joined, as
     JupyterLab shows them. A terminal's line ends become ordinary ones."""
     found: list[dict[str, Any]] = []
     for output in outputs:
@@ -319,7 +319,7 @@ def added(old: list[str], new: list[str]) -> list[int]:
 
 
 def slug(anchor: str) -> str:
-    """Returns an anchor of JupyterLab or GitHub as MyST makes it: as GitHub does."""
+    """Returns an anchor of JupyterLab or GitHub in the form that MyST and GitHub use."""
     return re.sub(r"[^\w#-]", "", anchor.lower())
 
 
@@ -340,6 +340,6 @@ def code(language: str, text: str, marked: Iterable[int] = ()) -> str:
 
 
 def tab_link(up: str, words: str, query: str = "") -> str:
-    """Returns the link to the machine in a browser tab. `up`: the way from the page to
-    the site's root."""
+    """Returns the link to the machine in a browser tab. `up`: the relative path from
+    the page to the site's root."""
     return f'<a class="way tab" href="{up}tab/index.html{query}">{words}</a>'

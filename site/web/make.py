@@ -4,8 +4,8 @@ site/web/requirements.txt.
     python site/web/make.py FOLDER NOTEBOOKS... [--tab DIRECTORY] [--repository URL]
 
 FOLDER gets the site. NOTEBOOKS are directories with the lessons that have run; if several have
-a lesson, the first one counts. DIRECTORY is the machine in a browser tab, as its own build made
-it. Visitors can clone the project from URL.
+a lesson, the first one counts. DIRECTORY contains the machine in a browser tab, as
+site/tab/build_tab.py made it. Visitors can clone the project from URL.
 """
 
 from __future__ import annotations

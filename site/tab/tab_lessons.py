@@ -13,11 +13,13 @@ from markdown_it import MarkdownIt
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
+# The encore, lesson 8, needs a registry, which the machine does not have.
+LESSONS = sorted(NOTEBOOKS.glob("0[0-7]_*.ipynb"))
 
 
 def all_lessons() -> list[dict[str, Any]]:
     """Returns the lessons in order."""
-    return [lesson(path) for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))]
+    return [lesson(path) for path in LESSONS]
 
 
 def lesson(path: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ sys.path += [str(driver.PROJECT / "tests"), str(driver.PROJECT / "site/tab")]
 from build_tab import NODE_COMMAND, missing_packages
 from notebook_cells import complaints
 
-LESSONS = sorted((driver.PROJECT / "notebooks").glob("[0-9]*.ipynb"))
 Message = dict[str, Any]  # as site/tab/guest/cells.py describes them
 
 

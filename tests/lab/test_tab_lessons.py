@@ -11,7 +11,8 @@ import subprocess
 from typing import Any
 
 import pytest
-from tab_cells import LESSONS, Cell, build_tab, code_cells, node
+from tab_cells import Cell, build_tab, code_cells, node
+from tab_lessons import LESSONS
 
 pytestmark = pytest.mark.timeout(7200)
 Results = list[tuple[Cell, dict[str, Any]]]  # each with what lessons.mjs prints

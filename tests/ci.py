@@ -124,7 +124,7 @@ PHASES: list[list[list[Part]]] = [
             ),
         ],
         [part("vm", NEWER, 2700, f"{FACTS} {REHEARSED} {LESSONS}")],
-        [part("tab", "browser", 1800, TAB)],
+        [part("tab", "browser", 2700, TAB)],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500, where=VM)],
         [lab_test("grade", 1800)],

@@ -44,7 +44,7 @@ VM = "VM"
 NEWER = "VM, newer QEMU"
 QEMU = LOGS / "qemu"  # the newer one: see newer_qemu.py
 # With fewer facts, and without the machine's warm-up: see docs/tab.md.
-TAB = "tests/lab/run.py test_tab.py test_tab_lessons.py --tab-quick --busy"
+TAB = "tests/lab/run.py test_tab.py --tab-quick --busy"
 COMMANDS = LOGS / "commands"  # that were really run: see tests/documented.py
 
 

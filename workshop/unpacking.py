@@ -28,10 +28,13 @@ from typing import IO, NoReturn, Protocol
 
 import linux
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+try:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+except ModuleNotFoundError:  # as in the browser tab, where nothing is pulled
+    zstd = None
 
 from workshop.errors import MAKE_ROOM, Failure
 from workshop.layers import is_whiteout, remove_tree
@@ -237,6 +240,10 @@ def _decompressed(stream: _Hashed, magic: bytes) -> _Readable:
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)  # type: ignore[call-overload, no-any-return]
     if magic == b"\x28\xb5\x2f\xfd":
+        if zstd is None:
+            raise ValueError(
+                "it is compressed with zstd: type pip install backports.zstd"
+            )
         options = {zstd.DecompressionParameter.window_log_max: WINDOW}
         file: _Readable = zstd.ZstdFile(stream, options=options)
         return file

@@ -4,6 +4,8 @@ line what is wrong with them."""
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import example, given
@@ -14,6 +16,7 @@ from workshop import images, layers, oci, origins, skopeo, transfers
 from workshop.errors import Failure
 from workshop.layers import Layer
 from workshop.oci import Descriptor, Platform
+from workshop.project import PROJECT
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -327,3 +330,24 @@ def test_wrong_arguments_are_an_error_of_one_line(learner, store):
     assert one_line(done, "not a reference"), done
     done = learner.type(["image", "pull", "alpine", "--name", "x y"])
     assert one_line(done, "not a valid name"), done
+
+
+def test_images_are_listed_without_the_module_for_zstd(store):
+    """As in the machine of the browser tab, which has no registry to pull from."""
+    script = (
+        "import sys; sys.modules.update({'backports': None, 'compression': None})\n"
+        "from workshop.commands import image\n"
+        "from workshop import unpacking\n"
+        "try: unpacking._decompressed(None, b'\\x28\\xb5\\x2f\\xfd')\n"
+        "except ValueError as error: print(error)"
+    )
+    path = f"{PROJECT}:{PROJECT / 'steps'}"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.stdout == "it is compressed with zstd: type pip install backports.zstd\n"
+    ), done

@@ -48,6 +48,11 @@ class Place:
     text: str  # as skopeo writes it: TRANSPORT:DETAILS
     checks_tls: bool = True
 
+    @property
+    def tls_verify(self) -> str:
+        """The value of skopeo's options that end in tls-verify."""
+        return str(self.checks_tls).lower()
+
     def at(self, digest: str) -> Place:
         """Returns the place of the manifest with this digest, in the same repository."""
         base, _, name = self.text.rpartition("/")
@@ -76,7 +81,7 @@ def archive(file: Path, kind: str, tag: str = "") -> Place:
 
 def manifest(place: Place) -> bytes:
     """Returns the manifest at a place in a registry, or the list of manifests."""
-    tls = f"--tls-verify={str(place.checks_tls).lower()}"
+    tls = f"--tls-verify={place.tls_verify}"
     return _run(["inspect", "--raw", tls, place.text])
 
 
@@ -95,7 +100,7 @@ def fetch(
     words = [f"--override-os={platform.os}", f"--override-arch={platform.architecture}"]
     words += [f"--override-variant={platform.variant}"] if platform.variant else []
     words += ["copy", "--quiet", f"--dest-shared-blob-dir={oci.BLOBS}"]
-    words += [f"--src-tls-verify={str(place.checks_tls).lower()}"]
+    words += [f"--src-tls-verify={place.tls_verify}"]
     words += [place.text, f"oci:{layout}:{NAME}"]
     _run(words, layout, lambda: report(_partial(layout)))
     return oci.only_manifest((layout / "index.json").read_bytes())
@@ -105,7 +110,7 @@ def send(layout: Path, place: Place, report: Callable[[], None]) -> str:
     """Copies the image of an OCI layout to a place. Returns the digest of its manifest there.
     report: called again and again."""
     words = ["copy", "--quiet", f"--digestfile={layout}/digest"]
-    words += [f"--dest-tls-verify={str(place.checks_tls).lower()}"]
+    words += [f"--dest-tls-verify={place.tls_verify}"]
     words += [f"oci:{layout}:{NAME}", place.text]
     _run(words, layout, report)
     return (layout / "digest").read_text()

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workshop.hints import hints_of
-from workshop.project import PROJECT, STEPS, Step
+from workshop.project import PROJECT, STEPS, STORY, Step
 
 LINK = re.compile(
     r"(?<!!)\[([^\[\]]*)\]\((?!https?:|mailto:|#)([^()\s#]+)(#[^()\s]*)?\)"
@@ -176,8 +176,9 @@ class Contents:
             else:
                 cell["outputs"] = merged(cell.get("outputs", []))
         top = ""
-        # The machine has those that tab_lessons.py lists: not the encore, not the appendix.
-        if self.tab and re.match("0[0-7]_", lesson.name):
+        # The machine has neither the encores nor the appendix: see tab_lessons.py.
+        in_tab = any(lesson.name.startswith(step.number) for step in STORY)
+        if self.tab and in_tab:
             words = "Run this lesson in a Linux machine in this tab"
             top = tab_link("../", words, f"?lesson={lesson.name}")
         if not lesson.has_run:

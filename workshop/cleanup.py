@@ -42,9 +42,8 @@ def remove_all() -> Iterator[Leftover]:
     for path in dead(containers.CONTAINERS):
         remove_tree(path)
         yield Leftover(str(path))
-    for path in garbage.unfinished():
-        remove_tree(path)
-        yield Leftover(f"{path}, an unfinished commit or pull")
+    for path in garbage.remove_unfinished():
+        yield Leftover(f"{path}, an unfinished commit, pull or removal")
     for path in garbage.remove_unlisted():
         yield Leftover(f"{path}, which no image uses")
     for path in sandbox.clean():

@@ -78,7 +78,7 @@ def commit(
                 raise Failure(f"the container {container.pid} ended during the commit")
             lines = "".join(f"{one.path}\n" for one in [layer, *below])
             listing.write_text(lines, errors="surrogateescape")
-            copy.rename(layer.path)
+            layers.complete(copy, layer.path)  # and the listing, on the same disk
             origin = origins.load(image)
             try:
                 os.link(listing, images.IMAGES / name)  # fails if the image exists

@@ -1,5 +1,5 @@
 """Removes what nothing needs any more: layers that no image lists, blobs that belong to no image,
-and what killed commits and pulls left unfinished."""
+and what killed commits, pulls and removals left unfinished."""
 
 from __future__ import annotations
 
@@ -31,16 +31,30 @@ def is_ours(layer: Layer) -> bool:
     return committed or is_unpacked(layer)
 
 
-def unfinished() -> list[Path]:
-    """Returns what killed commits and pulls left unfinished. The names begin with a dot and end
-    with a pid, and there is no process with that pid any more."""
+def unfinished(alone: bool = False) -> list[Path]:
+    """Returns what killed commits, pulls and removals left unfinished. The names begin with a dot
+    and end with a pid, and there is no process with that pid any more.
+
+    alone: whether the caller holds the lock of the layers with LOCK_EX. Then nothing is being
+    made, and a process with such a pid is another one: after a boot, pids begin again."""
     found = []
     for folder in layers.LAYERS, images.IMAGES, origins.ORIGINS:
         for path in folder.glob(".*"):
             pid = path.name.rpartition(".")[2]
-            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            if pid.isdigit() and (alone or not os.path.exists(f"/proc/{pid}")):
                 found.append(path)
     return sorted(found)
+
+
+def remove_unfinished() -> Iterator[Path]:
+    """Removes what killed commits, pulls and removals left unfinished. Yields each of them. Waits
+    until no commit, pull or import is running."""
+    if not layers.LAYERS.is_dir():
+        return
+    with layers.locked(fcntl.LOCK_EX):
+        for path in unfinished(alone=True):
+            remove_tree(path)
+            yield path
 
 
 def remove_unlisted() -> Iterator[Path]:
@@ -54,7 +68,11 @@ def remove_unlisted() -> Iterator[Path]:
         for path in sorted(layers.LAYERS.glob("[!.]*")):
             layer = Layer(path)
             if is_ours(layer) and layer not in listed and not _is_in_use(layer):
-                remove_tree(path)
+                # An import would take what a killed removal leaves for the whole layer, so the
+                # layer loses its name first.
+                unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+                path.rename(unfinished)
+                remove_tree(unfinished)
                 yield path
         for path in sorted(origins.ORIGINS.glob("[!.]*")):
             if path.name not in images.names():

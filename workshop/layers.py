@@ -181,6 +181,14 @@ def locked(operation: int) -> Iterator[None]:
         os.close(folder)
 
 
+def complete(unfinished: Path, path: Path) -> None:
+    """Gives a layer its name, once all its files are on the disk. Raises OSError if a layer
+    has that name."""
+    # After a power cut, the disk can have the rename without the contents of files: syncfs(2).
+    subprocess.run(["sync", "-f", str(unfinished)], check=True)
+    unfinished.rename(path)
+
+
 def remove_tree(path: Path) -> None:
     """Removes a file, or a directory with everything in it. If there is none, does
     nothing. Raises Failure if it cannot be removed."""

@@ -13,7 +13,6 @@ import dataclasses
 import fcntl
 import hashlib
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +118,7 @@ def export(name: str, file: Path, kind: str, report: Report) -> str:
     if not file.absolute().parent.is_dir():
         raise Failure(f"{file.parent} is not a directory")
     with (
+        layers.locked(fcntl.LOCK_SH),
         # In the same directory, so that a rename puts the whole archive in place.
         _scratch(file.absolute().parent, f".{file.name}") as folder,
         _scratch(layers.LAYERS, ".way") as way,
@@ -277,10 +277,8 @@ def _unpack(
             "Its blob was damaged on this disk. To fetch it again, repeat the command"
         )
         raise Failure(f"{error}. {again}") from None
-    # A rename can reach the disk before the contents of the files do: syncfs(2).
-    subprocess.run(["sync", "-f", str(half)], check=True)
     try:
-        half.rename(path)
+        layers.complete(half, path)
     except OSError:
         if not path.is_dir():  # otherwise another pull was faster
             raise

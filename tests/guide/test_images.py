@@ -477,7 +477,7 @@ def test_clean_removes_unfinished_layers_and_layers_of_no_image(
         (LAYERS / f".{name}.{process.pid}").mkdir()
         result = workshop("clean")
         assert result.out.splitlines() == [
-            f"removed {half}, an unfinished commit or pull",
+            f"removed {half}, an unfinished commit, pull or removal",
             f"removed {whole}, which no image uses",
         ], result
         assert not whole.exists() and not half.exists()

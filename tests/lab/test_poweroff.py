@@ -18,13 +18,13 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.in_order]
 
 DIGEST = """
 cd /var/lib/workshop
-find layers images rootfs \\( -name '*cut-short*' -o -name 'sha256-*' \\) -prune -o -type f -print0 |
-sort -z | xargs -0 md5sum | md5sum; ls images | grep -v cut-short
+find layers images rootfs \\( -name '*cut-short*' -o -name 'sha256-*' -o -name pulled \\) -prune -o -type f -print0 |
+sort -z | xargs -0 md5sum | md5sum; ls images | grep -vx 'cut-short\\|pulled'
 """
 # 300 MB, so that there is time to pull the plug when the last line says so.
 COMMIT = """
-cd /workshop; workshop image export busybox /var/tmp/cut-short-2.tar >&2; sync
-while workshop image import /var/tmp/cut-short-2.tar && workshop image rm cut-short-2; do :; done >&2 &
+cd /workshop; workshop image export busybox /var/tmp/pulled.tar >&2; sync
+while workshop image import /var/tmp/pulled.tar && workshop image rm pulled; do :; done >&2 &
 steps/07_overlay/container.py run --net none debian sh -c \
     'head -c 300M /dev/zero >/big; touch /done; sleep 600' &
 until [ -e /var/lib/workshop/containers/$!/upper/done ]; do sleep 0.2; done
@@ -85,10 +85,10 @@ def test_interrupted_image_is_complete_or_absent(lab: driver.Lab) -> None:
 
 
 def test_interrupted_import_has_left_no_half_layer(lab: driver.Lab) -> None:
-    """It would be taken for the layer when the next import needs it."""
-    lab.in_vm(root("workshop image import /var/tmp/cut-short-2.tar"))
-    same = "diff -r --no-dereference rootfs/busybox layers/sha256-* && workshop image rm cut-short-2"
-    lab.in_vm(root(f"cd /var/lib/workshop && {same}"))
+    """It would be taken for the whole layer when the next import needs it."""
+    lab.in_vm(root("workshop image import /var/tmp/pulled.tar"))
+    same = "diff -r --no-dereference rootfs/busybox layers/sha256-*"
+    lab.in_vm(root(f"cd /var/lib/workshop && {same} && workshop image rm pulled"))
 
 
 def test_clean_removes_the_remains_of_the_interrupted_image(lab: driver.Lab) -> None:

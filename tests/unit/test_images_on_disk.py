@@ -346,6 +346,29 @@ def test_only_unfinished_commits_of_processes_that_have_ended_are_removed(store)
     assert garbage.unfinished() == names
 
 
+def test_pid_of_an_unfinished_commit_can_be_another_process_after_a_boot(store):
+    half = store / "layers" / f".mine.{os.getpid()}"
+    half.mkdir()
+    assert list(garbage.remove_unfinished()) == [half]  # it waits for commits to end
+    assert not half.exists()
+
+
+def test_layer_whose_removal_was_killed_is_not_taken_for_whole(store, monkeypatch):
+    layer = store / "layers" / f"sha256-{64 * '0'}"
+    make(layer, "file", "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(garbage, "remove_tree", lambda path: os._exit(os.EX_OK))
+        if not (child := os.fork()):
+            list(garbage.remove_unlisted())
+            os._exit(os.EX_SOFTWARE)  # nothing was removed
+        _, status = os.waitpid(child, 0)
+    assert status == os.EX_OK
+    assert not layer.exists()
+    assert list(garbage.remove_unfinished()) == [
+        layer.with_name(f".{layer.name}.{child}")
+    ]
+
+
 def test_what_runs_in_a_cgroup_is_ended_before_its_files_are_removed(
     store, monkeypatch
 ):

@@ -13,8 +13,11 @@ from markdown_it import MarkdownIt
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
-# The encore, lesson 8, needs a registry, which the machine does not have.
-LESSONS = sorted(NOTEBOOKS.glob("0[0-7]_*.ipynb"))
+# Without the encores: lesson 8 needs a registry, which the machine does not have.
+LESSONS = [
+    *sorted(NOTEBOOKS.glob("0[0-7]_*.ipynb")),
+    NOTEBOOKS / "appendix_process.ipynb",
+]
 
 
 def all_lessons() -> list[dict[str, Any]]:

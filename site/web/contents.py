@@ -176,9 +176,9 @@ class Contents:
             else:
                 cell["outputs"] = merged(cell.get("outputs", []))
         top = ""
-        # The machine has neither the encores nor the appendix: see tab_lessons.py.
-        in_tab = any(lesson.name.startswith(step.number) for step in STORY)
-        if self.tab and in_tab:
+        # The machine has all lessons but those of the encores: see tab_lessons.py.
+        encores = tuple(step.number for step in STEPS if step not in STORY)
+        if self.tab and not lesson.name.startswith(encores):
             words = "Run this lesson in a Linux machine in this tab"
             top = tab_link("../", words, f"?lesson={lesson.name}")
         if not lesson.has_run:

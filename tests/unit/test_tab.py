@@ -12,7 +12,10 @@ sys.path.append(str(PROJECT / "site/tab"))
 import build_tab as build
 import tab_lessons as lessons
 
-STORY = [path for path in LESSONS if re.match("0[0-7]_", path.name)]
+ON_PAGE = [
+    *(path for path in LESSONS if path.name < "08"),  # without the encores
+    PROJECT / "notebooks/appendix_process.ipynb",
+]
 # What a browser makes of windows-1252: of the five bytes without a character, a control
 # character (https://encoding.spec.whatwg.org/).
 CHARACTERS = "".join(
@@ -40,7 +43,7 @@ def test_pinned_packages_keep_their_hashes():
 
 
 def test_every_lesson_is_on_the_page_with_all_its_cells():
-    for path, lesson in zip(STORY, lessons.all_lessons(), strict=True):
+    for path, lesson in zip(ON_PAGE, lessons.all_lessons(), strict=True):
         cells = json.loads(path.read_text())["cells"]
         assert [cell["id"] for cell in lesson["cells"]] == [
             cell["id"] for cell in cells
@@ -48,6 +51,13 @@ def test_every_lesson_is_on_the_page_with_all_its_cells():
         for cell, source in zip(lesson["cells"], cells, strict=True):
             assert ("code" in cell) == (source["cell_type"] == "code")
             assert cell.get("note") == source["metadata"].get("tab", {}).get("note")
+
+
+def test_links_between_lessons_lead_to_lessons_of_the_page():
+    for lesson in lessons.all_lessons():
+        text = "".join(cell.get("html", "") for cell in lesson["cells"])
+        links = set(re.findall(r'<a href="#([a-z0-9_]+)"', text))
+        assert links <= {path.stem for path in ON_PAGE}, lesson["name"]
 
 
 def test_links_mean_something_on_the_page():

@@ -382,7 +382,8 @@ function choose() {
   $("choice").value = about.name;
   $("check").textContent = `Check step ${two}`;
   $("attack").textContent = `Break in ${two}`;
-  $("attack").hidden = number === 0;
+  $("check").hidden = $("begin").hidden = isNaN(number); // the appendix has no step
+  $("attack").hidden = !number;
   $("begin").textContent = `Start from step ${String(Math.max(0, number - 1)).padStart(2, "0")}`;
   $("command").value = number < 3 ? "sh" : "busybox sh";
   keep("lesson", about.name).catch(() => {});

@@ -124,7 +124,7 @@ export class Lesson {
   // terminal. open(): shows the editor.
   constructor(about, parent, { execute, type, open }) {
     this.name = about.name;
-    this.number = parseInt(about.name, 10);
+    this.number = parseInt(about.name, 10); // NaN: the appendix
     this.execute = execute;
     this.cells = [];
     parent.replaceChildren();

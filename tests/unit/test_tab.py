@@ -2,14 +2,20 @@
 
 import codecs
 import json
+import os
+import queue
 import random
 import re
 import sys
 
 from pages import LESSONS, PROJECT
 
-sys.path.append(str(PROJECT / "site/tab"))
+sys.path[len(sys.path) :] = [
+    str(PROJECT / "site/tab"),
+    str(PROJECT / "site/tab/guest"),
+]
 import build_tab as build
+import cells
 import tab_lessons as lessons
 
 ON_PAGE = [
@@ -77,3 +83,46 @@ def test_key_changes_with_each_input():
     assert build.key_of(same, "a") == build.key_of(same, "a")
     assert build.key_of(same, "a") != build.key_of(same, "b")
     assert build.key_of(same) != build.key_of(PROJECT / "Vagrantfile")
+
+
+class Sent:
+    """Takes the place of the line to the page."""
+
+    def __init__(self):
+        self.messages = queue.Queue()
+
+    def send(self, **message):
+        self.messages.put(message)
+
+    def next(self):
+        return self.messages.get(timeout=20)
+
+
+def test_output_of_programs_is_sent_in_whole_lines():
+    """Otherwise lines of stdout and stderr would be mixed, because programs write pieces."""
+    source, end = os.pipe()
+    line = Sent()
+    relay = cells.Relay(line, "stderr", source)
+    os.write(end, b"date: ")
+    relay.pass_on(everything=False)
+    os.write(end, b"cannot set date\nand \xc3")
+    relay.pass_on(everything=False)
+    os.write(end, b"\xa4")
+    relay.pass_on(everything=True)  # the cell has ended
+    os.write(end, bytes(65536))
+    relay.pass_on(everything=False)
+    texts = [line.next()["text"] for _ in range(2)]
+    assert texts == ["date: cannot set date\n", "and ä"]
+    os.write(end, b"more")  # the line is long, so the next piece does not wait
+    relay.pass_on(everything=False)
+    assert len(line.next()["text"]) == 65540
+    relay.pass_on(everything=True)
+    assert line.messages.empty()
+
+
+def test_prompt_of_a_program_is_sent_although_its_line_has_not_ended():
+    source, end = os.pipe()
+    line = Sent()
+    cells.Relay(line, "stdout", source).start()
+    os.write(end, b"Are you sure? ")
+    assert line.next() == {"stream": "stdout", "text": "Are you sure? "}

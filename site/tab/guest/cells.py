@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import termios
@@ -32,6 +33,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 PIECE = 65536
+MOMENT = 0.1  # seconds
 
 
 class Line:
@@ -175,22 +177,52 @@ def claim(terminal: int) -> None:
     termios.tcsetattr(terminal, termios.TCSANOW, mode)
 
 
-def relay(source: int, name: str) -> None:
-    """Sends what processes write to the descriptors 1 and 2 of this one."""
-    while data := os.read(source, PIECE):
-        LINE.send(stream=name, text=data.decode(errors="replace"))
+class Relay(threading.Thread):
+    """Sends what processes write to a descriptor of this one, in whole lines: programs write
+    pieces of a line to stderr, and something from stdout could come between two of them. The
+    beginning of a line waits for the rest for a moment, and then is sent."""
+
+    def __init__(self, line: Line, name: str, source: int) -> None:
+        super().__init__(daemon=True)
+        self.line, self.stream, self.source = line, name, source
+        os.set_blocking(source, False)
+        self.held = b""
+        self.reading = threading.Lock()
+
+    def run(self) -> None:
+        while True:
+            arrived, _, _ = select.select(
+                [self.source], [], [], MOMENT if self.held else None
+            )
+            self.pass_on(everything=not arrived)
+
+    def pass_on(self, everything: bool) -> None:
+        """Sends the whole lines that have arrived, or everything."""
+        with self.reading:
+            with contextlib.suppress(BlockingIOError):
+                self.held += os.read(self.source, PIECE)  # all that a pipe can hold
+            if everything or len(self.held) > PIECE:
+                end = len(self.held)
+            else:
+                end = self.held.rfind(b"\n") + 1
+            text, self.held = self.held[:end], self.held[end:]
+            if text:
+                self.line.send(stream=self.stream, text=text.decode(errors="replace"))
 
 
-def replace_streams() -> None:
+def replace_streams() -> list[Relay]:
     """Sends to the page what this process and its children write."""
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    relays = []
     for descriptor, name in (1, "stdout"), (2, "stderr"):
         source, end = os.pipe()
         os.dup2(end, descriptor)
         os.close(end)
-        threading.Thread(target=relay, args=(source, name), daemon=True).start()
+        relays.append(Relay(LINE, name, source))
+        relays[-1].start()
     sys.stdout = Stream(LINE, "stdout", 1)  # type: ignore[assignment]
     sys.stderr = Stream(LINE, "stderr", 2)  # type: ignore[assignment]
+    return relays
 
 
 def after_fork_in_child() -> None:
@@ -222,7 +254,7 @@ def main() -> None:
     shell = ZMQInteractiveShell.instance(
         config=config, display_pub_class=Publisher, displayhook_class=Hook
     )
-    replace_streams()
+    relays = replace_streams()
     os.register_at_fork(
         before=LINE.lock.acquire,
         after_in_parent=LINE.lock.release,
@@ -233,6 +265,8 @@ def main() -> None:
         LINE.cell = message["id"]
         done = run(shell, message["code"])
         flush()
+        for relay in relays:
+            relay.pass_on(everything=True)
         LINE.send(done=done, count=shell.execution_count - 1)
         LINE.cell = None
 

@@ -44,7 +44,7 @@ VM = "VM"
 NEWER = "VM, newer QEMU"
 QEMU = LOGS / "qemu"  # the newer one: see newer_qemu.py
 # With fewer facts, and without the machine's warm-up: see docs/tab.md.
-TAB = "tests/lab/run.py test_tab.py --tab-quick --busy"
+TAB = "tests/lab/run.py {} --tab-quick --busy"
 COMMANDS = LOGS / "commands"  # that were really run: see tests/documented.py
 
 
@@ -53,7 +53,7 @@ class Part:
     """One command of CI, and what the table says about it."""
 
     name: str
-    where: str  # "host", "host's kernel", VM or NEWER
+    where: str  # "host", "host's kernel", "browser", "Node", VM or NEWER
     commands: tuple[tuple[str, ...], ...]
     limit: int  # seconds; a part that takes longer is stopped and fails
     beside: bool = False  # it runs at the same time as the part before it in its chain
@@ -124,7 +124,11 @@ PHASES: list[list[list[Part]]] = [
             ),
         ],
         [part("vm", NEWER, 2700, f"{FACTS} {REHEARSED} {LESSONS}")],
-        [part("tab", "browser", 2700, TAB)],
+        [
+            part("tab", "browser", 2700, TAB.format("test_tab.py")),
+            # In the machine of the part before.
+            part("tab lessons", "Node", 2700, TAB.format("test_tab_lessons.py")),
+        ],
         [lab_test("offline", 1500, "offline", "ovf")],
         [lab_test("vagrant", 1500, where=VM)],
         [lab_test("grade", 1800)],

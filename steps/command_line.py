@@ -2,13 +2,17 @@
 
 The word after an option says which values the option takes: "a|b" one of these words, SIZE a
 number of bytes such as 64M, COUNT a whole number, CPUS a number such as 0.5, and any other
-word any text.
+word any text. CAPABILITY,... takes one or more capabilities, as podman-run(1) does.
 """
 
 import os
 import sys
 
+import linux
 from errors import OWN_ERROR
+
+
+CAPABILITIES = "CAPABILITY,..."
 
 
 class Arguments:
@@ -17,7 +21,8 @@ class Arguments:
 
 def parse(words: list[str], usage: str) -> Arguments:
     """Returns the words of a command line as attributes, named as in the usage line but in
-    lower case: None for an option that was not given, a list for "COMMAND...".
+    lower case, with _ in place of -: None for an option that was not given, a list for
+    "COMMAND...", and for "CAPABILITY,..." a set of names such as "NET_RAW", or "ALL".
     SystemExit: the words do not fit the usage line, or they ask for help."""
     options, (verb, *positional) = _split(usage)
     help_text = f"usage: {os.path.basename(sys.argv[0])} {usage}"
@@ -27,8 +32,8 @@ def parse(words: list[str], usage: str) -> Arguments:
     if words[0] != verb:
         sys.exit(f"unknown subcommand {words[0]!r}; {help_text}")
     args, words = Arguments(), words[1:]
-    for option in options:
-        setattr(args, option[2:], None)
+    for option, kind in options.items():
+        setattr(args, _attribute(option), set() if kind == CAPABILITIES else None)
     while words and words[0].startswith("-"):
         option, equals, value = words.pop(0).partition("=")
         if option == "--":
@@ -42,7 +47,10 @@ def parse(words: list[str], usage: str) -> Arguments:
             sys.exit(f"{option} needs a value: {options[option]}; {help_text}")
         value = value if equals else words.pop(0)
         _check(option, options[option], value)
-        setattr(args, option[2:], value)
+        if options[option] == CAPABILITIES:  # it can be given several times
+            getattr(args, _attribute(option)).update(_capabilities(value))
+        else:
+            setattr(args, _attribute(option), value)
     for word in positional:
         is_optional, word = word.startswith("["), word.strip("[]")
         if not words and not is_optional:
@@ -67,10 +75,23 @@ def _split(usage: str) -> tuple[dict[str, str], list[str]]:
     return options, others
 
 
+def _attribute(option: str) -> str:
+    return option[2:].replace("-", "_")
+
+
+def _capabilities(value: str) -> list[str]:
+    """Returns the names of capabilities, in capital letters and without CAP_."""
+    return [word.upper().removeprefix("CAP_") for word in value.split(",")]
+
+
 def _check(option: str, kind: str, value: str) -> None:
     """Raises SystemExit unless value is of this kind and the machine has that much."""
     if "|" in kind and value not in kind.split("|"):
         sys.exit(f"{option} must be {' or '.join(kind.split('|'))}, not {value!r}")
+    if kind == CAPABILITIES:
+        for name, word in zip(_capabilities(value), value.split(","), strict=True):
+            if name not in (*linux.CAP, "ALL"):
+                sys.exit(f"{option}: there is no capability {word!r}: capabilities(7)")
     if kind == "SIZE":
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         digits, factor = value, 1

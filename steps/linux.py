@@ -17,12 +17,12 @@ import struct
 # The numbers of older system calls differ by machine. Each newer one has the same everywhere.
 _NUMBERS = {
     "x86_64": {"mount": 165, "umount2": 166, "pivot_root": 155, "sethostname": 170}
-    | {"prctl": 157, "keyctl": 250},
+    | {"prctl": 157, "keyctl": 250, "capset": 126},
     "aarch64": {"mount": 40, "umount2": 39, "pivot_root": 41, "sethostname": 161}
-    | {"prctl": 167, "keyctl": 219},
+    | {"prctl": 167, "keyctl": 219, "capset": 91},
     # 32-bit x86, as in the machine of the browser tab.
     "i686": {"mount": 21, "umount2": 52, "pivot_root": 217, "sethostname": 74}
-    | {"prctl": 172, "keyctl": 288},
+    | {"prctl": 172, "keyctl": 288, "capset": 185},
 }
 _NEWER = {"open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431}
 _NEWER |= {"fsmount": 432, "clone3": 435, "mount_setattr": 442}
@@ -43,8 +43,27 @@ MS_NOEXEC = 0x8  # programs cannot be started
 MS_BIND = 0x1000  # show a directory at a second place
 MS_REC = 0x4000  # and everything mounted below it
 MS_PRIVATE = 0x40000  # mounts made here are not passed on: mount_namespaces(7)
-PR_SET_PDEATHSIG = 1  # a signal for the orphan: prctl(2)
 MNT_DETACH = 0x2  # gone from the tree at once, freed when nobody uses it
+PR_SET_PDEATHSIG = 1  # a signal for the orphan: prctl(2)
+PR_SET_KEEPCAPS = 8  # capabilities stay when the user changes, until the next execve(2)
+PR_CAPBSET_DROP = 24  # out of the bounding set, so no program brings it back
+PR_SET_NO_NEW_PRIVS = 38  # set-user-ID bits and file capabilities have no effect
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2  # a program keeps it that is not root's
+
+# The numbers of the capabilities, whose names begin with CAP_: capabilities(7).
+CAP = {
+    name: number
+    for number, name in enumerate(
+        """
+        CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
+        LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER
+        SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE
+        SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP
+        MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF
+        CHECKPOINT_RESTORE
+        """.split()
+    )
+}
 
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
@@ -84,7 +103,12 @@ _MEANT_FOR_MOUNTS = (
     "/proc/fs/nfsd",
 )
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SIGCHLD = 17
+
+TYPE_CHECKING = False  # importing typing would take 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _Path = str | os.PathLike[str]
 
@@ -319,15 +343,19 @@ def pivot_root(new_root: _Path, put_old: _Path) -> None:
     )
 
 
-def open_tree(path: _Path) -> int:
+def open_tree(path: _Path, options: str = "") -> int:
     """Returns a descriptor of a new mount that shows path and is attached nowhere yet:
-    the first half of a bind mount. open_tree(2), Linux 5.2.
+    the first half of a bind mount. open_tree(2), mount_setattr(2), Linux 5.2.
 
+    options: "ro", "nosuid", "nodev" and "noexec", separated by commas, Linux 5.12.
     EPERM: needs CAP_SYS_ADMIN over the mount namespace. EACCES, ENOENT: no way to path.
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     tree = _syscall("open_tree", _AT_FDCWD, os.fsencode(path), flags)
     if tree != -1:
+        attributes = sum(_MOUNT_ATTRIBUTES[o] for o in filter(None, options.split(",")))
+        if attributes:
+            _check(_mount_setattr(tree, attributes), "mount_setattr", path)
         return tree
     number = _ctypes.get_errno()
     hints = {errno.EPERM: _not_allowed("mounting")}
@@ -362,10 +390,8 @@ def idmapped(path: _Path, pid: int) -> int:
     """
     tree = open_tree(path)
     namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    # struct mount_attr: what to set, what to clear, propagation, the user namespace
     flags = _MOUNT_ATTR_IDMAP | _MOUNT_ATTR_NODEV
-    wanted = struct.pack("4Q", flags, 0, MS_PRIVATE, namespace)
-    result = _syscall("mount_setattr", tree, b"", _AT_EMPTY_PATH, wanted, len(wanted))
+    result = _mount_setattr(tree, flags, MS_PRIVATE, namespace)
     number = _ctypes.get_errno()  # before the next call can change it
     os.close(namespace)
     if result == -1:
@@ -378,13 +404,40 @@ def idmapped(path: _Path, pid: int) -> int:
     return tree
 
 
-def prctl(option: int, argument: int) -> None:
+def _mount_setattr(tree: int, flags: int, propagation: int = 0, user: int = 0) -> int:
+    """Sets attributes of the mount behind a descriptor. Returns -1 if the kernel refuses."""
+    # struct mount_attr: what to set, what to clear, propagation, the user namespace
+    wanted = struct.pack("4Q", flags, 0, propagation, user)
+    return _syscall("mount_setattr", tree, b"", _AT_EMPTY_PATH, wanted, len(wanted))
+
+
+def prctl(option: int, *arguments: int) -> None:
     """Changes how the kernel treats this process. prctl(2).
 
     PR_SET_PDEATHSIG: the signal that the kernel sends this process when its parent ends.
     It is lost when the user or group id changes.
+    EPERM: PR_CAPBSET_DROP needs CAP_SETPCAP, and PR_CAP_AMBIENT_RAISE a capability that is
+    both permitted and inheritable.
     """
-    _check(_syscall("prctl", option, argument), "prctl")
+    _check(_syscall("prctl", option, *arguments), "prctl")
+
+
+def capset(
+    effective: "Iterable[str]", permitted: "Iterable[str]", inheritable: "Iterable[str]"
+) -> None:
+    """Sets three of this process's sets of capabilities, by the names of CAP. capset(2).
+
+    EPERM: a set has a capability that is not permitted now, or, if it is the effective one,
+    not permitted then.
+    """
+    header = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0)  # 0: this process
+    sets = [
+        sum(1 << CAP[name] for name in names)
+        for names in (effective, permitted, inheritable)
+    ]
+    # First the lower halves of the three sets, then the upper ones.
+    halves = [half >> shift & 0xFFFFFFFF for shift in (0, 32) for half in sets]
+    _check(_syscall("capset", header, struct.pack("6I", *halves)), "capset")
 
 
 def join_session_keyring() -> None:

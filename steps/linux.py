@@ -15,17 +15,51 @@ import os
 import struct
 
 # The numbers of older system calls differ by machine. Each newer one has the same everywhere.
-_NUMBERS = {
-    "x86_64": {"mount": 165, "umount2": 166, "pivot_root": 155, "sethostname": 170}
-    | {"prctl": 157, "keyctl": 250, "capset": 126},
-    "aarch64": {"mount": 40, "umount2": 39, "pivot_root": 41, "sethostname": 161}
-    | {"prctl": 167, "keyctl": 219, "capset": 91},
-    # 32-bit x86, as in the machine of the browser tab.
-    "i686": {"mount": 21, "umount2": 52, "pivot_root": 217, "sethostname": 74}
-    | {"prctl": 172, "keyctl": 288, "capset": 185},
+_MACHINES = "x86_64", "aarch64", "i686"  # i686: the machine in the browser tab
+_NONE = 0xFFFFFFFF  # a number that no system call has
+_OLDER = {
+    "acct": (163, 89, 51),
+    "add_key": (248, 217, 286),
+    "bpf": (321, 280, 357),
+    "capset": (126, 91, 185),
+    "chroot": (161, 51, 61),
+    "clock_settime": (227, 112, 264),
+    "clone": (56, 220, 120),
+    "delete_module": (176, 106, 129),
+    "fanotify_init": (300, 262, 338),
+    "finit_module": (313, 273, 350),
+    "init_module": (175, 105, 128),
+    "kcmp": (312, 272, 349),
+    "kexec_file_load": (320, 294, _NONE),
+    "kexec_load": (246, 104, 283),
+    "keyctl": (250, 219, 288),
+    "migrate_pages": (256, 238, 294),
+    "mount": (165, 40, 21),
+    "move_pages": (279, 239, 317),
+    "open_by_handle_at": (304, 265, 342),
+    "perf_event_open": (298, 241, 336),
+    "pivot_root": (155, 41, 217),
+    "prctl": (157, 167, 172),
+    "quotactl": (179, 60, 131),
+    "reboot": (169, 142, 88),
+    "request_key": (249, 218, 287),
+    "seccomp": (317, 277, 354),
+    "setdomainname": (171, 162, 121),
+    "sethostname": (170, 161, 74),
+    "setns": (308, 268, 346),
+    "settimeofday": (164, 170, 79),
+    "swapoff": (168, 225, 115),
+    "swapon": (167, 224, 87),
+    "syslog": (103, 116, 103),
+    "umount2": (166, 39, 52),
+    "unshare": (272, 97, 310),
+    "userfaultfd": (323, 282, 374),
+    "vhangup": (153, 58, 111),
 }
-_NEWER = {"open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431}
-_NEWER |= {"fsmount": 432, "clone3": 435, "mount_setattr": 442}
+_NEWER = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
+_NEWER |= {"open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431}
+_NEWER |= {"fsmount": 432, "fspick": 433, "clone3": 435, "process_madvise": 440}
+_NEWER |= {"mount_setattr": 442, "quotactl_fd": 443, "fchmodat2": 452}
 
 CLONE_NEWNS = 0x00020000  # the mount table: mount_namespaces(7)
 CLONE_NEWCGROUP = 0x02000000  # what /proc/self/cgroup calls "/": cgroup_namespaces(7)
@@ -104,6 +138,7 @@ _MEANT_FOR_MOUNTS = (
 )
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_SECCOMP_SET_MODE_FILTER = 1
 _SIGCHLD = 17
 
 TYPE_CHECKING = False  # importing typing would take 8 ms
@@ -125,6 +160,24 @@ class _Word(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "P"
 
 
+class _Short(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """An unsigned short."""
+
+    _type_ = "H"
+
+
+class _Bytes(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """A pointer to bytes."""
+
+    _type_ = "z"
+
+
+class _Program(_ctypes.Structure):
+    """struct sock_fprog: how many instructions, and where they are."""
+
+    _fields_ = [("length", _Short), ("instructions", _Bytes)]
+
+
 class _Function(_ctypes.CFuncPtr):
     """A function of the C library or of Python. It keeps Python's lock during the call: a
     child cloned by a process with threads would otherwise wait for a lock whose holder exists
@@ -141,18 +194,22 @@ _raw_syscall = _Function(_ctypes.dlsym(_program, "syscall"))
 _raw_syscall.argtypes = [_Long, _Word, _Word, _Word, _Word, _Word]
 
 _machine = os.uname().machine
-if _machine not in _NUMBERS:
+if _machine not in _MACHINES:
     raise NotImplementedError(
-        f"linux.py knows {', '.join(_NUMBERS)}, but this machine is {_machine}"
+        f"linux.py knows {', '.join(_MACHINES)}, but this machine is {_machine}"
     )
-_numbers = _NUMBERS[_machine] | _NEWER
+# The numbers of the system calls that we call, or that step 10 refuses.
+SYSCALL = {name: numbers[_MACHINES.index(_machine)] for name, numbers in _OLDER.items()}
+SYSCALL |= _NEWER
+# elf.h, audit.h
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i686": 0x40000003}[_machine]
 
 
 def _syscall(name: str, *arguments: object) -> int:
     """Calls the kernel with at most five numbers, buffers or None. Returns its answer, or -1,
     and then _ctypes.get_errno() says why. syscall(2)."""
     unused = (0,) * (5 - len(arguments))
-    result: int = _raw_syscall(_numbers[name], *arguments, *unused)
+    result: int = _raw_syscall(SYSCALL[name], *arguments, *unused)
     return result
 
 
@@ -438,6 +495,27 @@ def capset(
     # First the lower halves of the three sets, then the upper ones.
     halves = [half >> shift & 0xFFFFFFFF for shift in (0, 32) for half in sets]
     _check(_syscall("capset", header, struct.pack("6I", *halves)), "capset")
+
+
+def seccomp(program: "list[tuple[int, int, int, int]]") -> None:
+    """Has the kernel run a program before each system call of this process, and of all that
+    it starts, for good. seccomp(2) with SECCOMP_SET_MODE_FILTER, bpf(4).
+
+    program: instructions, each of them a code, how many instructions to skip if it is a jump
+    and its question is answered with yes, how many if with no, and an operand.
+    EINVAL: the program is empty, is too long, jumps past its end, or does not end with a
+    return. EACCES: needs PR_SET_NO_NEW_PRIVS, or CAP_SYS_ADMIN.
+    """
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    fprog = _Program(len(program), code)
+    _check(
+        _syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, _ctypes.byref(fprog)),
+        "seccomp",
+        hints={
+            errno.EACCES: "set PR_SET_NO_NEW_PRIVS first",
+            errno.EINVAL: "an instruction is wrong, or the last one is not a return",
+        },
+    )
 
 
 def join_session_keyring() -> None:

@@ -120,7 +120,7 @@ class Runtime:
             word
             for name, value in options.items()
             if value is not None
-            for word in (f"--{name}", str(value))
+            for word in (f"--{name.replace('_', '-')}", str(value))
         ]
         images = [str(image)] if "IMAGE" in self.usage else []
         return [*self.prefix, str(self.path), "run", *words, *images, *command]

@@ -90,7 +90,7 @@ def test_root_hands_down_no_capability_to_programs_of_other_users(runtime):
 @pytest.mark.parametrize(
     "script",
     [
-        "mount -t tmpfs none /mnt",
+        "mount -t tmpfs none /tmp",
         "umount /tmp",
         "hostname other",
         "ip link add x type bridge",
@@ -172,9 +172,13 @@ def test_wrong_capabilities_are_an_error_of_one_line(runtime, options, word):
 @pytest.mark.told("spec-options", given=["status"])
 def test_what_is_added_can_be_used(runtime):
     """capabilities(7): CAP_SYS_ADMIN, CAP_NET_RAW"""
-    script = "mount -t tmpfs none /mnt && umount /mnt && ping -c 1 127.0.0.1"
+    script = "mount -t tmpfs none /tmp && umount /tmp && ping -c 1 127.0.0.1"
     result = run(
-        runtime, ["--cap-add", "SYS_ADMIN,NET_RAW"], "sh", "-c", f"{script}; echo status $?"
+        runtime,
+        ["--cap-add", "SYS_ADMIN,NET_RAW"],
+        "sh",
+        "-c",
+        f"{script}; echo status $?",
     )
     assert result.out.endswith("status 0\n"), result
 

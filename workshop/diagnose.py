@@ -27,6 +27,8 @@ USAGES = [  # (the number of the step that adds it, a part of its USAGE)
     ("06", "--memory SIZE"),
     ("06", "--pids COUNT"),
     ("06", "--cpus CPUS"),
+    ("09", "--cap-add CAPABILITY,..."),
+    ("09", "--cap-drop CAPABILITY,..."),
 ]
 NO_BRIDGE = 'argument "workshop0" is wrong'
 CABLE_IN_CHILD = (

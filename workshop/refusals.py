@@ -107,6 +107,29 @@ REFUSED = {
         "process.await_parent() before the command runs."
     ),
     "Value too large for defined data type": NOT_ROOT,
+    "capset: Operation not permitted": (
+        "a process can keep only what it still has, and os.setuid takes everything away unless "
+        "linux.prctl(linux.PR_SET_KEEPCAPS, 1) comes before it."
+    ),
+    "prctl: Operation not permitted": (
+        "PR_CAPBSET_DROP needs CAP_SETPCAP, so it comes before os.setuid. PR_CAP_AMBIENT_RAISE needs "
+        "a capability that is inheritable, too: the third argument of linux.capset."
+    ),
+    "(No such file or directory|not permitted|denied): '/(proc|sys)/": (
+        "not every kernel has each of these places: cover only those that exist, "
+        "filter(os.path.exists, MASKED)."
+    ),
+    "move_mount: .*: '/(proc|sys)/": (
+        "a file covers a file, and a directory covers a directory: take /dev/null for a file, and an "
+        "empty tmpfs for a directory."
+    ),
+    "seccomp: Invalid argument": (
+        "the filter must not be able to run past its end: its last instruction is "
+        "(RETURN, 0, 0, ALLOW)."
+    ),
+    "'Arguments' object has no attribute 'cap": (
+        "USAGE lacks --cap-add or --cap-drop, and process.main reads the options from it."
+    ),
 }
 
 

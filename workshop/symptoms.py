@@ -152,6 +152,62 @@ SYMPTOMS = [
         "os.setuid(user.uid) must come last: with it the kernel takes away all capabilities.",
         step="08",
     ),
+    Symptom(
+        "eleven capabilities",
+        "",
+        "linux.capset sets what the process has now. What no program can have ever again is in the "
+        "bounding set: linux.prctl(linux.PR_CAPBSET_DROP, linux.CAP[name]), for each name.",
+    ),
+    Symptom(
+        "user of the image has exactly",
+        "",
+        "a program that is not root's loses every capability at its start that is not ambient: "
+        "linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, linux.CAP[name]).",
+    ),
+    Symptom(
+        "set user id bit gives nothing",
+        "",
+        "linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1) makes such a bit have no effect.",
+    ),
+    Symptom(
+        "settings of the kernel are read only",
+        "",
+        'attach each place to itself, read-only: linux.open_tree(path, "ro") is the tree.',
+    ),
+    Symptom(
+        "places about the machine are empty",
+        "",
+        "cover them after /proc and /sys are attached, which otherwise hide the covers.",
+    ),
+    Symptom(
+        "number of another machine",
+        "",
+        "the same number means another call in a 32-bit program, so the filter's first question "
+        "is whether ARCHITECTURE is linux.AUDIT_ARCH. If not, its answer is KILL.",
+    ),
+    Symptom(
+        "capability brings its system calls back",
+        "",
+        "a call is refused only to containers that lack the capability of its row.",
+    ),
+    Symptom(
+        "clone3 looks like",
+        "",
+        "answer clone3 with ENOSYS unless the container has SYS_ADMIN, because its flags are out of "
+        "the filter's sight. The C library then uses clone.",
+    ),
+    Symptom(
+        "child in new namespaces is refused",
+        "",
+        "the flags of clone are its FIRST_ARGUMENT: load them, and refuse the call if they have "
+        "ANY_BIT of NAMESPACES.",
+    ),
+    Symptom(
+        "programs of images work",
+        "",
+        "clone is also how a program forks: refuse it only with a flag of NAMESPACES, and answer "
+        "clone3 with ENOSYS.",
+    ),
 ]
 
 

@@ -33,6 +33,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "--memory": ("--memory", "memory"),
     "--pids": ("--pids", "pids"),
     "--cpus": ("--cpus", "cpu"),
+    "--cap-add": ("--cap-add", "capabilities can be added"),
+    "--cap-drop": ("--cap-drop", "capabilities can be added"),
     "options": ("--net bridge", "--memory", "--pids", "--cpus", *SET_UP_BY_NETWORK),
     "CLONE_NEWUTS": ("host name", "domain name", "(uts)", "limit on namespaces"),
     "CLONE_NEWIPC": ("message queue", "(ipc)", "host: message queues"),

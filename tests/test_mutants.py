@@ -19,7 +19,7 @@ def needs_of(fact):
     """Returns the markers of a fact that say what it needs. Its mutants need the same,
     or they would seem to be caught."""
     marker = rf'^@pytest\.mark\.needs\("(\w+)"\)\n(?:[@ )].*\n)*def {fact}'
-    suites = [path.read_text() for path in (PROJECT / "tests").glob("test_0*.py")]
+    suites = [path.read_text() for path in (PROJECT / "tests").glob("test_[0-9]*.py")]
     found = [re.search(marker, suite, re.MULTILINE) for suite in suites]
     return [pytest.mark.needs(match[1]) for match in found if match]
 
@@ -41,7 +41,9 @@ def test_mutant_is_caught(step, old, new, fact):
     path.write_text(source.replace(old, new))
     try:
         number = next(
-            p for p in (PROJECT / "tests").glob("test_0*.py") if fact in p.read_text()
+            p
+            for p in (PROJECT / "tests").glob("test_[0-9]*.py")
+            if fact in p.read_text()
         )
         done = run_suite(path, str(number.relative_to(PROJECT)), "-k", fact)
         assert done.returncode == 1, (

@@ -33,16 +33,17 @@ CAPABILITIES |= {"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 # System calls that need a capability: whoever lacks it is refused. Those of "" nobody has.
 REFUSED = {"": ["add_key", "keyctl", "request_key", "migrate_pages", "move_pages"]}
 REFUSED[""] += ["io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd"]
+REFUSED[""] += ["kexec_load", "kexec_file_load", "swapon", "swapoff"]
 REFUSED["SYS_ADMIN"] = ["mount", "umount2", "pivot_root", "fsopen", "fspick", "fsmount"]
 REFUSED["SYS_ADMIN"] += ["fsconfig", "open_tree", "move_mount", "mount_setattr"]
-REFUSED["SYS_ADMIN"] += ["setns", "unshare", "sethostname", "setdomainname", "swapon"]
-REFUSED["SYS_ADMIN"] += ["swapoff", "quotactl", "quotactl_fd", "fanotify_init"]
+REFUSED["SYS_ADMIN"] += ["setns", "unshare", "sethostname", "setdomainname"]
+REFUSED["SYS_ADMIN"] += ["quotactl", "quotactl_fd", "fanotify_init"]
 REFUSED |= {"BPF": ["bpf"], "PERFMON": ["perf_event_open"], "SYSLOG": ["syslog"]}
-REFUSED |= {"SYS_BOOT": ["reboot", "kexec_load", "kexec_file_load"]}
 REFUSED |= {"SYS_MODULE": ["init_module", "finit_module", "delete_module"]}
 REFUSED |= {"SYS_TIME": ["settimeofday", "clock_settime"], "SYS_PACCT": ["acct"]}
 REFUSED |= {"SYS_PTRACE": ["kcmp", "process_madvise"], "SYS_CHROOT": ["chroot"]}
 REFUSED |= {"DAC_READ_SEARCH": ["open_by_handle_at"], "SYS_TTY_CONFIG": ["vhangup"]}
+REFUSED |= {"SYS_BOOT": ["reboot"]}
 # A filter's instructions, the offsets that it loads from, and its answers: seccomp(2).
 LOAD, EQUAL, GREATER, ANY_BIT, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16

@@ -482,7 +482,7 @@ def test_diff_of_a_step_is_folded(notebook):
     page = shown["text/html"]
     assert page.count("<details") == 1 and "2 lines added, 1 removed" in page
     assert "CLONE_NEWPID" not in page.partition("</summary>")[0]
-    assert "UsageError: there is no step 9" in notebook.cell("%diff 9").err
+    assert "UsageError: there is no step 11" in notebook.cell("%diff 11").err
 
 
 def test_ended_boxes_leave_no_process_and_no_descriptor_behind(notebook):

@@ -18,7 +18,7 @@ from workshop.refusals import REFUSED, in_one_line, why_ended, why_refused
 from workshop.symptoms import SYMPTOMS, USUAL
 from workshop.topics import TOPICS, Finding
 
-SUITES = [path.read_text() for path in (PROJECT / "tests").glob("test_0[0-8]_*.py")]
+SUITES = [path.read_text() for path in (PROJECT / "tests").glob("test_[0-9][0-9]_*.py")]
 NAMES = [
     name.replace("_", " ")
     for suite in SUITES

@@ -24,7 +24,8 @@ def test_every_line_that_isolates_has_a_mutant():
     """Checks what each step adds: flags, mounts, and calls that change or clean up
     something."""
     wanted = re.compile(
-        r"CLONE_NEW|linux\.(\w*mount|pivot_root|idmapped)\(|os\.(chdir|set)"
+        r"CLONE_NEW|linux\.(\w*mount|pivot_root|idmapped|prctl|capset|seccomp)\("
+        r"|os\.(chdir|set)"
         r"|MOUNTS|OPTIONS|defer|temporary_directory|process\.(write|run|attach)\("
     )
     missing = []
@@ -74,11 +75,11 @@ def test_readme_states_the_true_numbers():
 
 @pytest.mark.parametrize(("before", "step"), PAIRS, ids=PAIR_IDS)
 def test_step_adds_at_most_25_lines_and_removes_at_most_5(before, step):
-    """An encore, for those who want more, adds at most 40."""
+    """An encore, for those who want more, adds at most 30."""
     lines = list(difflib.ndiff(code_lines(before), code_lines(step)))
     added = sum(line.startswith("+ ") for line in lines)
     removed = sum(line.startswith("- ") for line in lines)
-    assert added <= (25 if step in STORY else 40) and removed <= 5, (added, removed)
+    assert added <= (25 if step in STORY else 30) and removed <= 5, (added, removed)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=NAMES)
@@ -180,7 +181,7 @@ def test_mutant_breaks_one_place_and_names_one_fact(step, old, new, fact):
     # The fact is of this step or of an earlier one, because later suites do not run on it.
     suites = [
         p
-        for p in (PROJECT / "tests").glob("test_0*.py")
+        for p in (PROJECT / "tests").glob("test_[0-9]*.py")
         if p.name[5:] <= step[:2] + "~"
     ]
     facts = re.findall(r"^def (test_\w+)", "".join(p.read_text() for p in suites), re.M)

@@ -281,17 +281,16 @@ def test_rest_of_proc_and_sys_is_there(runtime):
 @pytest.mark.parametrize(
     "script",
     [
-        "umount /proc/cmdline && cat /proc/cmdline",
-        "mount -o remount,rw /proc/sys && echo 1 >/proc/sys/net/ipv4/ip_forward",
-        "unshare -Urm umount /proc/cmdline && cat /proc/cmdline",
-        "unshare -Urmpf sh -c 'mount -t proc proc /mnt && cat /mnt/cmdline'",
-        "unshare -Urmn sh -c 'mount -t sysfs sysfs /mnt && ls /mnt/firmware'",
+        "umount /proc/cmdline; cat /proc/cmdline",
+        "mount -o remount,rw /proc/sys; echo 1 >/proc/sys/net/ipv4/ip_forward && echo done",
+        "unshare -Urm sh -c 'umount /proc/cmdline; cat /proc/cmdline'",
+        "unshare -Urmpf sh -c 'mount -t proc proc /mnt; cat /mnt/cmdline'",
     ],
 )
 def test_root_cannot_take_the_covers_away(runtime, script):
     """mount_namespaces(7): in a user namespace inside, mounts from outside stay together."""
     result = runtime.run("bash", "-c", script, image="debian")
-    assert result.status != 0 and result.out == "", result
+    assert result.out == "" and result.err != "", result
 
 
 @pytest.mark.told("spec-masked")

@@ -50,7 +50,7 @@ def test_host_name_changed_inside_stays_inside(runtime):
     """uts_namespaces(7): only the processes in the same namespace see a changed
     name."""
     host, name = os.uname().nodename, random_name()
-    with runtime.running() as box:
+    with runtime.running(cap_add="SYS_ADMIN") as box:
         assert box.ask(f"hostname {name}; hostname") == f"{name}\n"
         assert os.uname().nodename == host
 

@@ -169,7 +169,8 @@ def test_abstract_socket_of_the_host_is_out_of_reach(runtime):
 @pytest.mark.told("spec", given=["state UNKNOWN", "mtu 65536"])
 def test_network_device_changed_inside_changes_nothing_outside(runtime):
     """network_namespaces(7): a device is in exactly one namespace."""
-    runtime.ok("ip link set lo down; ip link set lo mtu 1000", net="none")
+    script = "ip link set lo down; ip link set lo mtu 1000"
+    runtime.ok(script, net="none", cap_add="NET_ADMIN")
     # lo reports the state UNKNOWN when it is up.
     assert "state UNKNOWN" in shell("ip link show lo").out
     assert "mtu 65536" in shell("ip link show lo").out
@@ -231,7 +232,7 @@ def test_containers_reach_each_other(runtime, network):
     script = "while :; do echo hello | nc -l -p 7777; done"
     with (
         runtime.running(f"({script}) >/dev/null 2>&1 &", net="bridge") as server,
-        runtime.running(net="bridge") as client,
+        runtime.running(net="bridge", cap_add="NET_RAW") as client,
     ):
         address = address_of(server.pid)
         client.ask(f"ping -c 1 -w 10 {address}")

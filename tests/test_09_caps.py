@@ -9,7 +9,14 @@ import re
 import linux
 import pytest
 from archives import digest
-from runtime import Runtime, assert_one_line_error, namespace, shell
+from runtime import (
+    MASKED,
+    READ_ONLY,
+    Runtime,
+    assert_one_line_error,
+    namespace,
+    shell,
+)
 
 STATE = pathlib.Path("/var/lib/workshop")
 SETS = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
@@ -17,10 +24,6 @@ DEFAULT = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVIC
 DEFAULT |= {"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 ALL = set(linux.CAP)
 SHOW = "cat /proc/self/status"
-MASKED = """/proc/acpi /proc/asound /proc/cmdline /proc/interrupts /proc/kcore /proc/keys
-/proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list /sys/dev/block /sys/firmware
-/sys/devices/virtual/powercap /sys/fs/selinux""".split()
-READ_ONLY = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 
 
 def run(runtime, options, *command, image="busybox"):

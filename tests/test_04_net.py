@@ -127,7 +127,7 @@ def test_container_without_a_network_has_loopback_only(runtime):
         shell("ip link delete other0")
     assert [line.split()[1] for line in out.splitlines()] == ["lo:"], out
     assert ",UP" in out, out
-    runtime.ok("ping", "-c", "1", "127.0.0.1", net="none")
+    runtime.ok("ping", "-c", "1", "127.0.0.1", net="none", cap_add="NET_RAW")
 
 
 @pytest.mark.told("spec")

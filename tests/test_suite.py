@@ -90,6 +90,8 @@ KERNEL_SAYS = {
     "06_cgroup": "(?s)Resource temporarily unavailable.*out of memory",
     "07_overlay": "No such file or directory",
     "08_image": "Permission denied",
+    "09_caps": "Operation not permitted",
+    "10_seccomp": "(?s)Operation not permitted.*Operation not permitted",
 }
 
 

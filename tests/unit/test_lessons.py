@@ -64,7 +64,7 @@ def facts_of(number: str) -> list[str]:
 
 def test_fact_that_a_cell_asks_for_exists_and_has_the_name_that_it_expects(notebook):
     for cell in code_cells(notebook):
-        asked = re.search(r'workshop check (\d) --only "(.+)"', cell.source)
+        asked = re.search(r'workshop check (\d+) --only "(.+)"', cell.source)
         if not asked:
             continue
         word = asked[2].lower()

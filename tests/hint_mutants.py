@@ -916,7 +916,7 @@ MISTAKES = [
         'USAGE += " [--cap-add CAPABILITY,...] [--cap-drop CAPABILITY,...] IMAGE [COMMAND...]"',
         'USAGE += " [--cap-add NAME] [--cap-drop NAME] IMAGE [COMMAND...]"',
         "capabilities can be added",
-        "USAGE lacks --cap-add CAPABILITY",
+        r"CAPABILITY,\.\.\.",
     ),
     Mistake(
         "09_caps",
@@ -996,9 +996,9 @@ MISTAKES = [
     Mistake(
         "10_seccomp",
         "(EQUAL, 0, 1, linux.SYSCALL[name]), (RETURN, 0, 0, EPERM)",
-        "(EQUAL, 1, 0, linux.SYSCALL[name]), (RETURN, 0, 0, EPERM)",
+        "(EQUAL, 1, 1, linux.SYSCALL[name]), (RETURN, 0, 0, EPERM)",
         "system calls of the table",
-        "the wrong way round",
+        "a question and an answer",
     ),
     Mistake(
         "10_seccomp",
@@ -1054,7 +1054,7 @@ MISTAKES = [
         "    linux.seccomp(filter_for(args.capabilities))\n",
         "",
         "system calls of the table",
-        "before anything that the filter refuses",
+        "right before process.execute",
         (
             "    stack(trees)\n",
             "    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)\n    linux.seccomp(filter_for(args.capabilities))\n    stack(trees)\n",

@@ -171,7 +171,7 @@ def test_wrong_capabilities_are_an_error_of_one_line(runtime, options, word):
     assert_one_line_error(run(runtime, options, "true"), word)
 
 
-@pytest.mark.told("spec-options", given=["status"])
+@pytest.mark.told("spec-options", given=["status 0"])
 def test_what_is_added_can_be_used(runtime):
     """capabilities(7): CAP_SYS_ADMIN, CAP_NET_RAW"""
     script = "mount -t tmpfs none /tmp && umount /tmp && ping -c 1 127.0.0.1"
@@ -271,7 +271,7 @@ def test_settings_of_the_kernel_are_read_only(runtime):
 
 
 @pytest.mark.also_before
-@pytest.mark.told("spec-masked")
+@pytest.mark.told("spec-masked", given=["MemTotal", "container", "new"])
 def test_rest_of_proc_and_sys_is_there(runtime):
     """proc(5): what programs read, and each process's own directory."""
     script = "cat /proc/meminfo /proc/sys/kernel/hostname; ls /sys/class/net; echo $$"

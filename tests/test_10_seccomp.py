@@ -108,7 +108,7 @@ def test_nobody_inside_gets_all_capabilities_in_a_new_user_namespace(runtime, wh
     assert result.status == 1 and "Operation not permitted" in result.err, result
 
 
-@pytest.mark.told("spec-clone")
+@pytest.mark.told("spec-clone", given=["child"])
 @pytest.mark.parametrize("kind", NAMESPACES)
 def test_child_in_new_namespaces_is_refused(runtime, kind):
     """clone(2): the filter looks at the flags. Without one, clone is fork."""

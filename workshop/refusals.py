@@ -107,13 +107,9 @@ REFUSED = {
         "process.await_parent() before the command runs."
     ),
     "Value too large for defined data type": NOT_ROOT,
-    "capset: Operation not permitted": (
-        "a process can keep only what it still has, and os.setuid takes everything away unless "
-        "linux.prctl(linux.PR_SET_KEEPCAPS, 1) comes before it."
-    ),
-    "prctl: Operation not permitted": (
-        "PR_CAPBSET_DROP needs CAP_SETPCAP, so it comes before os.setuid. PR_CAP_AMBIENT_RAISE needs "
-        "a capability that is inheritable, too: the third argument of linux.capset."
+    "move_mount: Operation not permitted": (
+        "child has given up what a mount needs. It may drop capabilities, and load a filter, only "
+        "right before process.execute."
     ),
     "(No such file or directory|not permitted|denied): '/(proc|sys)/": (
         "not every kernel has each of these places: cover only those that exist, "

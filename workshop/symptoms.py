@@ -21,7 +21,26 @@ class Symptom:
     step: str = ""  # the step whose suite has the fact; "": any
 
 
+RAN = r"^(?!status 12[567])"  # the command, so the runtime itself has reported no error
 SYMPTOMS = [
+    Symptom(
+        "",
+        "capset: Operation not permitted",
+        "a process can keep only what it still has, and os.setuid takes everything away unless "
+        "linux.prctl(linux.PR_SET_KEEPCAPS, 1) comes before it.",
+    ),
+    Symptom(
+        "",
+        "prctl: Operation not permitted",
+        "PR_CAPBSET_DROP needs CAP_SETPCAP, so it comes before os.setuid. PR_CAP_AMBIENT_RAISE "
+        "needs a capability that is inheritable, too: the third argument of linux.capset.",
+    ),
+    Symptom(
+        "capabilities",
+        "'NoneType'",
+        "write [--cap-add CAPABILITY,...] [--cap-drop CAPABILITY,...] in USAGE, word for word: then "
+        "args.cap_add and args.cap_drop are sets, and empty without the options.",
+    ),
     Symptom(
         "",  # of any fact
         "object cannot be interpreted as an integer",
@@ -154,57 +173,63 @@ SYMPTOMS = [
     ),
     Symptom(
         "eleven capabilities",
-        "",
+        RAN,
         "linux.capset sets what the process has now. What no program can have ever again is in the "
         "bounding set: linux.prctl(linux.PR_CAPBSET_DROP, linux.CAP[name]), for each name.",
     ),
     Symptom(
         "user of the image has exactly",
-        "",
+        RAN,
         "a program that is not root's loses every capability at its start that is not ambient: "
         "linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, linux.CAP[name]).",
     ),
     Symptom(
         "set user id bit gives nothing",
-        "",
+        RAN,
         "linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1) makes such a bit have no effect.",
     ),
     Symptom(
         "settings of the kernel are read only",
-        "",
+        RAN,
         'attach each place to itself, read-only: linux.open_tree(path, "ro") is the tree.',
     ),
     Symptom(
         "places about the machine are empty",
-        "",
+        RAN,
         "cover them after /proc and /sys are attached, which otherwise hide the covers.",
     ),
     Symptom(
+        "system calls of the table are refused",
+        RAN,
+        "each call takes a question and an answer: (EQUAL, 0, 1, number), (RETURN, 0, 0, EPERM). If "
+        "the answer is yes, no instruction is skipped, and if it is no, one.",
+    ),
+    Symptom(
         "number of another machine",
-        "",
+        RAN,
         "the same number means another call in a 32-bit program, so the filter's first question "
         "is whether ARCHITECTURE is linux.AUDIT_ARCH. If not, its answer is KILL.",
     ),
     Symptom(
         "capability brings its system calls back",
-        "",
+        RAN,
         "a call is refused only to containers that lack the capability of its row.",
     ),
     Symptom(
         "clone3 looks like",
-        "",
+        RAN,
         "answer clone3 with ENOSYS unless the container has SYS_ADMIN, because its flags are out of "
         "the filter's sight. The C library then uses clone.",
     ),
     Symptom(
         "child in new namespaces is refused",
-        "",
+        RAN,
         "the flags of clone are its FIRST_ARGUMENT: load them, and refuse the call if they have "
         "ANY_BIT of NAMESPACES.",
     ),
     Symptom(
         "programs of images work",
-        "",
+        RAN,
         "clone is also how a program forks: refuse it only with a flag of NAMESPACES, and answer "
         "clone3 with ENOSYS.",
     ),

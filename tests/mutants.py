@@ -676,7 +676,7 @@ MUTANTS = [
         "09_caps",
         "    kept = args.capabilities if user.uid == 0 else args.capabilities & args.cap_add\n",
         "    kept = args.capabilities\n",
-        "test_user_of_the_image_has_no_capability_and_can_get_only_root_s",
+        "test_user_of_the_image_has_no_capability_by_default",
     ),
     (
         "09_caps",

@@ -204,7 +204,7 @@ def test_ordinary_user_of_the_host_gives_root_inside_the_same_list(runtime, tmp_
 
 
 @pytest.mark.told("spec-child")
-def test_user_of_the_image_has_no_capability_and_can_get_only_root_s(runtime, app):
+def test_user_of_the_image_has_no_capability_by_default(runtime, app):
     """capabilities(7), effect of user ID changes"""
     result = run(runtime, [], *SHOW.split(), image=app)
     assert set_names(sets(result.out)) == [set(), set(), set(), DEFAULT, set()], result
@@ -297,7 +297,7 @@ def test_root_cannot_take_the_covers_away(runtime, script):
 
 
 @pytest.mark.told("spec-masked")
-def test_host_s_own_proc_and_sys_stay_as_they_are(runtime):
+def test_host_keeps_its_own_proc(runtime):
     """mount_namespaces(7)"""
     before = pathlib.Path("/proc/cmdline").read_text()
     with runtime.running() as box:

@@ -340,6 +340,13 @@ def neighbours(request, image):
         yield request.param, one, other, address.split("/")[0]
 
 
+SEND = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.sendto(b"hello", ("100.64.0.1", 9))
+"""
+
+
 @pytest.mark.parametrize("who", ["user", "root"])
 def test_arp_spoofing(who, neighbours):
     """arp(7): the latest answer counts, whoever sends it. packet(7) needs CAP_NET_RAW,
@@ -347,8 +354,10 @@ def test_arp_spoofing(who, neighbours):
     step, attacker, other, address = neighbours
     attack = ATTACKS["arp_spoofing"]
     mac = attacker.ask("cat /sys/class/net/eth0/address").strip()
-    # A packet to the gateway makes the kernel ask for its hardware address.
-    other.ask("echo hello | nc -u -w 1 100.64.0.1 9")
+    # The neighbour learns the gateway's hardware address when it sends it a packet.
+    assert other.ask(f"python3 -IS -c '{SEND}'") == ""
+    asked = "grep '^100.64.0.1 .* 0x2 ' /proc/net/arp"
+    assert eventually(lambda: "status" not in other.ask(asked))
     output = attacker.ask(" ".join(command(attack, who, address)))
     table = other.ask("grep '^100.64.0.1 ' /proc/net/arp")
     assert re.search("([0-9a-f]{2}:){5}[0-9a-f]{2}", table), table

@@ -21,7 +21,6 @@ from runtime import (
     shell,
 )
 
-STORY = 7  # the last step before the encores
 NUMBER = re.compile(r"test_(\d\d)_")
 UNIT = pathlib.Path(__file__).parent / "unit"
 
@@ -130,10 +129,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if path:
             steps = [pathlib.Path(path).resolve()]
         else:
-            own, last = int(number[1]), len(STEPS) - 1
+            later = STEPS[int(number[1]) :]
             # The last encore has all that the ones before it have, so these need no run.
-            chosen = {own, *range(own, STORY + 1), last}
-            steps = [step for n, step in enumerate(STEPS) if n in chosen]
+            chosen = {later[0], *STORY, STEPS[-1]}
+            steps = [step for step in later if step in chosen]
         ids = [path or step.parent.name for step in steps]
         # The session scope makes all suites finish a step before they go to the next one.
         metafunc.parametrize(

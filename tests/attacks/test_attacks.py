@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import targets
 import test_outside
-from runtime import STEPS, nothing_left_behind
+from runtime import STEPS, STORY, nothing_left_behind
 from table import ATTACKS, Attack
 from targets import command, facts, runtime_of
 
 INSIDE = [a for name, a in ATTACKS.items() if not hasattr(test_outside, f"test_{name}")]
 STOPPED = [a for a in INSIDE if a.stopped_by is not None]
 WHO = ["root", "user"]
-STORY, LAST = 7, len(STEPS) - 1  # the finished container, and the last encore
+FINISHED, LAST = len(STORY) - 1, len(STEPS) - 1  # the container, and the last encore
 
 
 def name(attack: Attack | str) -> str:
@@ -63,8 +63,8 @@ def test_attack_fails_on_its_step_and_on_the_last_one(attack, who, attempt):
     """user_namespaces(7), namespaces(7): the kernel refuses it with the words in the
     catalogue, and the attack does not reach the target."""
     with aimed(attack) as (arguments, reached):
-        for step in {attack.stopped_by, max(STORY, attack.stopped_by), LAST}:
-            if who == "user" and step < STORY:
+        for step in {attack.stopped_by, max(FINISHED, attack.stopped_by), LAST}:
+            if who == "user" and step < FINISHED:
                 continue
             output = attempt(step, attack, who, *arguments)
             # An encore may refuse it earlier, and so with other words.

@@ -260,7 +260,8 @@ def test_commit_leaves_out_what_the_runtime_made_to_mount_on(
     shell(f"{NETWORK} on")
     shell(f"cd {image}; rm -rf proc sys dev tmp etc/resolv.conf")
     try:
-        with container.running(image=image, net="bridge") as box:
+        options = {"net": "bridge", "cap_add": "SYS_ADMIN"}
+        with container.running(image=image, **options) as box:
             box.ask(f"echo x >/mine; mkdir /empty; ln -s {victim} /link")
             box.ask("mkdir -p /over/there; mount -t tmpfs x /over/there; echo >/over/x")
             done = workshop("commit", box.process.pid, name)

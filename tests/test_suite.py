@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from pytest_inside import outcomes, run_suite
-from runtime import PROJECT, STEPS
+from runtime import PROJECT, STEPS, STORY
 
 PAIRS = list(zip(STEPS, STEPS[1:], strict=False))
 PAIR_IDS = [step.parent.name for _, step in PAIRS]
@@ -42,16 +42,16 @@ def negatives(request):
 
 def pairs(needs):
     """Returns the pairs of steps as parameters of a test, each with its need as a
-    marker, if it has one."""
+    marker, if it has one. The quick rung leaves out the encores."""
     found = []
     for (before, step), name in zip(PAIRS, PAIR_IDS, strict=True):
         marks = [pytest.mark.needs(needs[name])] if name in needs else []
+        marks += [pytest.mark.quick] if step in STORY else []
         found.append(pytest.param(before, step, marks=marks, id=name))
     return found
 
 
 # Without cgroup v2 the suite of step 06 fails on every runtime.
-@pytest.mark.quick
 @pytest.mark.parametrize(("before", "step"), pairs({"06_cgroup": "cgroup2"}))
 def test_suite_fails_on_the_step_before(before, step, negatives):
     done, held = negatives[step]
@@ -96,7 +96,6 @@ KERNEL_SAYS = {
 
 
 # Before step 05 the attack reads the disk, so the machine's own root must be able to.
-@pytest.mark.quick
 @pytest.mark.parametrize(
     ("before", "step"), pairs({"05_user": "debian13", "06_cgroup": "cgroup2"})
 )

@@ -416,7 +416,7 @@ def measure_checks(options):
     """Runs `workshop check` for each step. Returns {step: {"first": seconds to the first tick,
     "all": seconds to the end, "said": the last line}}."""
     results = {}
-    for step in sorted(STEPS.glob("[0-9]*")):
+    for step in sorted(hints.parent for hints in STEPS.glob("[0-9]*/hints.md")):
         with tempfile.TemporaryDirectory() as my:
             os.chmod(my, 0o755)
             shutil.copy(step / "container.py", my)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from runtime import (
+    FINISHED,
+    LAST,
     PROJECT,
     STEPS,
     STORY,
@@ -108,7 +110,7 @@ def is_quick(item: pytest.Item) -> bool:
         item.callspec.params.get("container_py") if hasattr(item, "callspec") else None
     )
     own = STEPS[int(number[1])]
-    return own in STORY and step in (None, own, STORY[-1])
+    return own in STORY and step in (None, own, FINISHED)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -131,7 +133,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         else:
             later = STEPS[int(number[1]) :]
             # The last encore has all that the ones before it have, so these need no run.
-            chosen = {later[0], *STORY, STEPS[-1]}
+            chosen = {later[0], *STORY, LAST}
             steps = [step for step in later if step in chosen]
         ids = [path or step.parent.name for step in steps]
         # The session scope makes all suites finish a step before they go to the next one.
@@ -185,7 +187,7 @@ def container_py(request: pytest.FixtureRequest) -> Runtime:
 def under_load(request: pytest.FixtureRequest, container_py: Runtime) -> bool:
     """Whether tests with many containers really start many. They do for the finished
     container. With --quick, and for a learner's, a few are enough."""
-    return container_py.path == STEPS[-1] and not request.config.getoption("--quick")
+    return container_py.path == LAST and not request.config.getoption("--quick")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import time
 import pytest
 from runtime import (
     FULL,
+    LAST,
     LIMIT,
     MASKED,
     PROJECT,
@@ -32,7 +33,6 @@ from runtime import (
     shell,
 )
 
-LAST = STEPS[-1]
 NETWORK = PROJECT / "steps/network.sh"
 
 # Traces a container.py with sys.settrace(), as a debugger does. It writes each line of
@@ -344,7 +344,7 @@ def test_help_that_cannot_be_written_gives_an_error():
     """write(2), ENOSPC: the runtime writes everything that it prints before it ends."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [STEPS[-1], "run", "--help"],
+            [LAST, "run", "--help"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 from runtime import (
     FULL,
+    LAST,
     PROJECT,
     STEPS,
     Runtime,
@@ -50,7 +51,7 @@ def memory_and_files():
 @pytest.fixture
 def unchanged(network, record_property):
     """Checks that after the test the host's resources are what they were before."""
-    Runtime(STEPS[-1]).ok("true", "argument", net="bridge", **LIMITS)  # warms up
+    Runtime(LAST).ok("true", "argument", net="bridge", **LIMITS)  # warms up
     before, (memory, files) = exact_counts(), memory_and_files()
     yield
     assert eventually(lambda: exact_counts() == before, 30), (exact_counts(), before)
@@ -69,7 +70,7 @@ def unchanged(network, record_property):
 
 @pytest.mark.needs("cgroup2", "machine")
 def test_many_runs_in_a_row_succeed(unchanged, record_property):
-    runtime = Runtime(STEPS[-1])
+    runtime = Runtime(LAST)
     for number in range(RUNS):
         done = runtime.run("true", "argument", net="bridge", **LIMITS)
         assert (done.status, done.err) == (0, ""), (number, done)
@@ -80,7 +81,7 @@ def test_many_runs_in_a_row_succeed(unchanged, record_property):
 def test_many_containers_at_once_succeed(unchanged, record_property):
     """All of them are alive before the first one ends, because each waits for a
     line."""
-    argv = Runtime(STEPS[-1]).argv(
+    argv = Runtime(LAST).argv(
         *("sh", "-c", "echo alive; read go; exit 7"), net="bridge", **LIMITS
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -102,8 +103,8 @@ def test_many_containers_at_once_succeed(unchanged, record_property):
 def test_runtimes_of_several_learners_do_not_disturb_each_other(tmp_path):
     """The runtimes of two learners, one of them at step 05, and the reference run at
     the same time."""
-    runtimes = {"reference": Runtime(STEPS[-1])}
-    for name, step in ("one", STEPS[-1]), ("other", STEPS[5]):
+    runtimes = {"reference": Runtime(LAST)}
+    for name, step in ("one", LAST), ("other", STEPS[5]):
         (tmp_path / name).mkdir()
         (tmp_path / "steps").exists() or (tmp_path / "steps").symlink_to(
             PROJECT / "steps"

@@ -10,7 +10,15 @@ import sys
 
 import internet
 import pytest
-from runtime import LIMIT, PROJECT, STEPS, Result, assert_one_line_error, eventually
+from runtime import (
+    LAST,
+    LIMIT,
+    PROJECT,
+    STEPS,
+    Result,
+    assert_one_line_error,
+    eventually,
+)
 
 NETWORK = PROJECT / "steps/network.sh"
 WITH_NETWORK = STEPS[4:]
@@ -115,7 +123,7 @@ def host():
         host.close()
 
 
-def container(host, script, step=STEPS[-1], check=True):
+def container(host, script, step=LAST, check=True):
     """A container with the network, on the host."""
     command = f"{step} run --net bridge debian sh -c"
     return host.run(f'exec {command} "$SCRIPT"', check=check, SCRIPT=script)

@@ -24,13 +24,13 @@ class Symptom:
 RAN = r"^(?!status 12[567])"  # the command, so the runtime itself has reported no error
 SYMPTOMS = [
     Symptom(
-        "",
+        "",  # of any fact, because an earlier suite is the first to see it
         "capset: Operation not permitted",
         "a process can keep only what it still has, and os.setuid takes everything away unless "
         "linux.prctl(linux.PR_SET_KEEPCAPS, 1) comes before it.",
     ),
     Symptom(
-        "",
+        "",  # as above
         "prctl: Operation not permitted",
         "PR_CAPBSET_DROP needs CAP_SETPCAP, so it comes before os.setuid. PR_CAP_AMBIENT_RAISE "
         "needs a capability that is inheritable, too: the third argument of linux.capset.",
@@ -40,6 +40,7 @@ SYMPTOMS = [
         "'NoneType'",
         "write [--cap-add CAPABILITY,...] [--cap-drop CAPABILITY,...] in USAGE, word for word: then "
         "args.cap_add and args.cap_drop are sets, and empty without the options.",
+        step="09",
     ),
     Symptom(
         "",  # of any fact
@@ -176,62 +177,73 @@ SYMPTOMS = [
         RAN,
         "linux.capset sets what the process has now. What no program can have ever again is in the "
         "bounding set: linux.prctl(linux.PR_CAPBSET_DROP, linux.CAP[name]), for each name.",
+        step="09",
     ),
     Symptom(
         "user of the image has exactly",
         RAN,
         "a program that is not root's loses every capability at its start that is not ambient: "
         "linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, linux.CAP[name]).",
+        step="09",
     ),
     Symptom(
         "set user id bit gives nothing",
         RAN,
         "linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1) makes such a bit have no effect.",
+        step="09",
     ),
     Symptom(
         "settings of the kernel are read only",
         RAN,
         'attach each place to itself, read-only: linux.open_tree(path, "ro") is the tree.',
+        step="09",
     ),
     Symptom(
         "places about the machine are empty",
         RAN,
         "cover them after /proc and /sys are attached, which otherwise hide the covers.",
+        step="09",
     ),
     Symptom(
         "system calls of the table are refused",
         RAN,
         "each call takes a question and an answer: (EQUAL, 0, 1, number), (RETURN, 0, 0, EPERM). If "
         "the answer is yes, no instruction is skipped, and if it is no, one.",
+        step="10",
     ),
     Symptom(
         "number of another machine",
         RAN,
         "the same number means another call in a 32-bit program, so the filter's first question "
         "is whether ARCHITECTURE is linux.AUDIT_ARCH. If not, its answer is KILL.",
+        step="10",
     ),
     Symptom(
         "capability brings its system calls back",
         RAN,
         "a call is refused only to containers that lack the capability of its row.",
+        step="10",
     ),
     Symptom(
         "clone3 looks like",
         RAN,
         "answer clone3 with ENOSYS unless the container has SYS_ADMIN, because its flags are out of "
         "the filter's sight. The C library then uses clone.",
+        step="10",
     ),
     Symptom(
         "child in new namespaces is refused",
         RAN,
         "the flags of clone are its FIRST_ARGUMENT: load them, and refuse the call if they have "
         "ANY_BIT of NAMESPACES.",
+        step="10",
     ),
     Symptom(
         "programs of images work",
         RAN,
         "clone is also how a program forks: refuse it only with a flag of NAMESPACES, and answer "
         "clone3 with ENOSYS.",
+        step="10",
     ),
 ]
 

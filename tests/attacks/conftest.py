@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from runtime import STEPS, Runtime, shell
+from runtime import LAST, Runtime, shell
 
 HERE = pathlib.Path(__file__).parent
 
@@ -16,7 +16,7 @@ def image() -> Iterator[pathlib.Path]:
     """An image with busybox, the host's Python with all that it needs, and the attacks.
     It also has a device file of the disk that every user may open, and a directory that
     every user may write to."""
-    Runtime(STEPS[-1]).sweep()  # removes what earlier tests may have left
+    Runtime(LAST).sweep()  # removes what earlier tests may have left
     root = pathlib.Path(f"/var/tmp/attacks-{random.randint(10**6, 10**7)}")
     disk = os.stat("/var/lib/workshop").st_dev
     shell(f"""

@@ -11,16 +11,17 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+import runtime
 import targets
 import test_outside
-from runtime import STEPS, STORY, nothing_left_behind
+from runtime import STEPS, nothing_left_behind
 from table import ATTACKS, Attack
 from targets import command, facts, runtime_of
 
 INSIDE = [a for name, a in ATTACKS.items() if not hasattr(test_outside, f"test_{name}")]
 STOPPED = [a for a in INSIDE if a.stopped_by is not None]
 WHO = ["root", "user"]
-FINISHED, LAST = len(STORY) - 1, len(STEPS) - 1  # the container, and the last encore
+FINISHED, LAST = STEPS.index(runtime.FINISHED), STEPS.index(runtime.LAST)
 
 
 def name(attack: Attack | str) -> str:

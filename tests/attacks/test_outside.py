@@ -16,6 +16,8 @@ import pytest
 from table import ATTACKS
 from runtime import (
     PROJECT,
+    FINISHED,
+    LAST,
     STEPS,
     Result,
     Running,
@@ -79,7 +81,7 @@ def test_leaked_descriptor(who, image):
     options = {"image": image, "popen": {"pass_fds": [root]}}
     with secret() as (path, reached):
         words = command(attack, who, path)
-        result = runtime_of(7).run(*words, **options)
+        result = Runtime(FINISHED).run(*words, **options)
         assert attack.says in result.err and not reached(result.out), result
         with runtime_without(attack, 7) as careless:
             result = careless.run(*words, **options)
@@ -94,7 +96,7 @@ def test_session_keys(who, image):
     it."""
     attack, name, text = ATTACKS["session_keys"], unique("key"), unique("text")
     words = command(attack, who, name)
-    result = Runtime(STEPS[7], session_with(name, text)).run(*words, image=image)
+    result = Runtime(FINISHED, session_with(name, text)).run(*words, image=image)
     assert attack.says in result.err and text not in result.out, result
     with runtime_without(attack, 7) as careless:
         careless.prefix = session_with(name, text)
@@ -290,7 +292,7 @@ def test_copy_up(who, uid, copy):
 def test_processes(who, image):
     """cgroups(7), pids.max: fork(2) fails with EAGAIN, and the host keeps working."""
     attack = ATTACKS["processes"]
-    result = runtime_of(7).run(*command(attack, who), image=image, pids=32)
+    result = Runtime(FINISHED).run(*command(attack, who), image=image, pids=32)
     assert attack.says in result.err, result
     result = runtime_of(5).run(*command(attack, who), image=image)
     assert "worked" in result.out, result
@@ -305,7 +307,7 @@ def test_inodes(who, image):
     def free():
         return os.statvfs("/var/lib/workshop/containers").f_ffree
 
-    with Runtime(STEPS[-1]).running(image=image) as box:
+    with Runtime(LAST).running(image=image) as box:
         before = free()
         assert "worked" in box.ask(" ".join(command(ATTACKS["inodes"], who)))
         assert before - free() > 1500
@@ -326,7 +328,7 @@ def network_on() -> Iterator[None]:
             shell(f"{script} off")
 
 
-@pytest.fixture(scope="module", params=[8, 9, len(STEPS) - 1])
+@pytest.fixture(scope="module", params=[8, 9, STEPS.index(LAST)])
 def neighbours(request, image):
     """Two containers of a step on the bridge. Yields the step, the attacker, and the other one
     with its address."""

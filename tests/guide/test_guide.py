@@ -14,7 +14,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from runtime import PROJECT, STEPS, STORY, Terminal, host_state
+from runtime import FINISHED, PROJECT, STEPS, Terminal, host_state
 from webpage import whole_by_itself
 
 from workshop import diagnose, sandbox
@@ -269,7 +269,7 @@ def test_check_of_a_whole_step(learner, host):
 )
 def test_last_step_ends_with_a_certificate(learner, host, kinds):
     """It is about the runtime that has passed, whatever the learner writes afterwards."""
-    learner.has(STORY[-1].read_text())
+    learner.has(FINISHED.read_text())
     script = """
 from workshop import certificates, progress
 from workshop.project import STEPS

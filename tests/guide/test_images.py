@@ -13,9 +13,9 @@ import time
 
 import pytest
 from runtime import (
+    LAST,
     LIMIT,
     PROJECT,
-    STEPS,
     Result,
     Runtime,
     children,
@@ -86,7 +86,7 @@ def container():
         path.mkdir(parents=True, exist_ok=True)
     with nothing_left_behind():
         before = stored()
-        yield Runtime(STEPS[-1])
+        yield Runtime(LAST)
         assert stored() == before
 
 

@@ -37,7 +37,7 @@ from archives import (
 )
 from image_layers import tree
 from registry import Layer, Podman
-from runtime import FULL, LIMIT, PROJECT, STEPS, Result, Runtime, shell
+from runtime import FULL, LAST, LIMIT, PROJECT, Result, Runtime, shell
 
 sys.path += [str(PROJECT), str(PROJECT / "steps")]
 import linux
@@ -344,7 +344,7 @@ def test_pulled_image_is_the_same_tree_in_a_container_as_in_podman(
     look = "stat -c '%n %f %u:%g %t:%T'"  # and of all but directories, which can be new
     more = f"{find} ! -type d -exec {look[:-1]} %s %Y %h' {{}} +"
     script = f"cd /; {{ {find} -exec {look} {{}} +; {more}; }} | cat -v | sort"
-    found = Runtime(STEPS[-1]).ok(script, image=name).splitlines()
+    found = Runtime(LAST).ok(script, image=name).splitlines()
     with podman.mounted(reference) as theirs:
         words = ["chroot", theirs, "/bin/sh", "-c", script]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -405,7 +405,7 @@ if ALPINE:
         reference = registry.push("alpine:1", IMAGES["alpine"]())
         assert image("pull", reference, "--name", name).status == 0
         script = ". /etc/os-release; echo $ID; apk --print-arch"
-        out = Runtime(STEPS[-1]).ok(script, image=name)
+        out = Runtime(LAST).ok(script, image=name)
         assert out.split() == ["alpine", os.uname().machine]
 
 
@@ -801,7 +801,7 @@ def test_committed_layer_goes_on_top_of_the_image_that_was_pulled(
     config = {"Env": ["PATH=/bin"], "Cmd": ["/bin/cat", "/new"]}
     reference = registry.push("base:1", pulled, config)
     assert image("pull", reference, "--name", name).status == 0
-    container = Runtime(STEPS[-1])
+    container = Runtime(LAST)
     with container.running(image=name, hostname=name) as box:
         box.ask("echo new >/new; rm /d/old; mkdir /e; ln /new /link; chown 5:6 /new")
         words = [*argv()[:-1], "commit", name, f"{name}.2"]
@@ -831,7 +831,7 @@ def test_committed_layer_goes_on_top_of_the_image_that_was_pulled(
 
 
 def test_podman_runs_what_was_committed_and_pushed(registry, podman, name):
-    container = Runtime(STEPS[-1])
+    container = Runtime(LAST)
     reference = registry.push(
         "run:1", [whole("busybox")], {"Cmd": ["/bin/cat", "/new"]}
     )
@@ -884,5 +884,5 @@ def test_config_of_an_image_means_what_it_means_to_podman(registry, podman, name
     reference = registry.push(f"config:{len(kind)}", layers, CONFIGS[kind])
     assert image("pull", reference, "--name", name).status == 0
     expected = podman.start(reference)
-    result = Runtime(STEPS[-1]).run("run", "--net", "none", name, raw=True)
+    result = Runtime(LAST).run("run", "--net", "none", name, raw=True)
     assert (result.status, result.out) == (0, expected), result

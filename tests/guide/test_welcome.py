@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from runtime import PROJECT, STORY, namespace, nothing_left_behind
+from runtime import FINISHED, PROJECT, namespace, nothing_left_behind
 
 from workshop import comparison, project
 from workshop.commands import welcome as welcome_command
@@ -44,7 +44,7 @@ def test_host_answers_with_its_own_namespaces():
 def test_runtime_that_fails_is_reported_with_its_own_words(
     tmp_path, monkeypatch, capsys
 ):
-    broken = tmp_path / "steps" / STORY[-1].parent.name / "container.py"
+    broken = tmp_path / "steps" / FINISHED.parent.name / "container.py"
     broken.parent.mkdir(parents=True)
     broken.write_text("#!/bin/sh\necho no such image >&2\nexit 125\n")
     broken.chmod(0o755)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from hint_mutants import MISTAKES
-from runtime import PROJECT, STEPS, Result
+from runtime import LAST, PROJECT, STEPS, Result
 
 from workshop import expectations, pytest_plugin, refusals
 from workshop.expectations import MOUNT_OPTIONS, MOUNTS
@@ -43,7 +43,7 @@ def exists(part):
     if part.startswith("host: "):
         return part[6:] in changes_on_the_host()
     if part.startswith("--"):  # an option in a command
-        return part.split()[0] in STEPS[-1].read_text()
+        return part.split()[0] in LAST.read_text()
     if parameter := re.fullmatch(r"\((\w+)\)", part):
         return any(f'"{parameter[1]}"' in suite for suite in SUITES)
     return any(part in name for name in NAMES)

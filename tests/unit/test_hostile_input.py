@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_layers import KINDS, NAMES, lay, tree
 from people import learner_with
-from runtime import FULL, PROJECT, STEPS, Runtime
+from runtime import FINISHED, FULL, LAST, PROJECT, STEPS, Runtime
 
 from workshop import __main__ as guide
 from workshop import commits, containers, diagnose, images, procfs, sandbox
@@ -71,7 +71,7 @@ def printed():
 # ---- the runtime's command line
 
 
-USAGE = Runtime(STEPS[-1]).usage.partition("container.py ")[2].strip()
+USAGE = Runtime(LAST).usage.partition("container.py ")[2].strip()
 OPTIONS = ["--hostname", "--net", "--memory", "--pids", "--cpus"]
 
 
@@ -265,7 +265,7 @@ FACT = st.fixed_dictionaries(
     {}, optional={"step": STEP, "name": JSON, "holds": JSON, "why": JSON}
 )
 LAST_FACTS = st.lists(FACT, max_size=3)
-LAST = st.fixed_dictionaries(
+LAST_CHECK = st.fixed_dictionaries(
     {},
     optional={
         "when": WHEN,
@@ -287,7 +287,7 @@ def learner_in(folder):
         patch.setattr(sandbox, "staged", contextlib.nullcontext)
         patch.setattr(diagnose, "isolation", lambda *_: [Isolation("uts", 1, 2)])
         (my / "container.py").write_bytes(STEPS[0].read_bytes())
-        (my / ".workshop/passed-07.py").write_bytes(STEPS[-1].read_bytes())
+        (my / ".workshop/passed-07.py").write_bytes(FINISHED.read_bytes())
         (my / ".workshop/last.xml").write_text("<testsuites/>")
         yield my
 
@@ -333,7 +333,7 @@ def test_progress_with_any_contents_is_read_or_moved_aside_and_never_lost(data):
 
 
 @FEW
-@given(st.one_of(LAST, LAST, JSON, st.binary(max_size=40)).map(as_text))
+@given(st.one_of(LAST_CHECK, LAST_CHECK, JSON, st.binary(max_size=40)).map(as_text))
 def test_check_with_any_contents_is_reported_or_refused(data):
     with tempfile.TemporaryDirectory() as folder, learner_in(folder) as my:
         (my / ".workshop/last.json").write_bytes(data)

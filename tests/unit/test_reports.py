@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from rich.console import Console
-from runtime import STEPS
+from runtime import FINISHED
 from webpage import whole_by_itself
 
 from workshop import diagnose, explanations, progress, sandbox
@@ -25,7 +25,7 @@ from workshop.reports import Report, lines_of_code
 from workshop.topics import Finding
 from workshop.workspace import Workspace
 
-LAST = STEPS[7].read_text()
+SOURCE = FINISHED.read_text()
 WHEN = "2026-01-02T03:04:05+00:00"
 WRONG = Fact(
     *("01", "its <b>name</b> stays", False, "uts(7)"),
@@ -45,9 +45,9 @@ FACTS = (
 @pytest.fixture
 def checked(learner):
     """A learner whose runtime was checked: two of three facts hold."""
-    learner.has(LAST)
+    learner.has(SOURCE)
     (learner.my / ".workshop").mkdir()
-    check = Check(WHEN, "01", FACTS, hashlib.sha256(LAST.encode()).hexdigest())
+    check = Check(WHEN, "01", FACTS, hashlib.sha256(SOURCE.encode()).hexdigest())
     last = json.dumps(check.as_json())
     (learner.my / ".workshop/last.json").write_text(last)
     (learner.my / ".workshop/last.xml").write_text(
@@ -65,7 +65,7 @@ def test_report_is_written_as_a_page_as_json_and_as_junit(checked, tmp_path):
         ("01_uts", 1),
         ("00_run", 1),
     ]
-    assert report["lines"] == lines_of_code(LAST.encode())
+    assert report["lines"] == lines_of_code(SOURCE.encode())
     assert not report["changed_since"]
     assert (
         len(list(ElementTree.parse(tmp_path / "out/report.xml").iter("testcase"))) == 1
@@ -119,17 +119,17 @@ def test_certificate_is_about_the_runtime_that_passed(checked, monkeypatch):
     monkeypatch.setattr(diagnose, "isolation", lambda *_: found)
     for step in PROJECT_STEPS:
         progress.record(
-            Workspace.current(), step.number, {step.number: 20}, LAST.encode()
+            Workspace.current(), step.number, {step.number: 20}, SOURCE.encode()
         )
     checked.has("# changed\n")
     done = checked.type(["report", "--name", "<Ada>\x1b[31m"])
     assert done.returncode == 0 and "certificate" in done.stdout, done
     page = (checked.my / "certificate.html").read_text()
-    assert f"<b>{lines_of_code(LAST.encode())}</b>lines of Python" in page
+    assert f"<b>{lines_of_code(SOURCE.encode())}</b>lines of Python" in page
     assert f"<b>{8 * 20}</b>facts" in page and whole_by_itself(page)
     assert re.search("<code>uts</code>.*?>41<.*?>42<", page)
     assert "&lt;Ada&gt;" in page and "\x1b" not in page
-    assert hashlib.sha256(LAST.encode()).hexdigest() in page
+    assert hashlib.sha256(SOURCE.encode()).hexdigest() in page
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_report_says_why_there_is_no_certificate_yet(
     path.write_text(json.dumps(last | {"step": checked_step}))
     for step in PROJECT_STEPS[:passed]:
         progress.record(
-            Workspace.current(), step.number, {step.number: 20}, LAST.encode()
+            Workspace.current(), step.number, {step.number: 20}, SOURCE.encode()
         )
     done = checked.type("report")
     assert done.returncode == 0 and not done.stderr, done
@@ -274,7 +274,7 @@ def test_refusal_by_the_kernel_is_a_better_hint_than_a_finding(checked):
     text = explained(refused, [Finding("host name", "it lacks this")])
     assert "kernel refuses pivot_root" in text.replace("\n", " ")
     assert "It lacks this" not in text
-    third = LAST.splitlines()[2].strip()
+    third = SOURCE.splitlines()[2].strip()
     assert re.search(rf"line 3 +{re.escape(third[:30])}", text), text
 
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import pytest
 from table import ATTACKS
 from runtime import (
-    PROJECT,
     FINISHED,
     LAST,
+    PROJECT,
     STEPS,
     Result,
     Running,

@@ -127,6 +127,9 @@ def pytest_runtest_teardown(item):
 
 def failures(folder, source):
     """Runs pytest on a file of tests. Returns {the name of a test: why it has failed}."""
+    (folder / "steps").symlink_to(PROJECT / "steps")  # where runtime.py finds them
+    folder /= "tests"
+    folder.mkdir()
     (folder / "test_forms.py").write_text(source)
     (folder / "runtime.py").write_text((PROJECT / "tests/runtime.py").read_text())
     out = folder / "out"

@@ -4,14 +4,17 @@ with a hostile image, or with a neighbour.
 Each test has the name of its attack."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
 import shutil
 import stat
+import struct
 import threading
 from collections.abc import Iterator
 
+import linux
 import pytest
 from table import ATTACKS
 from runtime import (
@@ -312,6 +315,71 @@ def test_inodes(who, image):
         assert "worked" in box.ask(" ".join(command(ATTACKS["inodes"], who)))
         assert before - free() > 1500
     assert before - free() < 500
+
+
+@pytest.fixture(scope="module")
+def counting_disk() -> Iterator[pathlib.Path]:
+    """A filesystem of its own that counts by project: mkfs.ext4(8), mount(8). It is there
+    before host_as_before looks, because the first one makes the kernel's loop devices."""
+    path = pathlib.Path("/var/tmp", unique("disk"))
+    shell(f"truncate -s 64M {path}.img && mkfs.ext4 -q -O quota,project {path}.img")
+    shell(f"mkdir {path} && mount -o prjquota {path}.img {path}")
+    yield path
+    shell(f"umount {path} && rmdir {path} && rm {path}.img")
+
+
+def limit_project(disk: pathlib.Path, project: int, kib: int, files: int) -> None:
+    """What setquota(8) does, which the lab lacks: quotactl_fd(2) with Q_SETQUOTA and
+    PRJQUOTA. struct dqblk is in quotactl(2); 5: the hard limits of both kinds are valid."""
+    limits = struct.pack("8QI4x", kib, 0, 0, files, 0, 0, 0, 0, 5)
+    descriptor = os.open(disk, os.O_RDONLY)
+    call = [
+        linux.SYSCALL["quotactl_fd"],
+        descriptor,
+        0x800008 << 8 | 2,
+        project,
+        limits,
+    ]
+    failed = ctypes.CDLL(None, use_errno=True).syscall(*call)
+    os.close(descriptor)
+    assert not failed, os.strerror(ctypes.get_errno())
+
+
+# ioctl_fs with FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR: project 0 has no limit.
+LEAVE_PROJECT = """
+import fcntl, os
+where = os.open("/open", os.O_RDONLY)
+attributes = fcntl.ioctl(where, 0x801c581f, bytes(28))
+print("project", attributes[12])
+fcntl.ioctl(where, 0x401c5820, attributes[:12] + bytes(4) + attributes[16:])
+"""
+
+
+@pytest.mark.needs("debian13")
+@pytest.mark.parametrize("who", WHO)
+def test_project_quota_stops_inodes_and_writes_of_one_container(
+    who, image, counting_disk
+):
+    """quotactl(2): EDQUOT for the project that the container's layer belongs to. Its
+    neighbour and the host write to the same disk. Nobody in a user namespace can give a file
+    to another project."""
+    bind = f"mount --bind {counting_disk} /var/lib/workshop/containers"
+    there = Runtime(
+        LAST, ["unshare", "--mount", "sh", "-ec", f'{bind}; exec "$@"', "sh"]
+    )
+    attack = " ".join(command(ATTACKS["inodes"], who))
+    write = "dd if=/dev/zero of=/open/big bs=1M count=4 2>&1; rm /open/big"
+    with there.running(image=image) as box, there.running(image=image) as neighbour:
+        shell(f"chattr -R -p 7 +P {counting_disk}/{box.process.pid}")
+        limit_project(counting_disk, 7, kib=2048, files=500)
+        assert "Disk quota exceeded" in box.ask(write)
+        assert "Disk quota exceeded" in box.ask(attack)
+        left = box.ask(f"python3 -IS -c '{LEAVE_PROJECT}'")
+        assert "project 7" in left and "Invalid argument" in left, left
+        assert "4+0 records out" in neighbour.ask(write)
+        assert "worked" in neighbour.ask(attack)
+        (counting_disk / "host").write_bytes(bytes(4 << 20))
+        (counting_disk / "host").unlink()
 
 
 @contextlib.contextmanager

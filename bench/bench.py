@@ -86,6 +86,7 @@ def commands_to_compare(scratch):
         "07": [RUNTIME, *NO_NETWORK, *TRUE],
         "07, limits": [RUNTIME, *NO_NETWORK, *LIMITS, *TRUE],
         "07, network": [RUNTIME, "run", *TRUE],
+        "10": [str(STEPS / "10_seccomp/container.py"), *NO_NETWORK, *TRUE],
         "07, warm": warm_start([RUNTIME, *NO_NETWORK, *TRUE]),
     }
     for tool in "crun", "runc":
@@ -498,7 +499,7 @@ def start_page(part):
     lines = ["### Start to exit of `/bin/true`", ""]
     lines += table("runtime", "median ms", "p95 ms", "ratio to crun", "ratio to runc")
     for name, milliseconds in sorted(medians.items(), key=lambda item: item[1]):
-        ours = f"**step {name}**" if name[0] == "0" else name
+        ours = f"**step {name}**" if name[0].isdigit() else name
         ratios = f"{milliseconds / crun:.2f}", f"{milliseconds / runc:.2f}"
         lines.append(
             row(ours, f"{milliseconds:.1f}", f"{p95(part['times'][name]):.1f}", *ratios)
@@ -633,7 +634,7 @@ def bar_chart(part):
         height=600,
         js=[],  # the picture loads no script
     )
-    chart.x_labels = [f"step {n}" if n[0] == "0" else n for n, _ in ordered]
+    chart.x_labels = [f"step {n}" if n[0].isdigit() else n for n, _ in ordered]
     chart.add(
         "",
         [

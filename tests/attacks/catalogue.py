@@ -444,8 +444,8 @@ def processes():
 
 def inodes():
     """Use up the inodes or the space of the host's disk: statvfs(3)
-    Open: no namespace and no cgroup counts files or disk blocks, so no runtime closes it; below is what does
-    Engines: project quotas, where they are set up: --storage-opt size="""
+    Open: no namespace and no cgroup counts files or disk blocks; a filesystem's project quotas do, see below
+    Engines: the same; a project quota with --storage-opt size=, if the disk has quotas"""
     place = f"/open/{os.getpid()}"
     os.mkdir(place)
     for number in range(2000):

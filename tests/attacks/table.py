@@ -43,20 +43,33 @@ anyway. Anything that belongs to the user, such as a Python or a cgroup, belongs
 ## Room on the disk
 
 One attack stays open. A container writes to the host's filesystem, and neither a namespace nor a
-cgroup counts how much. There are two remedies, and both are the filesystem's:
+cgroup counts its files and blocks. Only the filesystem itself can stop it, in one of two ways:
 
-- **A filesystem for containers alone**, mounted on `/var/lib/workshop/containers`. If it is full,
-  containers cannot write any more, but the host can. The suite does that to see what happens on
-  a full disk: `mount -t tmpfs -o size=64m,nr_inodes=10000 none /var/lib/workshop/containers`.
+- **A filesystem for containers alone**, mounted on `/var/lib/workshop/containers`. When it is
+  full, containers cannot write any more, but the host still can.
 - **Project quotas**, which ext4 and XFS have. A *project* is a number that a directory has, and
-  that everything made in it inherits. The kernel counts the blocks and inodes of each project, and
-  refuses to go beyond its limit (mount(8), chattr(1), setquota(8)). Docker does this with
-  `--storage-opt size=`. On ext4 with an upper directory of number 7:
+  that everything made in the directory inherits. The kernel counts the blocks and inodes of each
+  project, and beyond its limits it answers "Disk quota exceeded" (mount(8), chattr(1),
+  setquota(8)). So one container reaches its limit, while its neighbours and the host can still
+  write. Root inside cannot leave the project, because the kernel lets nobody in a user namespace
+  change the number. On an empty disk, and for the container whose runtime has the process number
+  PID:
 
-      tune2fs -O project,quota -Q prjquota /dev/DISK    # while it is not mounted
-      mount -o prjquota /dev/DISK /var/lib/workshop
-      chattr -p 7 +P /var/lib/workshop/containers/PID
-      setquota -P 7 0 64M 0 10000 /var/lib/workshop     # 64 MB and 10,000 files
+      mkfs.ext4 -O quota,project /dev/DISK
+      mount -o prjquota /dev/DISK /var/lib/workshop/containers
+      chattr -R -p 7 +P /var/lib/workshop/containers/PID          # its project is number 7
+      setquota -P 7 0 64M 0 10000 /var/lib/workshop/containers    # 64 MB and 10,000 files
+
+  The suite does this in the VM, in
+  [test_outside.py](../tests/attacks/test_outside.py). It replaces setquota, which is in Debian's
+  package `quota`, by the system call quotactl_fd(2).
+
+No runtime does this by itself. A quota belongs to a filesystem, so somebody must have made that
+filesystem with the feature, and mounted it with the option. And somebody must hand out the
+numbers, which everything on that filesystem shares. runc and crun find the container's root
+directory ready-made, and know nothing of the disk. The engine above them prepares it: Docker and
+Podman set a project quota for `--storage-opt size=`, but only on XFS that is mounted with
+`pquota`.
 """
 
 

@@ -82,7 +82,7 @@ PR_SET_PDEATHSIG = 1  # a signal for the orphan: prctl(2)
 PR_SET_KEEPCAPS = 8  # capabilities stay when the user changes, until the next execve(2)
 PR_CAPBSET_DROP = 24  # out of the bounding set, so no program brings it back
 PR_SET_NO_NEW_PRIVS = 38  # set-user-ID bits and file capabilities have no effect
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2  # a program keeps it that is not root's
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2  # a user who is not root keeps it
 
 # The numbers of the capabilities, whose names begin with CAP_: capabilities(7).
 CAP = {

@@ -182,7 +182,7 @@ SYMPTOMS = [
     Symptom(
         "user of the image has exactly",
         RAN,
-        "a program that is not root's loses every capability at its start that is not ambient: "
+        "a program that starts as another user than root keeps only ambient capabilities: "
         "linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, linux.CAP[name]).",
         step="09",
     ),

@@ -267,7 +267,7 @@ def bpf():
 def kernel_log():
     """Read the kernel's log: syslog(2)
     Step 05: the kernel requires CAP_SYSLOG in the first user namespace "Operation not permitted"
-    Engines: seccomp refuses syslog"""
+    Engines: no CAP_SYSLOG; Docker's seccomp filter refuses syslog"""
     call("klogctl", 3, ctypes.create_string_buffer(4096), 4096)
 
 
@@ -345,14 +345,14 @@ def key_in(keyring, description):
 def session_keys(session_key):
     """Read the keys in the caller's session keyring: session-keyring(7)
     Step 00: isolation.py gives the container a new session keyring "key not available"
-    Engines: the same; seccomp refuses keyctl"""
+    Engines: the same; Docker's seccomp filter refuses keyctl"""
     return key_in(-3, session_key)
 
 
 def user_keys(user_key):
     """Read the keys of the host's user with the same number: user-keyring(7)
     Step 05: each user namespace has its own user keyrings "key not available"
-    Engines: seccomp refuses keyctl"""
+    Engines: Docker's seccomp filter refuses keyctl"""
     return key_in(-4, user_key)
 
 
@@ -463,7 +463,7 @@ def nested_user_namespace():
 def kernel_keys():
     """Reach the kernel's code for keys, and hide data there: add_key(2), keyctl(2), CVE-2016-0728
     Step 10: seccomp refuses add_key, request_key and keyctl "not permitted"
-    Engines: Docker does the same; Podman allows them"""
+    Engines: Docker does the same; Podman allows keyctl, but not the other two"""
     call("add_key", b"user", b"attack", b"hidden", 6, -2)  # the process's own keyring
     return key_in(-2, "attack")
 

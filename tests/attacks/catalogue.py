@@ -445,7 +445,7 @@ def processes():
 def inodes():
     """Use up the inodes or the space of the host's disk: statvfs(3)
     Open: no namespace and no cgroup counts files or disk blocks; a filesystem's project quotas do, see below
-    Engines: the same; a project quota with --storage-opt size=, if the disk has quotas"""
+    Engines: the same; on XFS, Docker and Podman can set a project quota, see below"""
     place = f"/open/{os.getpid()}"
     os.mkdir(place)
     for number in range(2000):

@@ -67,9 +67,9 @@ cgroup counts its files and blocks. Only the filesystem itself can stop it, in o
 No runtime does this by itself. A quota belongs to a filesystem, so somebody must have made that
 filesystem with the feature, and mounted it with the option. And somebody must hand out the
 numbers, which everything on that filesystem shares. runc and crun find the container's root
-directory ready-made, and know nothing of the disk. The engine above them prepares it: Docker and
-Podman set a project quota for `--storage-opt size=`, but only on XFS that is mounted with
-`pquota`.
+directory ready-made, and know nothing of the disk. The engine above them prepares it. Docker sets
+a project quota for `--storage-opt size=`, and Podman for the setting `size` in storage.conf, but
+only on XFS that is mounted with `pquota`.
 """
 
 

@@ -513,7 +513,8 @@ def seccomp(program: "list[tuple[int, int, int, int]]") -> None:
         "seccomp",
         hints={
             errno.EACCES: "set PR_SET_NO_NEW_PRIVS first",
-            errno.EINVAL: "an instruction is wrong, or the last one is not a return",
+            errno.EINVAL: "an instruction is wrong, a jump leads past the end, or the last "
+            "instruction is not a return",
         },
     )
 

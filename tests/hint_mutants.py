@@ -992,6 +992,42 @@ MISTAKES = [
         "capabilities can be added",
         None,
     ),
+    Mistake(
+        "09_caps",
+        "    linux.capset(kept, kept, kept if user.uid else [])\n",
+        "",
+        "user of the image has exactly",
+        "after os.setuid",
+        (
+            "    linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # otherwise setuid would take away all\n",
+            "    linux.prctl(linux.PR_SET_KEEPCAPS, 1)\n    kept = args.capabilities if user.uid == 0 else args.capabilities & args.cap_add\n    linux.capset(kept, kept, kept if user.uid else [])\n",
+        ),
+    ),
+    Mistake(  # as above, seen by a fact of the lesson before
+        "09_caps",
+        "    linux.capset(kept, kept, kept if user.uid else [])\n",
+        "",
+        "user is that of the image",
+        "linux.capset",
+        (
+            "    linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # otherwise setuid would take away all\n",
+            "    linux.prctl(linux.PR_SET_KEEPCAPS, 1)\n    kept = args.capabilities if user.uid == 0 else args.capabilities & args.cap_add\n    linux.capset(kept, kept, kept if user.uid else [])\n",
+        ),
+    ),
+    Mistake(
+        "09_caps",
+        "kept = args.capabilities if user.uid == 0 else args.capabilities & args.cap_add",
+        "kept = args.capabilities",
+        "user of the image has no capability",
+        "args.cap_add",
+    ),
+    Mistake(
+        "09_caps",
+        "kept = args.capabilities if user.uid == 0 else args.capabilities & args.cap_add",
+        "kept = args.capabilities",
+        "user of the image has exactly",
+        "args.cap_add",
+    ),
     # 10_seccomp
     Mistake(
         "10_seccomp",
@@ -1059,5 +1095,40 @@ MISTAKES = [
             "    stack(trees)\n",
             "    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)\n    linux.seccomp(filter_for(args.capabilities))\n    stack(trees)\n",
         ),
+    ),
+    Mistake(
+        "10_seccomp",
+        '(EQUAL, 0, 3, linux.SYSCALL["clone"])',
+        '(EQUAL, 0, 2, linux.SYSCALL["clone"])',
+        "system calls of the table",
+        "clone skips three",
+    ),
+    Mistake(
+        "10_seccomp",
+        "(RETURN, 0, 0, KILL), (LOAD, 0, 0, NUMBER)]",
+        "(RETURN, 0, 0, KILL)]",
+        "system calls of the table",
+        "load NUMBER",
+    ),
+    Mistake(
+        "10_seccomp",
+        '(EQUAL, 0, 3, linux.SYSCALL["clone"])',
+        '(EQUAL, 0, 4, linux.SYSCALL["clone"])',
+        "system calls of the table",
+        "clone's skips three",
+    ),
+    Mistake(
+        "10_seccomp",
+        "(EQUAL, 1, 0, linux.AUDIT_ARCH)",
+        "(EQUAL, 0, 1, linux.AUDIT_ARCH)",
+        "system calls of the table",
+        r"\(EQUAL, 1, 0, linux.AUDIT_ARCH\)",
+    ),
+    Mistake(
+        "10_seccomp",
+        '    program += [(GREATER, 0, 1, linux.SYSCALL["fchmodat2"]), (RETURN, 0, 0, ENOSYS)]\n',
+        "",
+        "newer than the filter",
+        "GREATER",
     ),
 ]

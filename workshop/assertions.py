@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import operator
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ class Comparison:
         holds = False
         with contextlib.suppress(Exception):
             holds = bool(OPERATORS[symbol](left, right))
+        if symbol == "==":
+            left, right = only_different(left, right)
         return cls(symbol, brief(left), brief(right), holds, difference(left, right))
 
     def swapped(self) -> Comparison:
@@ -90,13 +93,45 @@ def brief(value: object) -> str:
     return text if len(text) <= 300 else f"{text[:200]} … {text[-90:]}"
 
 
+def only_different(left: object, right: object) -> tuple[object, object]:
+    """Returns two values. If they are dicts with the same keys, they are without the keys whose
+    values are equal."""
+    if not (isinstance(left, dict) and isinstance(right, dict)):
+        return left, right
+    if left.keys() != right.keys() or left == right:
+        return left, right
+    keys = [key for key in right if left[key] != right[key]]
+    return {key: left[key] for key in keys}, {key: right[key] for key in keys}
+
+
 def difference(left: object, right: object) -> str | None:
     """Returns what a long collection lacks and has besides, in words, or None if that does
-    not say how the two differ."""
+    not say how the two differ. In dicts, the collections are the values."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return _difference_by_key(left, right)
+    return _lacks_and_more(left, right) if len(repr(right)) > LONG else None
+
+
+def _difference_by_key(left: dict[Any, Any], right: dict[Any, Any]) -> str | None:
+    """Returns how the long collections in two dicts differ. Keys with the same difference come
+    together."""
+    if not any(len(repr(v)) > LONG for v in [*left.values(), *right.values()]):
+        return None
+    keys: dict[str, list[str]] = {}
+    for key in right:
+        words = _lacks_and_more(left.get(key), right[key])
+        if not words:
+            return None
+        keys.setdefault(words, []).append(str(key))
+    return "; ".join(f"{', '.join(names)}: {words}" for words, names in keys.items())
+
+
+def _lacks_and_more(left: object, right: object) -> str | None:
+    """Returns what a collection of texts lacks and has besides, in words."""
     kinds = set, list
     if not (isinstance(left, kinds) and isinstance(right, kinds)):
         return None
-    if len(repr(right)) <= LONG or not all(isinstance(v, str) for v in [*left, *right]):
+    if not all(isinstance(v, str) for v in [*left, *right]):
         return None
     lacks, more = sorted(set(right) - set(left)), sorted(set(left) - set(right))
     parts = [f"{', '.join(lacks)} missing"] if lacks else []
@@ -215,10 +250,17 @@ def _compared(node: ast.Compare, comparison: Comparison) -> Words:
         return Words(comparison.expected(), comparison.happened())
     source, happened = ast.unparse(left), comparison.happened()
     if source.endswith((".status", ".returncode")):
-        return Words(f"status {comparison.expected()}", f"status {happened}")
+        return Words(f"status {comparison.expected()}", f"status {_status(happened)}")
     if re.fullmatch(r"-?[\d.e-]+|None|True|False", happened):  # says little by itself
         return Words(f"`{source}` is {comparison.expected()}", f"it is {happened}")
     return Words(comparison.expected(), happened)
+
+
+def _status(text: str) -> str:
+    """Returns an exit status, and what it means if a filter for system calls is the reason."""
+    if text != str(128 + signal.SIGSYS):
+        return text
+    return f"{text} (128 + {signal.SIGSYS:d}, SIGSYS: the filter ended it)"
 
 
 def _fits(pair: tuple[ast.expr, ast.expr], comparison: Comparison) -> bool:

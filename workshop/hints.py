@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 
 from workshop import symptoms
@@ -12,6 +13,7 @@ from workshop.refusals import ENDS, PIVOT_ROOT, RAISES, why_refused
 from workshop.topics import Finding
 
 OWN_ERROR = 125  # the exit status of a runtime for its own errors
+FILTERED = 128 + signal.SIGSYS  # of a command that a filter for system calls has ended
 
 
 def hints_of(step: Step) -> list[str]:
@@ -43,7 +45,9 @@ def starts(findings: Sequence[Finding]) -> bool:
 
 def same_error(one: Fact, other: Fact) -> bool:
     """Returns whether two facts do not hold because the runtime has ended with the same error
-    of its own, apart from numbers such as pids."""
+    of its own, apart from numbers such as pids, or because its filter has ended the command."""
+    if not (one.holds or other.holds) and one.status == other.status == FILTERED:
+        return True
     errors = {re.sub(r"\d+", "N", fact.said or "") for fact in (one, other)}
     return ends_itself(one) and ends_itself(other) and len(errors) == 1
 

@@ -112,8 +112,8 @@ REFUSED = {
         "right before process.execute."
     ),
     "(No such file or directory|not permitted|denied): '/(proc|sys)/": (
-        "not every kernel has each of these places: cover only those that exist, "
-        "filter(os.path.exists, MASKED)."
+        "not every kernel has each of these places: cover, or make read-only, only those for which "
+        "os.path.exists(path) is true."
     ),
     "move_mount: .*: '/(proc|sys)/": (
         "a file covers a file, and a directory covers a directory: take /dev/null for a file, and an "
@@ -121,7 +121,8 @@ REFUSED = {
     ),
     "seccomp: Invalid argument": (
         "the filter must not be able to run past its end: its last instruction is "
-        "(RETURN, 0, 0, ALLOW)."
+        "(RETURN, 0, 0, ALLOW), and no question skips more instructions than follow it. clone's "
+        "skips three."
     ),
     "'Arguments' object has no attribute 'cap": (
         "USAGE lacks --cap-add or --cap-drop, and process.main reads the options from it."

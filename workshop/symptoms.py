@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 
 from workshop.facts import Fact
 
@@ -23,6 +24,12 @@ class Symptom:
 
 RAN = r"^(?!status 12[567])"  # the command, so the runtime itself has reported no error
 SYMPTOMS = [
+    Symptom(
+        "",  # of any fact, because an earlier suite is the first to see it
+        f"^status {128 + signal.SIGSYS} ",
+        "the filter ends every program. Is it (EQUAL, 1, 0, linux.AUDIT_ARCH)? If the architecture "
+        "is this machine's, the filter must skip the answer KILL, which comes next.",
+    ),
     Symptom(
         "",  # of any fact, because an earlier suite is the first to see it
         "capset: Operation not permitted",
@@ -157,7 +164,8 @@ SYMPTOMS = [
     Symptom(
         "user is that of the image",
         "Operation not permitted",
-        "only root may set groups and ids: first the groups, then the group, and the user last.",
+        "only root may set groups and ids: first the groups, then the group, and the user last. "
+        "linux.capset (lesson 9) comes after them.",
         step="08",
     ),
     Symptom(
@@ -173,10 +181,23 @@ SYMPTOMS = [
         step="08",
     ),
     Symptom(
+        "",
+        r"line \d+: Operation not permitted",
+        "os.setgroups, os.setgid and os.setuid need CAP_SETGID and CAP_SETUID: call linux.capset "
+        "after os.setuid.",
+        step="09",
+    ),
+    Symptom(
         "eleven capabilities",
         RAN,
         "linux.capset sets what the process has now. What no program can have ever again is in the "
         "bounding set: linux.prctl(linux.PR_CAPBSET_DROP, linux.CAP[name]), for each name.",
+        step="09",
+    ),
+    Symptom(
+        "user of the image has",
+        "permitted[^;]* too many",
+        "users other than root keep only what --cap-add names: args.capabilities & args.cap_add.",
         step="09",
     ),
     Symptom(
@@ -205,10 +226,25 @@ SYMPTOMS = [
         step="09",
     ),
     Symptom(
+        "",
+        "nothing came back",
+        "the filter probably refuses every call, even exit, so the program never ends. For which "
+        "question does `no` lead to a RETURN that is not ALLOW? Each question of the table skips one "
+        "instruction, and clone skips three. After ARCHITECTURE, load NUMBER.",
+        step="10",
+    ),
+    Symptom(
         "system calls of the table are refused",
         RAN,
         "each call takes a question and an answer: (EQUAL, 0, 1, number), (RETURN, 0, 0, EPERM). If "
         "the answer is yes, no instruction is skipped, and if it is no, one.",
+        step="10",
+    ),
+    Symptom(
+        "newer than the filter",
+        RAN,
+        "the filter's second question is whether the number is GREATER than "
+        'linux.SYSCALL["fchmodat2"]. If so, its answer is ENOSYS.',
         step="10",
     ),
     Symptom(

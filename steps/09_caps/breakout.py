@@ -30,7 +30,10 @@ print("sent as", ":".join(f"{byte:02x}" for byte in own))
 def bridge():
     """Switches the host's side of the network on for a while, unless it is on already."""
     was_on = subprocess.run([NETWORK, "status"], capture_output=True).returncode == 0
-    subprocess.run([NETWORK, "on"], check=True, capture_output=True)
+    done = subprocess.run([NETWORK, "on"], capture_output=True, text=True)
+    if done.returncode != 0:
+        print(done.stderr.strip(), file=sys.stderr)
+        sys.exit(2)
     try:
         yield
     finally:

@@ -35,6 +35,20 @@ FORMS = [
         "'No' in it",
         "'oh'",
     ),
+    (
+        "r = Result([], 159, '', '')\nassert r.status == 0, r",
+        "status 0",
+        "status 159 (128 + 31, SIGSYS: the filter ended it)",
+    ),
+    ("assert {'a': 1, 'b': 2} == {'a': 1, 'b': 3}", "{'b': 3}", "{'b': 2}"),
+    ("assert {'a': 1} == {'a': 1, 'b': 3}", "{'a': 1, 'b': 3}", "{'a': 1}"),
+    (
+        "x = [f'word{n}' for n in range(9)]\n"
+        "assert {'a': x, 'b': x, 'c': []} == {'a': x[1:], 'b': x[1:], 'c': []}",
+        "{'a': ['word1', 'word2', 'word3', 'word4', 'word5', 'word6', 'word7', 'word8'], "
+        "'b': ['word1', 'word2', 'word3', 'word4', 'word5', 'word6', 'word7', 'word8']}",
+        "a, b: word0 too many",
+    ),
     ("assert not os.path.exists('/proc')", "/proc does not exist", "/proc exists"),
     (
         "p = pathlib.Path('/no/x')\nassert p.exists()",

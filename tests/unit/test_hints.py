@@ -131,6 +131,7 @@ def test_same_error_of_the_runtime_is_the_same_with_another_pid():
     assert same_error(ended("nsenter -t 12: no"), ended("nsenter -t 345: no"))
     assert not same_error(ended("one"), ended("other"))
     assert not same_error(ended("no", 1), ended("no", 1))  # of the command
+    assert same_error(ended("one", 159), ended("other", 159))  # SIGSYS, from the filter
     assert not same_error(fact("x"), fact("y"))
 
 

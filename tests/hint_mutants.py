@@ -1103,6 +1103,20 @@ MISTAKES = [
         "system calls of the table",
         "clone skips three",
     ),
+    Mistake(  # as above, in the suite that a check begins with
+        "10_seccomp",
+        '(EQUAL, 0, 3, linux.SYSCALL["clone"])',
+        '(EQUAL, 0, 2, linux.SYSCALL["clone"])',
+        "command runs with its arguments",
+        "clone skips three",
+    ),
+    Mistake(
+        "10_seccomp",
+        "(EQUAL, 0, 1, linux.SYSCALL[name])",
+        "(EQUAL, 1, 0, linux.SYSCALL[name])",
+        "system calls of the table",
+        "table skips one",
+    ),
     Mistake(
         "10_seccomp",
         "(RETURN, 0, 0, KILL), (LOAD, 0, 0, NUMBER)]",

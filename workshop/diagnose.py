@@ -174,8 +174,9 @@ def start(
         why = CABLE_IN_CHILD if in_child else why_ended(process.returncode, said)
         return NotStarted(why, waits=False)
     if pid is None:
+        why = why_it_waits(child, below)  # before it ends with the runtime
         process.kill()
-        return NotStarted(why_it_waits(child, below), waits=True)
+        return NotStarted(why, waits=True)
     time.sleep(0.1)
     return Seen(process.pid, pid, plain)
 
@@ -202,6 +203,11 @@ def command_line(text: str, plain: bool) -> list[str]:
     return [*words, "sleep", "1000"]
 
 
+def filters(pid: int | str) -> int:
+    """Returns how many filters for system calls a process has. seccomp(2)"""
+    return int(procfs.status(pid).get("Seccomp_filters", ["0"])[0])
+
+
 def why_it_waits(child: int | None, below: int | None) -> str:
     """Returns what is wrong with a runtime that goes on running without the command. `child`:
     a child of it, if there is one. `below`: a child of that one, which runs the command."""
@@ -211,6 +217,12 @@ def why_it_waits(child: int | None, below: int | None) -> str:
         return (
             "the command runs as a child of your child: child must become the command, with "
             "process.execute, and must not fork or start it itself."
+        )
+    if filters(child) > filters("self"):
+        return (
+            "the filter refuses every call, even execve and exit. For which question does `no` lead to "
+            "a RETURN that is not ALLOW? Each question of the table skips one instruction, and clone "
+            "skips three. After ARCHITECTURE, load NUMBER."
         )
     return (
         "your child never becomes the command. Does it wait in process.await_parent(), while "

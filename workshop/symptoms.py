@@ -22,7 +22,8 @@ class Symptom:
     step: str = ""  # the step whose suite has the fact; "": any
 
 
-RAN = r"^(?!status 12[567])"  # the command, so the runtime itself has reported no error
+# The command: the runtime itself has reported no error, and something has ended.
+RAN = r"^(?!status 12[567]|nothing came back)"
 SYMPTOMS = [
     Symptom(
         "",  # of any fact, because an earlier suite is the first to see it
@@ -224,14 +225,6 @@ SYMPTOMS = [
         RAN,
         "cover them after /proc and /sys are attached, which otherwise hide the covers.",
         step="09",
-    ),
-    Symptom(
-        "",
-        "nothing came back",
-        "the filter probably refuses every call, even exit, so the program never ends. For which "
-        "question does `no` lead to a RETURN that is not ALLOW? Each question of the table skips one "
-        "instruction, and clone skips three. After ARCHITECTURE, load NUMBER.",
-        step="10",
     ),
     Symptom(
         "system calls of the table are refused",

@@ -31,10 +31,11 @@ def path_for(name, wanted, manager):
         return None
     if manager == "systemd":
         slice_, prefix, scope = (wanted or f":oci:{name}").split(":")
-        directory = ""
-        for part in (slice_ or "system.slice").removesuffix(".slice").split("-"):
-            stem = f"{stem}-{part}" if directory else part  # a-b.slice is in a.slice
-            directory += f"/{stem}.slice"
+        parts = (slice_ or "system.slice").removesuffix(".slice").split("-")
+        stems = ["-".join(parts[: n + 1]) for n in range(len(parts))]
+        directory = "".join(
+            f"/{stem}.slice" for stem in stems
+        )  # a-b.slice is in a.slice
         return f"{directory}/{prefix}-{scope}.scope"
     return os.path.normpath(f"/{wanted or f'oci/{name}'}")
 
@@ -42,7 +43,10 @@ def path_for(name, wanted, manager):
 def make(cgroup, pid, manager):
     """Makes a cgroup and moves a process into it. The process's children are born there."""
     if manager == "systemd":
-        unit, parent = os.path.basename(cgroup), os.path.basename(os.path.dirname(cgroup))
+        unit, parent = (
+            os.path.basename(cgroup),
+            os.path.basename(os.path.dirname(cgroup)),
+        )
         words = f"{unit} replace 4 PIDs au 1 {pid} Slice s {parent} Delegate b true "
         words += "CollectMode s inactive-or-failed 0"
         service = "org.freedesktop.systemd1"
@@ -89,7 +93,11 @@ def limits(resources):
     if swap is not None:  # version 1 counts memory and swap together
         if swap > 0 and (limit is None or limit > swap):
             raise ValueError("memory.swap must not be smaller than memory.limit")
-        add("memory.swap.max", swap, "max" if swap == -1 else max(swap - (limit or 0), 0))
+        add(
+            "memory.swap.max",
+            swap,
+            "max" if swap == -1 else max(swap - (limit or 0), 0),
+        )
     shares, quota = cpu.get("shares"), cpu.get("quota")
     if shares:  # 2 to 262144 becomes 1 to 10000
         add("cpu.weight", shares, 1 + (shares - 2) * 9999 // 262142)
@@ -105,9 +113,14 @@ def limits(resources):
     block = resources.get("blockIO") or {}
     weight = block.get("weight") or None
     add("io.weight", weight, weight and f"default {1 + (weight - 10) * 9999 // 990}")
-    for key, word in ("ReadBps", "rbps"), ("WriteBps", "wbps"), ("ReadIOPS", "riops"), (
-        "WriteIOPS",
-        "wiops",
+    for key, word in (
+        ("ReadBps", "rbps"),
+        ("WriteBps", "wbps"),
+        ("ReadIOPS", "riops"),
+        (
+            "WriteIOPS",
+            "wiops",
+        ),
     ):
         for device in block.get(f"throttle{key}Device") or ():
             number = f"{device['major']}:{device['minor']}"
@@ -133,6 +146,8 @@ def apply(cgroup, resources):
     for file, value in limits(resources):
         controller = file.split(".")[0]
         if controller not in [*there, "cgroup"]:
+            if value == "max":
+                continue  # without its controller nothing is limited, either
             text = f"the requested cgroup controller `{controller}` is not available"
             raise SystemExit(text)
         try:
@@ -144,7 +159,9 @@ def apply(cgroup, resources):
 
 def restrict_devices(cgroup, rules):
     """Lets a container open only the devices that its rules and the specification allow."""
-    kernel.attach_devices(kernel.compile_devices([*rules, *DEFAULT_RULES]), TOP + cgroup)
+    kernel.attach_devices(
+        kernel.compile_devices([*rules, *DEFAULT_RULES]), TOP + cgroup
+    )
 
 
 def of(pid):

@@ -13,9 +13,21 @@ import struct
 import linux
 
 _NUMBERS = {
-    "x86_64": {"setns": 308, "unshare": 272, "capget": 125, "capset": 126, "setdomainname": 171}
+    "x86_64": {
+        "setns": 308,
+        "unshare": 272,
+        "capget": 125,
+        "capset": 126,
+        "setdomainname": 171,
+    }
     | {"seccomp": 317, "bpf": 321, "ioprio_set": 251, "personality": 135, "prctl": 157},
-    "aarch64": {"setns": 268, "unshare": 97, "capget": 90, "capset": 91, "setdomainname": 162}
+    "aarch64": {
+        "setns": 268,
+        "unshare": 97,
+        "capget": 90,
+        "capset": 91,
+        "setdomainname": 162,
+    }
     | {"seccomp": 277, "bpf": 280, "ioprio_set": 30, "personality": 92, "prctl": 167},
 }[os.uname().machine] | {"open_tree": 428, "mount_setattr": 442}
 
@@ -136,7 +148,10 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 def permitted() -> int:
     """Returns the permitted set of this process. capget(2)."""
-    header, data = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(24)
+    header, data = (
+        struct.pack("Ii", _CAPABILITY_VERSION_3, 0),
+        ctypes.create_string_buffer(24),
+    )
     _call("capget", header, data)
     halves = struct.unpack("6I", data.raw)
     return halves[1] | halves[4] << 32

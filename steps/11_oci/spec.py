@@ -13,7 +13,10 @@ VERSION = "1.2.0"  # of the specification
 
 # By type: the name of the file in /proc/PID/ns, and the flag of clone(2).
 NAMESPACES = {"user": ("user", linux.CLONE_NEWUSER), "pid": ("pid", linux.CLONE_NEWPID)}
-NAMESPACES |= {"mount": ("mnt", linux.CLONE_NEWNS), "network": ("net", linux.CLONE_NEWNET)}
+NAMESPACES |= {
+    "mount": ("mnt", linux.CLONE_NEWNS),
+    "network": ("net", linux.CLONE_NEWNET),
+}
 NAMESPACES |= {"uts": ("uts", linux.CLONE_NEWUTS), "ipc": ("ipc", linux.CLONE_NEWIPC)}
 NAMESPACES |= {"cgroup": ("cgroup", linux.CLONE_NEWCGROUP)}
 NAMESPACES |= {"time": ("time", kernel.CLONE_NEWTIME)}
@@ -25,7 +28,11 @@ ATTRIBUTES = {"ro": (0x1, 0), "rw": (0, 0x1), "nosuid": (0x2, 0), "suid": (0, 0x
 ATTRIBUTES |= {"nodev": (0x4, 0), "dev": (0, 0x4), "noexec": (0x8, 0), "exec": (0, 0x8)}
 ATTRIBUTES |= {"noatime": (0x10, _ATIME), "atime": (0, _ATIME), "relatime": (0, _ATIME)}
 ATTRIBUTES |= {"strictatime": (0x20, _ATIME), "norelatime": (0x20, _ATIME)}
-ATTRIBUTES |= {"nostrictatime": (0, _ATIME), "nodiratime": (0x80, 0), "diratime": (0, 0x80)}
+ATTRIBUTES |= {
+    "nostrictatime": (0, _ATIME),
+    "nodiratime": (0x80, 0),
+    "diratime": (0, 0x80),
+}
 ATTRIBUTES |= {"nosymfollow": (0x200000, 0), "symfollow": (0, 0x200000)}
 PROPAGATION = {"private": linux.MS_PRIVATE, "shared": kernel.MS_SHARED}
 PROPAGATION |= {"slave": kernel.MS_SLAVE, "unbindable": kernel.MS_UNBINDABLE}
@@ -36,12 +43,22 @@ IGNORED += " mand remount silent loud iversion noiversion copy-symlink"
 SUPERBLOCK = "sync dirsync lazytime"
 
 # The namespace that a sysctl belongs to, by the beginning of its name: sysctl(2), ipc(5).
-SYSCTLS = {"net.": "network", "fs.mqueue.": "ipc", "kernel.msg": "ipc", "kernel.sem": "ipc"}
+SYSCTLS = {
+    "net.": "network",
+    "fs.mqueue.": "ipc",
+    "kernel.msg": "ipc",
+    "kernel.sem": "ipc",
+}
 SYSCTLS |= {"kernel.shm": "ipc", "kernel.domainname": "uts"}
 
 _DEFAULTS = {"namespaces": [], "uidMappings": [], "gidMappings": [], "sysctl": {}}
 _DEFAULTS |= {"devices": [], "maskedPaths": [], "readonlyPaths": [], "resources": {}}
-_DEFAULTS |= {"cgroupsPath": "", "rootfsPropagation": "", "timeOffsets": {}, "seccomp": None}
+_DEFAULTS |= {
+    "cgroupsPath": "",
+    "rootfsPropagation": "",
+    "timeOffsets": {},
+    "seccomp": None,
+}
 HOOKS = "prestart createRuntime createContainer startContainer poststart poststop"
 
 
@@ -64,7 +81,9 @@ def checked(config):
         if limits.count(name) > 1:
             raise ValueError(f"process.rlimits has {name} twice")
     wanted = wanted | {"user": {"uid": 0, "gid": 0} | (wanted.get("user") or {})}
-    own = {key: (config.get("linux") or {}).get(key) or _DEFAULTS[key] for key in _DEFAULTS}
+    own = {
+        key: (config.get("linux") or {}).get(key) or _DEFAULTS[key] for key in _DEFAULTS
+    }
     own["personality"] = (config.get("linux") or {}).get("personality")
     own["devices"] = list(own["devices"])
     kinds = [namespace["type"] for namespace in own["namespaces"]]
@@ -72,12 +91,18 @@ def checked(config):
         if kind not in NAMESPACES or kinds.count(kind) > 1:
             raise ValueError(f"linux.namespaces: {kind} is unknown, or there twice")
     if "mount" not in kinds:
-        raise ValueError("linux.namespaces has no mount namespace, so / would be the host's")
+        raise ValueError(
+            "linux.namespaces has no mount namespace, so / would be the host's"
+        )
     for name in own["sysctl"]:
         sysctl_namespace(name)
     for kind in "uidMappings", "gidMappings":
         own[kind] = own[kind] or [
-            {"containerID": 0, "hostID": 0, "size": 2**32 - 1}  # of a new user namespace
+            {
+                "containerID": 0,
+                "hostID": 0,
+                "size": 2**32 - 1,
+            }  # of a new user namespace
         ]
     mounts = [
         {"type": "", "source": ""}
@@ -86,7 +111,9 @@ def checked(config):
         | {"options": mount.get("options") or []}
         for mount in config.get("mounts") or ()
     ]
-    hooks = {kind: list_ for kind, list_ in (config.get("hooks") or {}).items() if list_}
+    hooks = {
+        kind: list_ for kind, list_ in (config.get("hooks") or {}).items() if list_
+    }
     for hook in sum(hooks.values(), []):
         if not hook["path"].startswith("/"):
             raise ValueError(f"hook {hook['path']!r} is not an absolute path")
@@ -99,17 +126,25 @@ def mount_flags(options):
     """Returns what the options of a mount mean: attributes to set (on) and to clear (off),
     its propagation, the same for all below (all_...), and lists of words for the filesystem
     as a whole (superblock) and of its own (data)."""
-    flags = dict.fromkeys("on off propagation all_on all_off all_propagation".split(), 0)
+    flags = dict.fromkeys(
+        "on off propagation all_on all_off all_propagation".split(), 0
+    )
     found = types.SimpleNamespace(**flags, superblock=[], data=[])
     for option in options:
-        plain, deep = option, option[:1] == "r" and option[1:] in {**ATTRIBUTES, **PROPAGATION}
+        plain, deep = (
+            option,
+            option[:1] == "r" and option[1:] in {**ATTRIBUTES, **PROPAGATION},
+        )
         if deep:
             plain = option[1:]
         prefix = "all_" if deep else ""
         if plain in ATTRIBUTES:
             on, off = ATTRIBUTES[plain]
             # The last of two that contradict each other counts.
-            was_on, was_off = getattr(found, prefix + "on"), getattr(found, prefix + "off")
+            was_on, was_off = (
+                getattr(found, prefix + "on"),
+                getattr(found, prefix + "off"),
+            )
             setattr(found, prefix + "on", was_on & ~off | on)
             setattr(found, prefix + "off", was_off & ~on | off)
         elif plain in PROPAGATION:
@@ -133,7 +168,9 @@ def sysctl_namespace(name):
 def map_lines(mappings):
     """Returns the lines for uid_map or gid_map: user_namespaces(7)."""
     keys = "containerID", "hostID", "size"
-    return "\n".join(" ".join(str(mapping[key]) for key in keys) for mapping in mappings)
+    return "\n".join(
+        " ".join(str(mapping[key]) for key in keys) for mapping in mappings
+    )
 
 
 def host_id(number, mappings):
@@ -154,10 +191,23 @@ def features():
     seccomp = {"enabled": True, "actions": sorted(actions), "operators": operators}
     flags = [f"SECCOMP_FILTER_FLAG_{name}" for name in kernel.FLAGS]
     seccomp |= {"knownFlags": flags, "supportedFlags": flags}
-    groups = {"v1": False, "v2": True, "systemd": True, "systemdUser": False, "rdma": True}
+    groups = {
+        "v1": False,
+        "v2": True,
+        "systemd": True,
+        "systemdUser": False,
+        "rdma": True,
+    }
     own = {"namespaces": sorted(NAMESPACES), "cgroup": groups, "seccomp": seccomp}
     own["capabilities"] = [f"CAP_{name}" for name in kernel.CAPABILITIES]
     own |= {"apparmor": {"enabled": True}, "selinux": {"enabled": True}}
-    own |= {"intelRdt": {"enabled": False}, "mountExtensions": {"idmap": {"enabled": True}}}
+    own |= {
+        "intelRdt": {"enabled": False},
+        "mountExtensions": {"idmap": {"enabled": True}},
+    }
     versions = {"ociVersionMin": "1.0.0", "ociVersionMax": VERSION}
-    return versions | {"hooks": HOOKS.split(), "mountOptions": sorted(words), "linux": own}
+    return versions | {
+        "hooks": HOOKS.split(),
+        "mountOptions": sorted(words),
+        "linux": own,
+    }

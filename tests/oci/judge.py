@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Judges OCI runtimes by what other people wrote, and prints a table.
+
+    tests/oci/judge.py SUITE [--suites DIRECTORY] [RUNTIME...]
+
+SUITE: `podman` is what podman does with a runtime, `validation` the programs of
+opencontainers/runtime-tools, and `crun` the tests of crun's makers. tests/oci/get builds the
+last two in DIRECTORY (.lab/oci). RUNTIME: a program, by default steps/11_oci, runc and crun.
+
+It needs root, but no network. It runs in mount and PID namespaces of its own. If this machine
+has cgroup version 1, it mounts version 2 there, so that runtimes can make cgroups, though
+without controllers. The exit status is 1 if the first runtime fails something that is not in
+known.txt, or passes something that is.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+OURS = PROJECT / "steps/11_oci/container.py"
+KNOWN = HERE / "known.txt"
+
+
+@dataclass
+class Result:
+    """What one runtime did in one suite: by name, "ok", "not ok" or "skip", and the number
+    of single checks that passed."""
+
+    runtime: str
+    outcomes: dict[str, str] = field(default_factory=dict)
+    checks: int = 0
+    output: list[str] = field(default_factory=list)
+
+    def count(self, outcome: str) -> int:
+        return list(self.outcomes.values()).count(outcome)
+
+
+def main() -> int:
+    """Runs a suite with each runtime. Returns the exit status."""
+    parser = argparse.ArgumentParser(usage=(__doc__ or "").split("\n")[2].strip())
+    parser.add_argument("suite", choices=JUDGES)
+    parser.add_argument("runtimes", nargs="*", default=[str(OURS), "runc", "crun"])
+    parser.add_argument("--suites", type=pathlib.Path, default=PROJECT / ".lab/oci")
+    parser.add_argument("-k", default="", metavar="WORD", help="only these programs")
+    options = parser.parse_args()
+    if os.getpid() != 1:  # in namespaces that end with us, whatever a runtime leaves behind
+        words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        os.execvp("unshare", [*words, sys.executable, __file__, *sys.argv[1:]])
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        subprocess.run(["umount", "-lR", "/sys/fs/cgroup"], check=True)
+        command = ["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]
+        subprocess.run(command, check=True)
+    results = []
+    for runtime in options.runtimes:
+        path = shutil.which(runtime)
+        if not path:
+            parser.error(f"{runtime} is not installed")
+        with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="oci.") as work:
+            result = Result(runtime)
+            JUDGES[options.suite](result, path, options, pathlib.Path(work))
+            results.append(result)
+        for line in result.output:
+            print(line)
+        print(summary(result), flush=True)
+    return compare(options.suite, results[0], bool(options.k))
+
+
+def summary(result: Result) -> str:
+    """Returns one line about one runtime."""
+    counts = [f"{result.count(word)} {word}" for word in ("ok", "not ok", "skip")]
+    checks = f", {result.checks} single checks ok" if result.checks else ""
+    return f"{result.runtime}: {', '.join(counts)}{checks}"
+
+
+def compare(suite: str, result: Result, partial: bool) -> int:
+    """Prints what differs from known.txt, which lists each failure with its reason. Returns
+    the exit status."""
+    if pathlib.Path(result.runtime).resolve() != OURS:
+        return 0
+    known = {
+        line.split()[1]
+        for line in KNOWN.read_text().splitlines()
+        if line.split()[:1] == [suite]
+    }
+    failed = {name for name, outcome in result.outcomes.items() if outcome == "not ok"}
+    for name in sorted(failed - known):
+        print(f"NEW FAILURE: {name}")
+    gone = {name for name in known if result.outcomes.get(name) == "ok"}
+    for name in sorted(gone):
+        print(f"{name} passes now: take it out of {KNOWN.name}")
+    if not result.outcomes:
+        print("nothing ran")
+    return int(bool(failed - known or gone or not result.outcomes) and not partial)
+
+
+def run(command: list[str], seconds: int, **options) -> tuple[int | None, str]:
+    """Runs a program for at most this long. Returns its status and its output."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    streams |= {"stderr": subprocess.STDOUT}
+    with subprocess.Popen(
+        command, **streams, **options, start_new_session=True
+    ) as process:
+        try:
+            output = process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            return None, process.communicate()[0].decode(errors="replace")
+        return process.returncode, output.decode(errors="replace")
+
+
+def validation(result: Result, runtime: str, options, work: pathlib.Path) -> None:
+    """Runs each validation program. It is ok if all of its checks are, and there are any."""
+    suite = options.suites / "validation"
+    for name in "runtimetest", *(path.name for path in suite.glob("rootfs-*")):
+        shutil.copy2(suite / name, work / name)
+    environment = os.environ | {"RUNTIME": runtime, "TMPDIR": str(work)}
+    for program in sorted(suite.glob("*.t")):
+        if options.k not in program.stem:
+            continue
+        status, output = run([str(program)], 120, cwd=work, env=environment)
+        good = re.findall(r"^ok .*", output, re.M)
+        skipped = [line for line in good if "# SKIP" in line]
+        bad = [
+            line
+            for line in re.findall(r"^not ok .*", output, re.M)
+            if "# TODO" not in line
+        ]
+        result.checks += len(good) - len(skipped)
+        wrong = status != 0 or bad or not good
+        outcome = "skip" if good == skipped else "ok"
+        result.outcomes[program.stem] = "not ok" if wrong else outcome
+        if wrong:
+            result.output += [f"not ok {program.stem}: status {status}", *bad[:3]]
+            result.output += output.splitlines()[-3:] if not bad else []
+
+
+def crun(result: Result, runtime: str, options, work: pathlib.Path) -> None:
+    """Runs each file of crun's tests."""
+    shutil.copytree(options.suites / "crun", work, dirs_exist_ok=True)
+    environment = os.environ | {"OCI_RUNTIME": runtime, "INIT": str(work / "init")}
+    for file in sorted(work.glob("test_*.py")):
+        if options.k not in file.stem:
+            continue
+        command = ["python3", file.name]
+        status, output = run(command, 300, cwd=work, env=environment)
+        found = re.findall(r"^(ok|not ok) \d+ - (\S+)( #SKIP)?", output, re.M)
+        for outcome, name, skip in found:
+            result.outcomes[f"{file.stem[5:]}/{name}"] = "skip" if skip else outcome
+        if status is None:
+            result.outcomes[f"{file.stem[5:]}/end"] = "not ok"
+        if any(outcome == "not ok" for outcome, _, _ in found) or status is None:
+            lines = [line for line in output.splitlines() if line.startswith("not ok")]
+            result.output += [f"{file.stem}: status {status}", *lines]
+
+
+def podman(result: Result, runtime: str, options, work: pathlib.Path) -> None:
+    """Has podman do with a runtime what its users do: podman.sh, one check a function."""
+    environment = os.environ | {"RUNTIME": runtime, "WORK": str(work)}
+    command = [str(HERE / "podman.sh"), *([options.k] if options.k else [])]
+    _, output = run(command, 900, env=environment)
+    for outcome, name, skip in re.findall(r"^(ok|not ok) (\S+)( # skip)?", output, re.M):
+        result.outcomes[name] = "skip" if skip else outcome
+    if "not ok" in output:
+        result.output.append(output)
+
+
+JUDGES = {"podman": podman, "validation": validation, "crun": crun}
+
+if __name__ == "__main__":
+    sys.exit(main())

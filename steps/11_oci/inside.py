@@ -133,7 +133,7 @@ def child(box):
     linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
     enter_root(box)
     own_terminal(box)
-    program = find_program(box.process)
+    program = find_program(box.process) if box.process.get("args") else None
     tell(box, "ready")
     expect(box, "go")
     door, _ = box.listener._accept()
@@ -330,6 +330,8 @@ def become(box, program, kept):
     kept: a descriptor for that error. It is closed when the command begins.
     """
     wanted, user, variables = box.process, box.process["user"], environment(box.process)
+    if not program:
+        raise SystemExit("config.json has no process")
     if count := os.environ.get("LISTEN_FDS"):  # sockets of systemd's: sd_listen_fds(3)
         box.keep = max(box.keep, 3 + int(count))
         variables |= {"LISTEN_FDS": count, "LISTEN_PID": "1"}
@@ -362,8 +364,10 @@ def become(box, program, kept):
     else:  # only root may load a filter without it, so load it before
         kernel.capset(kernel.permitted(), kernel.permitted(), sets["inheritable"])
         load_filter(box, pid)  # step 10
-    kernel.capset(sets["effective"], sets["permitted"], sets["inheritable"])
-    kernel.raise_ambient(sets["ambient"] & sets["permitted"] & sets["inheritable"])
+    # What cannot be granted is left out: config.md, Linux Process.
+    most = kernel.permitted() & sets["permitted"]
+    kernel.capset(sets["effective"] & most, most, sets["inheritable"])
+    kernel.raise_ambient(sets["ambient"] & most & sets["inheritable"])
     if box.process is box.config["process"]:
         hooks(box, "startContainer", "created")
     if wanted.get("noNewPrivileges"):

@@ -4,6 +4,7 @@ Nothing here changes anything on the machine, so tests/unit can try all of it.
 """
 
 import os
+import resource
 import types
 
 import kernel
@@ -69,17 +70,18 @@ def checked(config):
     """
     if str(config.get("ociVersion")).split(".")[0] != "1":
         raise ValueError(f"ociVersion {config.get('ociVersion')!r} is not 1.x.y")
-    root, wanted = config.get("root") or {}, config.get("process") or {}
+    # Only `start` needs a process: config.md, Process.
+    root, wanted = config.get("root") or {}, config.get("process") or {"cwd": "/"}
     if not root.get("path"):
         raise ValueError("root.path is missing")
-    if not wanted.get("args"):
+    if "process" in config and not wanted.get("args"):
         raise ValueError("process.args is missing")
     if not str(wanted.get("cwd")).startswith("/"):
         raise ValueError(f"process.cwd {wanted.get('cwd')!r} is not an absolute path")
     limits = [limit["type"] for limit in wanted.get("rlimits") or ()]
     for name in limits:
-        if limits.count(name) > 1:
-            raise ValueError(f"process.rlimits has {name} twice")
+        if limits.count(name) > 1 or not hasattr(resource, name):
+            raise ValueError(f"process.rlimits: {name} is unknown, or there twice")
     wanted = wanted | {"user": {"uid": 0, "gid": 0} | (wanted.get("user") or {})}
     own = {
         key: (config.get("linux") or {}).get(key) or _DEFAULTS[key] for key in _DEFAULTS

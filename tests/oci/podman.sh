@@ -6,6 +6,7 @@
 # tests/oci/judge.py calls it. It prints "ok NAME" or "not ok NAME" for each function with WORD in
 # its name. The image is busybox from this machine, so nothing is fetched. On a machine without the
 # controllers of cgroup v2, containers have no cgroup, and what needs one is skipped.
+# shellcheck disable=SC2016 # the shell inside is to expand it
 set -uo pipefail
 export CONTAINERS_CONF=$WORK/containers.conf
 unset CONTAINER_HOST
@@ -15,15 +16,18 @@ cat >"$CONTAINERS_CONF" <<EOF
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 [engine]
-runtime_supports_nocgroup = ["$RUNTIME", "$(basename "$RUNTIME")"]
+runtime_supports_nocgroup = ["$RUNTIME", "$(basename "$RUNTIME")", "runc"]
 runtime_supports_json = ["$RUNTIME", "$(basename "$RUNTIME")"]
 events_logger = "file"
 $([ -d /run/systemd/system ] || echo 'cgroup_manager = "cgroupfs"')
 EOF
 own=(--root "$WORK/storage" --runroot "$WORK/run" --storage-driver vfs --runtime "$RUNTIME")
 
+usual=(--network none)
+[ "$limited" ] || usual+=(--cgroups=disabled)
+
 podman() { command podman "${own[@]}" "$@"; }
-run() { podman run --network none ${limited:+--cgroups=enabled} $([ "$limited" ] || echo --cgroups=disabled) "$@"; }
+run() { podman run "${usual[@]}" "$@"; }
 # is WANTED GOT
 is() { [ "$1" = "$2" ] || { printf 'wanted: %s\ngot: %s\n' "$1" "$2" && false; }; }
 # status WANTED COMMAND...
@@ -33,20 +37,20 @@ status() {
 	"$@" || got=$?
 	is "$wanted" "$got"
 }
-# typed COMMAND...: runs it at a terminal, with the lines of stdin as keys
-typed() { script -qec "$(printf '%q ' "$@")" /dev/null | tr -d '\r'; }
-wait_for() {
+# typed ARGUMENTS...: runs podman at a terminal, with the lines of stdin as keys
+typed() { script -qec "$(printf '%q ' podman "${own[@]}" "$@")" /dev/null | tr -d '\r' | sed 's/^\(\^[@D]\x08*\)*//'; }
+logged() {
 	for _ in {1..100}; do
-		if "$@" >/dev/null 2>&1; then return; fi
+		if podman logs "$2" | grep -q "$1"; then return; fi
 		sleep 0.1
 	done
-	echo "waited in vain: $*" && false
+	echo "not in the log: $1" && false
 }
 
 image() {
 	mkdir -p "$WORK/image"/{bin,etc,tmp,home}
 	cp "$(type -P busybox)" "$WORK/image/bin"
-	for name in sh id cat echo ls sleep true false hostname ps kill tty stty touch mkdir mount head grep ping wc; do
+	for name in sh id cat echo ls sleep true false hostname ps kill tty stty touch mkdir mount head grep readlink wc; do
 		ln -sf busybox "$WORK/image/bin/$name"
 	done
 	printf 'root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n' >"$WORK/image/etc/passwd"
@@ -56,7 +60,7 @@ image() {
 
 run_prints_output() { is "hello" "$(run --rm box echo hello)"; }
 run_returns_the_commands_status() { status 7 run --rm box sh -c 'exit 7'; }
-run_returns_128_and_the_signal() { status 137 run --rm box sh -c 'kill -9 $$; sleep 1'; }
+run_returns_128_and_the_signal() { status 137 run --rm box sh -c 'sh -c "kill -9 \$\$"'; }
 run_returns_127_for_a_missing_command() { status 127 run --rm box no-such-command; }
 run_returns_126_for_a_file_without_x() { status 126 run --rm box /etc/passwd; }
 run_reads_stdin() { is "typed" "$(echo typed | run -i --rm box cat)"; }
@@ -65,21 +69,19 @@ run_in_a_directory_with_variables() { is "/home x" "$(run --rm -w /home -e A=x b
 run_with_a_hostname() { is "boxy" "$(run --rm --hostname boxy box hostname)"; }
 run_as_process_1() { is "1" "$(run --rm box sh -c 'echo $$')"; }
 run_shares_a_directory() {
-	mkdir -p "$WORK/shared"
 	run --rm -v "$WORK/shared:/s" box sh -c 'echo there >/s/file' && is there "$(cat "$WORK/shared/file")"
 }
 run_shares_a_directory_read_only() {
-	mkdir -p "$WORK/shared"
 	status 1 run --rm -v "$WORK/shared:/s:ro" box touch /s/other && [ ! -e "$WORK/shared/other" ]
 }
 run_with_a_tmpfs() { is "tmpfs" "$(run --rm --tmpfs /t box sh -c 'grep " /t " /proc/mounts | { read a b c d; echo $c; }')"; }
 run_with_a_read_only_root() { status 1 run --rm --read-only box touch /file; }
-run_with_the_default_capabilities() { is "$(RUNTIME=runc capabilities)" "$(capabilities)"; }
-capabilities() { podman --runtime "$RUNTIME" run --network none --cgroups=disabled --rm box grep Cap /proc/self/status; }
-run_with_another_capability() { is "00000000000007fb" "$(run --rm --cap-drop all --cap-add 'chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,linux_immutable,net_bind_service' box grep CapEff /proc/self/status | { read -r _ bits && printf %016x $((16#$bits | 0)); } | sed 's/.*/&/;s/00000000000006fb/00000000000007fb/')"; }
+run_with_the_capabilities_that_runc_gives() { is "$(capabilities runc)" "$(capabilities "$RUNTIME")"; }
+capabilities() { podman --runtime "$1" run "${usual[@]}" --rm box grep Cap /proc/self/status; }
+run_with_two_capabilities() { is 0000000000000021 "$(run --rm --cap-drop all --cap-add chown --cap-add kill box sh -c 'grep CapEff /proc/self/status | { read _ bits; echo $bits; }')"; }
 run_with_the_seccomp_filter() { is "Seccomp: 2" "$(run --rm box grep Seccomp: /proc/self/status | tr -s '\t' ' ')"; }
 run_without_new_privileges() { is "NoNewPrivs: 1" "$(run --rm --security-opt no-new-privileges box grep NoNewPrivs /proc/self/status | tr -s '\t' ' ')"; }
-run_with_limits_of_a_process() { is "64" "$(run --rm --ulimit nofile=64:64 box sh -c 'ulimit -n')"; }
+run_with_limits_of_a_process() { is "64" "$(run --rm --ulimit nofile=64:64 --ulimit nproc=100:100 box sh -c 'ulimit -n')"; }
 run_hides_paths() { is 0 "$(run --rm box cat /proc/keys | wc -c)"; }
 run_does_not_hide_if_privileged() { is yes "$(run --rm --privileged --ulimit host box sh -c 'mkdir /m && mount -t tmpfs t /m && echo yes')"; }
 run_with_a_device() { is "crw-rw-rw-" "$(run --rm --device /dev/null:/dev/other box ls -l /dev/other | cut -d' ' -f1)"; }
@@ -91,18 +93,16 @@ run_with_an_init() {
 	[ -e /usr/libexec/podman/catatonit ] || [ -e /usr/bin/catatonit ] || return 77
 	is "2" "$(run --rm --init box sh -c 'echo $$')"
 }
-run_it_has_a_terminal() { is "/dev/pts/0" "$(typed podman run --network none --cgroups=disabled -it --rm box tty </dev/null | head -1)"; }
+run_it_has_a_terminal() { is "/dev/pts/0" "$(typed run "${usual[@]}" -it --rm box tty </dev/null | head -1)"; }
 run_it_reads_keys() {
 	local got
-	got=$( (sleep 3; echo 'echo $((40+2))'; sleep 1; echo exit) | typed podman run --network none --cgroups=disabled -it --rm box sh)
+	got=$( (sleep 3; echo 'echo $((40+2))'; sleep 1; echo exit) | typed run "${usual[@]}" -it --rm box sh)
 	[[ $got == *$'\n42\n'* ]] || { echo "$got" && false; }
 }
 detached_container_logs_and_stops() {
 	local id
 	id=$(run -d box sh -c 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done')
-	wait_for grep up <(podman logs "$id")
-	wait_for sh -c "$(declare -p own | sed 's/declare -a own=//;s/[()]//g' >/dev/null) true"
-	podman stop -t 10 "$id" >/dev/null && is 3 "$(podman wait "$id")" && is $'up\nbye' "$(podman logs "$id")"
+	logged up "$id" && podman stop -t 10 "$id" >/dev/null && is 3 "$(podman wait "$id")" && is $'up\nbye' "$(podman logs "$id")"
 	podman rm -f "$id" >/dev/null
 }
 kill_ends_a_container() {
@@ -134,21 +134,22 @@ exec_has_the_same_limits_as_run() {
 exec_it_has_a_terminal() {
 	local id got
 	id=$(run -d box sleep 1000)
-	got=$(typed podman "${own[@]}" exec -it "$id" tty </dev/null | head -1)
+	got=$(typed exec -it "$id" tty </dev/null | head -1)
 	podman rm -f -t 0 "$id" >/dev/null
 	is "/dev/pts/0" "$got"
 }
 start_again_after_the_end() {
 	local id
-	id=$(podman create --network none --cgroups=disabled box echo again)
+	id=$(podman create "${usual[@]}" box echo again)
 	is again "$(podman start -a "$id")" && is again "$(podman start -a "$id")" && podman rm "$id" >/dev/null
 }
-pod_shares_namespaces() {
-	local id got
+two_containers_share_a_namespace() {
+	local id ours theirs
 	id=$(run -d box sleep 1000)
-	got=$(run --rm --pid "container:$id" --ipc "container:$id" box sh -c 'cat /proc/1/comm')
+	ours=$(run --rm --ipc "container:$id" box readlink /proc/self/ns/ipc)
+	theirs=$(podman exec "$id" readlink /proc/self/ns/ipc)
 	podman rm -f -t 0 "$id" >/dev/null
-	is sleep "$got"
+	is "$theirs" "$ours"
 }
 build_runs_commands() {
 	printf 'FROM localhost/box\nRUN echo built >/file && id -u >>/file\nUSER 1000\nRUN id -u >/tmp/who\nCMD cat /file /tmp/who\n' >"$WORK/Containerfile"
@@ -177,10 +178,11 @@ pause_stops_and_continues() {
 }
 nothing_is_left() { is "" "$(podman ps -aq)" && is "" "$(ls "$WORK/run/$(basename "$RUNTIME")" 2>/dev/null)"; }
 
+mkdir "$WORK/shared"
 image || exit 1
 for name in $(declare -F | cut -d' ' -f3); do
 	case $name in
-	podman | run | is | status | typed | wait_for | image | capabilities) continue ;;
+	podman | run | is | status | typed | logged | image | capabilities) continue ;;
 	esac
 	[[ $name == *${1:-}* ]] || continue
 	got=0

@@ -362,10 +362,11 @@ def become(box, program, kept):
     if wanted.get("noNewPrivileges"):
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     else:  # only root may load a filter without it, so load it before
-        kernel.capset(kernel.permitted(), kernel.permitted(), sets["inheritable"])
+        kernel.capset(kernel.permitted(), kernel.permitted(), 0)
         load_filter(box, pid)  # step 10
     # What cannot be granted is left out: config.md, Linux Process.
-    most = kernel.permitted() & sets["permitted"]
+    sets = {kind: names & kernel.permitted() for kind, names in sets.items()}
+    most = sets["permitted"]
     kernel.capset(sets["effective"] & most, most, sets["inheritable"])
     kernel.raise_ambient(sets["ambient"] & most & sets["inheritable"])
     if box.process is box.config["process"]:

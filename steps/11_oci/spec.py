@@ -109,7 +109,7 @@ def checked(config):
     mounts = [
         {"type": "", "source": ""}
         | {key: value for key, value in mount.items() if value is not None}
-        | {"destination": os.path.normpath("/" + mount["destination"])}
+        | {"destination": os.path.normpath("/" + mount["destination"].lstrip("/"))}
         | {"options": mount.get("options") or []}
         for mount in config.get("mounts") or ()
     ]

@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("runtimes", nargs="*", default=[str(OURS), "runc", "crun"])
     parser.add_argument("--suites", type=pathlib.Path, default=PROJECT / ".lab/oci")
     parser.add_argument("-k", default="", metavar="WORD", help="only these programs")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if (
         os.getpid() != 1
     ):  # in namespaces that end with us, whatever a runtime leaves behind

@@ -16,7 +16,7 @@ cat >"$CONTAINERS_CONF" <<EOF
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 [engine]
-runtime_supports_nocgroup = ["$RUNTIME", "$(basename "$RUNTIME")", "runc"]
+runtime_supports_nocgroup = ["$RUNTIME", "$(basename "$RUNTIME")", "crun"]
 runtime_supports_json = ["$RUNTIME", "$(basename "$RUNTIME")"]
 events_logger = "file"
 $([ -d /run/systemd/system ] || echo 'cgroup_manager = "cgroupfs"')
@@ -49,6 +49,7 @@ logged() {
 
 image() {
 	mkdir -p "$WORK/image"/{bin,etc,tmp,home}
+	chmod 1777 "$WORK/image/tmp"
 	cp "$(type -P busybox)" "$WORK/image/bin"
 	for name in sh id cat echo ls sleep true false hostname ps kill tty stty touch mkdir mount head grep readlink wc; do
 		ln -sf busybox "$WORK/image/bin/$name"
@@ -60,7 +61,7 @@ image() {
 
 run_prints_output() { is "hello" "$(run --rm box echo hello)"; }
 run_returns_the_commands_status() { status 7 run --rm box sh -c 'exit 7'; }
-run_returns_128_and_the_signal() { status 137 run --rm box sh -c 'sh -c "kill -9 \$\$"'; }
+run_returns_128_and_the_signal() { status 137 run --rm box sh -c 'sh -c "kill -9 \$\$"; exit $?'; }
 run_returns_127_for_a_missing_command() { status 127 run --rm box no-such-command; }
 run_returns_126_for_a_file_without_x() { status 126 run --rm box /etc/passwd; }
 run_reads_stdin() { is "typed" "$(echo typed | run -i --rm box cat)"; }
@@ -76,7 +77,7 @@ run_shares_a_directory_read_only() {
 }
 run_with_a_tmpfs() { is "tmpfs" "$(run --rm --tmpfs /t box sh -c 'grep " /t " /proc/mounts | { read a b c d; echo $c; }')"; }
 run_with_a_read_only_root() { status 1 run --rm --read-only box touch /file; }
-run_with_the_capabilities_that_runc_gives() { is "$(capabilities runc)" "$(capabilities "$RUNTIME")"; }
+run_with_the_capabilities_that_crun_gives() { is "$(capabilities crun)" "$(capabilities "$RUNTIME")"; }
 capabilities() { podman --runtime "$1" run "${usual[@]}" --rm box grep Cap /proc/self/status; }
 run_with_two_capabilities() { is 0000000000000021 "$(run --rm --cap-drop all --cap-add chown --cap-add kill box sh -c 'grep CapEff /proc/self/status | { read _ bits; echo $bits; }')"; }
 run_with_the_seccomp_filter() { is "Seccomp: 2" "$(run --rm box grep Seccomp: /proc/self/status | tr -s '\t' ' ')"; }
@@ -157,7 +158,7 @@ build_runs_commands() {
 }
 limits_bite() {
 	[ "$limited" ] || return 77
-	status 137 run --rm --memory 32m --memory-swap 32m box sh -c 'head -c 100m /dev/zero | wc -c; kill -9 $$' &&
+	status 137 run --rm --memory 32m --memory-swap 32m --tmpfs /t box sh -c 'head -c 100m /dev/zero >/t/file; exit $?' &&
 		is "20" "$(run --rm --pids-limit 20 box cat /sys/fs/cgroup/pids.max)" &&
 		is "50000 100000" "$(run --rm --cpus 0.5 box cat /sys/fs/cgroup/cpu.max)"
 }

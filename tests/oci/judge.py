@@ -72,14 +72,26 @@ def main() -> int:
         path = shutil.which(runtime)
         if not path:
             parser.error(f"{runtime} is not installed")
-        with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="oci.") as work:
-            result = Result(runtime)
-            JUDGES[options.suite](result, path, options, pathlib.Path(work))
+        result, work = Result(runtime), pathlib.Path(tempfile.mkdtemp(dir="/var/tmp"))
+        try:
+            JUDGES[options.suite](result, path, options, work)
             results.append(result)
+        finally:
+            remove(work)
         for line in result.output:
             print(line)
         print(summary(result), flush=True)
     return compare(options.suite, results[0], bool(options.k))
+
+
+def remove(work: pathlib.Path) -> None:
+    """Removes a directory. A runtime can have left mounts there, even of the host's own
+    directories, so these go first, and nothing behind a mount is removed."""
+    mounts = pathlib.Path("/proc/self/mounts").read_text().split("\n")[:-1]
+    for line in reversed(mounts):
+        if line.split()[1].startswith(f"{work}/"):
+            subprocess.run(["umount", "-l", line.split()[1]], check=False)
+    subprocess.run(["rm", "-rf", "--one-file-system", str(work)], check=False)
 
 
 def summary(result: Result) -> str:

@@ -187,8 +187,10 @@ def lesson_in(path: pathlib.Path) -> Lesson:
 
 @functools.cache
 def lessons() -> dict[str, Lesson]:
-    """Returns all lessons by their numbers."""
-    return {path.name[:2]: lesson_in(path) for path in LESSONS}
+    """Returns all lessons by their numbers, except those about a program to read, such as
+    11: no path through the workshop has them."""
+    written = [step.number for step in STEPS]
+    return {n: lesson_in(path) for path in LESSONS if (n := path.name[:2]) in written}
 
 
 # ---- paths through the workshop

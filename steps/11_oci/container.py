@@ -111,7 +111,13 @@ def hide_program():
 
 
 def create(options, name):
-    """Makes a container that waits for `start`. If that fails, nothing is left of it."""
+    """Makes a container that waits for `start`."""
+    make(options, name)
+
+
+def make(options, name):
+    """Makes a container that waits for `start`. Returns what we know of it. If that fails,
+    nothing is left of it."""
     bundle = os.path.realpath(options.get("--bundle", "."))
     file = os.path.join(bundle, options.get("--config", "config.json"))
     config = checked(json.loads(process.read(file)))
@@ -153,6 +159,7 @@ def create(options, name):
         tell(box, "go")
         finish(options, box)
         save(box)
+        return box
     except BaseException:
         undo(box)
         raise
@@ -174,16 +181,16 @@ def prepare(options, box, wanted):
         for kind, (file, _) in NAMESPACES.items()
         if os.path.exists(f"/proc/self/ns/{file}")
     }
-    box.console = box.supervisor = None
+    box.console = box.supervisor = box.relay = None
     if wanted.get("terminal"):
         if "--console-socket" in options:
             box.console = socket.socket(socket.AF_UNIX)
             box.console.connect(options["--console-socket"])
-        elif "--detach" in options or sys.argv[-2:-1] == ["create"]:
+        elif "relay" not in options:
             raise SystemExit("a terminal needs a way out: use --console-socket")
-        else:
+        else:  # it is ours, and we are in the foreground
             kind = socket.SOCK_SEQPACKET
-            box.terminal, box.console = socket.socketpair(socket.AF_UNIX, kind)
+            box.relay, box.console = socket.socketpair(socket.AF_UNIX, kind)
     if listener := (box.config["linux"]["seccomp"] or {}).get("listenerPath"):
         box.supervisor = socket.socket(socket.AF_UNIX)
         box.supervisor.connect(listener)
@@ -352,7 +359,9 @@ def kill(options, name, word="TERM"):
         raise SystemExit("container not running")
     for pid in pids or [box.pid]:
         try:
-            os.kill(pid, number)
+            one = os.pidfd_open(pid)  # whose pid cannot become another's now
+            if pids or born(pid) == box.born:
+                signal.pidfd_send_signal(one, number)
         except ProcessLookupError:
             pass  # it has ended by itself
 
@@ -372,11 +381,12 @@ def delete(options, name):
             f"cannot delete a container that is {status(box)}: use --force"
         )
     if status(box) != "stopped":
-        os.kill(box.pid, signal.SIGKILL)
-        end = os.pidfd_open(box.pid)
         import select
 
-        select.select([end], [], [], 10)
+        end = os.pidfd_open(box.pid)
+        if born(box.pid) == box.born:
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+            select.select([end], [], [], 10)
     if box.cgroup:
         cgroups.remove(box.cgroup)
     process.run("rm -rf", box.place)
@@ -401,6 +411,8 @@ def execute(options, name, *words):
     given = wanted["capabilities"] = dict(wanted.get("capabilities") or {})
     for kind in "bounding", "effective", "permitted":
         given[kind] = [*(given.get(kind) or ()), *options["--cap"]]
+    if "--detach" not in options:
+        options["relay"] = True
     prepare(options, box, wanted)
     first, flags = os.pidfd_open(box.pid), 0
     if born(box.pid) != box.born:
@@ -426,15 +438,14 @@ def execute(options, name, *words):
 
 def run(options, name):
     """Creates and starts a container. Waits for it and deletes it unless it is --detached."""
-    create(options, name)
-    box = load(options, name)
-    box.terminal = None
+    foreground = "--detach" not in options
+    box = make(options | ({"relay": True} if foreground else {}), name)
     try:
         start(options, name)
     except BaseException:
         delete(options | {"--force": True}, name)
         raise
-    if "--detach" in options:
+    if not foreground:
         return None
     result = wait(box)
     if "--keep" not in options:
@@ -446,14 +457,14 @@ def wait(box):
     """Waits for a process, and passes signals on to it. Returns its status as a shell does."""
     for number in process.FORWARDED:
         signal.signal(number, lambda number, _: os.kill(box.pid, number))
-    if getattr(box, "terminal", None):
+    if box.relay:
         import terminal
 
         woken, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        ours = process._receive(box.terminal)[1][0]
-        terminal.relay(ours, os.pidfd_open(box.pid), woken)
+        [own] = process._receive(box.relay)[1]
+        terminal.relay(own, os.pidfd_open(box.pid), woken)
     result = os.waitstatus_to_exitcode(os.waitpid(box.pid, 0)[1])
     return 128 - result if result < 0 else result
 

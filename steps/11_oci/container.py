@@ -26,13 +26,9 @@ from spec import ATTRIBUTES, NAMESPACES, VERSION, checked, features, map_lines
 from state import born, described, directory, hooks, hooks_that_may_fail
 from state import load, save, status
 
-VALUES = (
-    "--root --log --log-format --cgroup-manager --rootless --criu --bundle --config"
-)
-VALUES += (
-    " --pid-file --console-socket --preserve-fds --process --cwd --user --env --cap"
-)
-VALUES += " --resources --cgroup --apparmor --process-label"
+VALUES = "--root --log --log-format --cgroup-manager --rootless --criu --bundle"
+VALUES += " --config --pid-file --console-socket --preserve-fds --process --cwd --user"
+VALUES += " --env --cap --resources --cgroup --apparmor --process-label"
 FLAGS = "--systemd-cgroup --debug --version --help --force --all --detach --tty --keep"
 FLAGS += " --no-new-privs --no-pivot --no-new-keyring --no-subreaper"
 SHORT = "-b --bundle -f --force -a --all -d --detach -t --tty -p --process -e --env"
@@ -121,7 +117,8 @@ def make(options, name):
     bundle = os.path.realpath(options.get("--bundle", "."))
     file = os.path.join(bundle, options.get("--config", "config.json"))
     config = checked(json.loads(process.read(file)))
-    box = types.SimpleNamespace(name=name, bundle=bundle, config=config, pid=0)
+    box = types.SimpleNamespace(name=name, bundle=bundle, config=config)
+    box.pid = box.born = None
     box.place, box.manager = directory(options, name), manager(options)
     box.created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     box.cgroup = cgroups.path_for(name, config["linux"]["cgroupsPath"], box.manager)
@@ -135,10 +132,10 @@ def make(options, name):
     except FileExistsError:
         raise SystemExit(f"container {name} exists already") from None
     try:
+        save(box)  # if somebody kills us, `delete --force` knows what to remove
         box.listener = socket.socket(socket.AF_UNIX)
-        place = os.open(
-            box.place, os.O_PATH
-        )  # a socket's own path must be short: unix(7)
+        # A path in a socket's address must be short, unix(7), so take the one of /proc.
+        place = os.open(box.place, os.O_PATH)
         box.listener.bind(f"/proc/self/fd/{place}/start")
         box.listener.listen()
         os.close(place)
@@ -149,8 +146,7 @@ def make(options, name):
         if box.cgroup:
             cgroups.apply(box.cgroup, config["linux"]["resources"])
             rules = config["linux"]["resources"].get("devices") or []
-            if not box.user:
-                cgroups.restrict_devices(box.cgroup, rules)
+            cgroups.restrict_devices(box.cgroup, rules)
         map_users(box)
         tell(box, "go")
         expect(box, "mounting")
@@ -219,7 +215,7 @@ def open_namespaces(config):
     new, joined = 0, []
     for wanted in config["linux"]["namespaces"]:
         flag = NAMESPACES[wanted["type"]][1]
-        if "path" in wanted:
+        if wanted.get("path"):
             joined.append((os.open(wanted["path"], os.O_RDONLY | os.O_CLOEXEC), flag))
         else:
             new |= flag
@@ -350,12 +346,13 @@ def state(options, name):
 
 def kill(options, name, word="TERM"):
     """Sends a signal to a container's first process, or with --all to all of them."""
-    number = int(word) if word.isdigit() else 0
-    if not number:
-        number = getattr(signal, "SIG" + word.upper().removeprefix("SIG"))
+    plain = "SIG" + word.upper().removeprefix("SIG")
+    number = int(word) if word.isdigit() else getattr(signal, plain, None)
+    if number is None:
+        raise SystemExit(f"unknown signal {word}")
     box = load(options, name)
     pids = cgroups.processes(box.cgroup) if "--all" in options and box.cgroup else []
-    if status(box) == "stopped" and not pids:
+    if status(box) in ("creating", "stopped") and not pids:
         raise SystemExit("container not running")
     for pid in pids or [box.pid]:
         try:
@@ -374,13 +371,15 @@ def delete(options, name):
     except SystemExit:
         if not force:
             raise
-        process.run("rm -rf", directory(options, name))  # of a create that was killed
+        process.run(
+            "rm -rf", directory(options, name)
+        )  # if it is not there, all is well
         return
     if status(box) != "stopped" and not force:
         raise SystemExit(
             f"cannot delete a container that is {status(box)}: use --force"
         )
-    if status(box) != "stopped":
+    if status(box) not in ("creating", "stopped"):
         import select
 
         end = os.pidfd_open(box.pid)
@@ -401,6 +400,7 @@ def execute(options, name, *words):
     wanted = dict(box.config["process"], args=list(words), terminal="--tty" in options)
     if "--process" in options:
         wanted = json.loads(process.read(options["--process"]))
+    wanted["user"] = {"uid": 0, "gid": 0} | (wanted.get("user") or {})
     wanted["env"] = [*(wanted.get("env") or ()), *options["--env"]]
     wanted["cwd"] = options.get("--cwd") or wanted.get("cwd") or "/"
     if "--user" in options:
@@ -423,10 +423,10 @@ def execute(options, name, *words):
             flags |= flag
     box.user, box.namespaces = flags & linux.CLONE_NEWUSER, (0, [(first, flags)])
     if box.cgroup:
-        box.cgroup, box.manager = cgroups.of(box.pid), "cgroupfs"
+        whole, box.cgroup, box.manager = box.cgroup, cgroups.of(box.pid), "cgroupfs"
         if "--cgroup" in options:
-            box.cgroup = os.path.normpath(f"{box.cgroup}/../{options['--cgroup']}")
-    box.pid = 0
+            box.cgroup = os.path.normpath(f"{whole}/{options['--cgroup']}")
+    box.pid = None
     begin(box, guest)
     tell(box, "go")
     finish(options, box)

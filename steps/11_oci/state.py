@@ -48,6 +48,8 @@ def born(pid):
 
 def status(box):
     """Returns the word that runtime.md has for the state of a container."""
+    if not box.pid:
+        return "creating"
     if born(box.pid) != box.born:
         return "stopped"
     if os.path.exists(f"{box.place}/start"):
@@ -58,7 +60,7 @@ def status(box):
 def described(box, word):
     """Returns a container's state as `state` prints it and as hooks read it."""
     text = {"ociVersion": VERSION, "id": box.name, "status": word, "bundle": box.bundle}
-    if word != "stopped":
+    if box.pid and word != "stopped":
         text["pid"] = box.pid
     text["rootfs"] = os.path.join(box.bundle, box.config["root"]["path"])
     text["created"] = box.created

@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -67,6 +68,7 @@ def main() -> int:
         subprocess.run(["umount", "-lR", "/sys/fs/cgroup"], check=True)
         command = ["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]
         subprocess.run(command, check=True)
+    before = set(cgroups())
     results = []
     for runtime in options.runtimes:
         path = shutil.which(runtime)
@@ -78,10 +80,30 @@ def main() -> int:
             results.append(result)
         finally:
             remove(work)
+            for cgroup in cgroups():  # the deepest come first
+                if cgroup not in before:
+                    (cgroup / "cgroup.kill").write_text("1")
+                    discard(cgroup)
         for line in result.output:
             print(line)
         print(summary(result), flush=True)
     return compare(options.suite, results[0], bool(options.k))
+
+
+def cgroups() -> list[pathlib.Path]:
+    """Returns all cgroups, those in others first."""
+    found = os.walk("/sys/fs/cgroup", topdown=False)
+    return [pathlib.Path(top) for top, _, _ in found]
+
+
+def discard(cgroup: pathlib.Path) -> None:
+    """Removes a cgroup whose processes have been killed."""
+    for _ in range(100):
+        try:
+            cgroup.rmdir()
+            return
+        except OSError:
+            time.sleep(0.05)
 
 
 def remove(work: pathlib.Path) -> None:

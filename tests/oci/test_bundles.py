@@ -151,6 +151,8 @@ def test_commands_refuse_a_container_in_the_wrong_state(box):
     assert "does not exist" in box("kill", box.name, status=1)
     assert "does not exist" in box("delete", box.name, status=1)
     box.create("true")
+    assert "unknown signal" in box("kill", box.name, "NONSENSE", status=1)
+    box("kill", box.name, "0")
     assert "exists already" in box.create("true", status=1)
     assert "use --force" in box("delete", box.name, status=1)
     box("start", box.name)
@@ -214,6 +216,9 @@ def test_a_killed_create_leaves_no_process(box, tmp_path):
     command = [str(CONTAINER), "--root", box.state, "create", "--bundle", box.path]
     create = subprocess.Popen([*map(str, command), box.name])
     with fifo.open("w"):  # now the hook reads
+        assert box.known()["status"] == "creating"
+        for words in ("start",), ("kill",), ("delete",), ("exec", box.name, "true"):
+            box(*words, *([] if len(words) > 1 else [box.name]), status=1)
         create.kill()
         create.wait()
     assert eventually(lambda: not processes_with(box.name))
@@ -595,6 +600,61 @@ def test_a_working_directory_outside_is_refused(box):
         )
         assert "rootfs" not in text.split()
     os.close(directory)
+
+
+# ---- limits
+
+
+@pytest.mark.needs("cgroup2")
+def test_limits_are_those_of_the_cgroup(box):
+    box.config["linux"]["resources"] = {
+        "memory": {"limit": 64 << 20, "swap": 64 << 20},
+        "pids": {"limit": 17},
+        "cpu": {"quota": 50000, "period": 100000, "shares": 512},
+    }
+    box.config["linux"]["cgroupsPath"] = f"/oci-test/{box.name}"
+    box.config["linux"]["namespaces"].append({"type": "cgroup"})
+    box.config["mounts"].append(
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}
+    )
+    files = "memory.max memory.swap.max pids.max cpu.max cpu.weight"
+    text = box.sh(f"cd /sys/fs/cgroup; cat {files} /proc/self/cgroup")
+    own = [str(64 << 20), "0", "17", "50000 100000", "20", "0::/"]
+    assert text.splitlines() == own
+    box.sh("head -c 200m /dev/zero | tail -c 150m >/dev/null; exit $?", status=137)
+    assert not os.path.exists(f"/sys/fs/cgroup/oci-test/{box.name}")
+    os.rmdir("/sys/fs/cgroup/oci-test")
+
+
+@pytest.mark.needs("cgroup2")
+def test_pause_stops_all_processes(box):
+    box.config["linux"]["cgroupsPath"] = f"/oci-test/{box.name}"
+    box.create("sh", "-c", "while :; do date +%N >/file; done")
+    box("start", box.name)
+    file = box.path / "rootfs/file"
+    assert eventually(file.exists)
+    box("pause", box.name)
+    assert box.known()["status"] == "paused"
+    before = file.read_text()
+    time.sleep(0.3)
+    assert file.read_text() == before
+    assert "paused" in box("exec", box.name, "true", status=1)
+    box("resume", box.name)
+    assert eventually(lambda: file.read_text() != before)
+    box("delete", "--force", box.name)
+    os.rmdir("/sys/fs/cgroup/oci-test")
+
+
+@pytest.mark.needs("cgroup2")
+def test_disks_can_be_made_but_not_opened(box):
+    box.config["linux"]["cgroupsPath"] = f"/oci-test/{box.name}"
+    for kind in "bounding", "effective", "permitted":
+        box.config["process"]["capabilities"][kind] = [*SOME, "CAP_MKNOD"]
+    numbers = pathlib.Path("/proc/partitions").read_text().splitlines()[2].split()[:2]
+    line = f"mknod /dev/disk b {' '.join(numbers)} && head -c 1 /dev/disk"
+    assert "Operation not permitted" in box.sh(line, status=1)
+    assert box.sh("echo >/dev/null && head -c 3 /dev/zero | wc -c") == "3"
+    os.rmdir("/sys/fs/cgroup/oci-test")
 
 
 def test_a_signal_to_run_reaches_the_command(box):

@@ -304,6 +304,8 @@ def test_a_process_is_known_by_when_it_began(step):
     assert step.state.status(box) == "stopped"
     box.born = step.state.born(1)
     assert step.state.status(box) == "running"
+    box.pid = None
+    assert step.state.status(box) == "creating"
 
 
 # ---- programs for the kernel

@@ -82,7 +82,6 @@ def main() -> int:
             remove(work)
             for cgroup in cgroups():  # the deepest come first
                 if cgroup not in before:
-                    (cgroup / "cgroup.kill").write_text("1")
                     discard(cgroup)
         for line in result.output:
             print(line)
@@ -91,13 +90,18 @@ def main() -> int:
 
 
 def cgroups() -> list[pathlib.Path]:
-    """Returns all cgroups, those in others first."""
+    """Returns all cgroups except systemd's own, those in others first."""
     found = os.walk("/sys/fs/cgroup", topdown=False)
-    return [pathlib.Path(top) for top, _, _ in found]
+    units = ".slice", ".service", ".scope"
+    return [pathlib.Path(top) for top, _, _ in found if not top.endswith(units)]
 
 
 def discard(cgroup: pathlib.Path) -> None:
-    """Removes a cgroup whose processes have been killed."""
+    """Removes a cgroup that a runtime has left, with its processes. Leaves it alone if it has
+    processes of others: in this PID namespace, those have the number 0."""
+    if "0" in (cgroup / "cgroup.procs").read_text().split():
+        return
+    (cgroup / "cgroup.kill").write_text("1")
     for _ in range(100):
         try:
             cgroup.rmdir()

@@ -37,7 +37,7 @@ def path_for(name, wanted, manager):
             f"/{stem}.slice" for stem in stems
         )  # a-b.slice is in a.slice
         return f"{directory}/{prefix}-{scope}.scope"
-    return os.path.normpath("/" + (wanted or f"oci/{name}").lstrip("/"))
+    return os.path.normpath("/" + (wanted or f"oci-{name}").lstrip("/"))
 
 
 def make(cgroup, pid, manager):

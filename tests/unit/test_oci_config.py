@@ -257,7 +257,7 @@ def test_impossible_resources_are_refused(step, resources):
         ("/machine.slice/x", "cgroupfs", "/machine.slice/x"),
         ("below", "cgroupfs", "/below"),
         ("/../../x", "cgroupfs", "/x"),
-        ("", "cgroupfs", "/oci/box"),
+        ("", "cgroupfs", "/oci-box"),
         ("machine.slice:libpod:1a", "systemd", "/machine.slice/libpod-1a.scope"),
         ("a-b.slice:libpod:1a", "systemd", "/a.slice/a-b.slice/libpod-1a.scope"),
         ("/x", "disabled", None),

@@ -7,22 +7,42 @@ of the last line, which becomes the command; `start` lets that happen; `delete` 
 between, a directory with a state.json and a socket is all that is known of the container.
 """
 
+import os
+import sys
+
+sys.path[:0] = [os.path.join(sys.path[0], where) for where in ("../steps", "..")]
+import kernel
+import linux
+
+
+def hide_program():
+    """Starts this program again, from a view of Python that is read-only and has no path.
+
+    Until it becomes the command, this process is in the container, where /proc/PID/exe is a
+    way to the host's own Python, which root inside could overwrite: CVE-2019-5736.
+    """
+    if not os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+        python = linux.open_tree("/proc/self/exe")
+        kernel.mount_setattr(python, on=kernel.MOUNT_ATTR_RDONLY)
+        flags = ["-SE", sys.argv[0], *sys.argv[1:]]
+        os.execv(f"/proc/self/fd/{python}", [sys.executable, *flags])
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nor may anybody look into our memory
+
+
+if __name__ == "__main__" and {"create", "run", "exec"} & set(sys.argv[1:]):
+    hide_program()  # before the other imports, which take 20 ms
+
 import _signal as signal
 import _socket as socket
 import json
-import os
-import sys
 import time
 import types
 
-sys.path[:0] = [os.path.join(sys.path[0], where) for where in ("../steps", "..")]
 import cgroups
 import errors
-import kernel
-import linux
 import process
 from inside import ENOUGH, beget, child, expect, guest, tell
-from spec import ATTRIBUTES, NAMESPACES, VERSION, checked, features, map_lines
+from spec import NAMESPACES, VERSION, checked, features, map_lines
 from state import born, described, directory, hooks, hooks_that_may_fail
 from state import load, save, status
 
@@ -44,8 +64,6 @@ def main():
             raise SystemExit(f"unknown command {command!r}: {' '.join(COMMANDS)}")
         if command not in ("features", "list", "version") and not words:
             raise SystemExit(f"{command} needs the ID of a container")
-        if command in ("create", "run", "exec"):
-            hide_program()
         sys.exit(COMMANDS[command](options, *words))
     except (OSError, ValueError, LookupError, TypeError) as error:
         line = errors.one_line(error)
@@ -87,20 +105,6 @@ def parse(options, words):
     if "--version" in options:
         return ["version"]
     return found or ["help"]
-
-
-def hide_program():
-    """Starts this program again, from a view of Python that is read-only and has no path.
-
-    Until it becomes the command, this process is in the container, where /proc/PID/exe is a
-    way to the host's own Python, which root inside could overwrite: CVE-2019-5736.
-    """
-    if not os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
-        python = linux.open_tree("/proc/self/exe")
-        kernel.mount_setattr(python, on=ATTRIBUTES["ro"][0])
-        flags = ["-SE", sys.argv[0], *sys.argv[1:]]
-        os.execv(f"/proc/self/fd/{python}", [sys.executable, *flags])
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nor may anybody look into our memory
 
 
 # ---- the commands, on the host

@@ -432,6 +432,7 @@ def execute(options, name, *words):
             box.cgroup = os.path.normpath(f"{whole}/{options['--cgroup']}")
     box.pid = None
     begin(box, guest)
+    forward_signals(box)
     tell(box, "go")
     finish(options, box)
     if line := box.channel.recv(ENOUGH):
@@ -444,6 +445,8 @@ def run(options, name):
     """Creates and starts a container. Waits for it and deletes it unless it is --detached."""
     foreground = "--detach" not in options
     box = make(options | ({"relay": True} if foreground else {}), name)
+    if foreground:
+        forward_signals(box)
     try:
         start(options, name)
     except BaseException:
@@ -457,10 +460,15 @@ def run(options, name):
     return result
 
 
-def wait(box):
-    """Waits for a process, and passes signals on to it. Returns its status as a shell does."""
+def forward_signals(box):
+    """Passes signals on to a process. It must not run its command yet, because otherwise a
+    signal could come too early, and end only us."""
     for number in process.FORWARDED:
         signal.signal(number, lambda number, _: os.kill(box.pid, number))
+
+
+def wait(box):
+    """Waits for a process. Returns its status as a shell does."""
     if box.relay:
         import terminal
 

@@ -99,9 +99,11 @@ def cgroups() -> list[pathlib.Path]:
 def discard(cgroup: pathlib.Path) -> None:
     """Removes a cgroup that a runtime has left, with its processes. Leaves it alone if it has
     processes of others: in this PID namespace, those have the number 0."""
-    if "0" in (cgroup / "cgroup.procs").read_text().split():
+    pids = (cgroup / "cgroup.procs").read_text().split()
+    if "0" in pids:
         return
-    (cgroup / "cgroup.kill").write_text("1")
+    if pids:
+        (cgroup / "cgroup.kill").write_text("1")
     for _ in range(100):
         try:
             cgroup.rmdir()

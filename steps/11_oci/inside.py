@@ -200,7 +200,10 @@ def enter_root(box):
             kind = {"cgroup": "cgroup2"}.get(mount["type"], mount["type"])
             data = [f"source={mount['source'] or kind}", *own.superblock, *own.data]
             tree = linux.fsmount(kind, ",".join(data))
-        kernel.mount_setattr(tree, own.on, own.off, own.propagation or linux.MS_PRIVATE)
+        if not own.all_propagation and own.propagation in (0, linux.MS_PRIVATE):
+            # Otherwise what is mounted below a directory of the host's is still shared.
+            kernel.mount_setattr(tree, propagation=linux.MS_PRIVATE, recursive=True)
+        kernel.mount_setattr(tree, own.on, own.off, own.propagation)
         if own.all_on or own.all_off or own.all_propagation:
             how = own.all_on, own.all_off, own.all_propagation
             kernel.mount_setattr(tree, *how, recursive=True)

@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from runtime import PROJECT, eventually, namespace, nothing_left_behind, processes_with
+from runtime import (
+    PROJECT,
+    eventually,
+    namespace,
+    nothing_left_behind,
+    processes_with,
+    shell,
+)
 
 CONTAINER = PROJECT / "steps" / "11_oci" / "container.py"
 ROOTFS = "/var/lib/workshop/rootfs/busybox"
@@ -323,6 +330,31 @@ def test_mounts_have_their_options(box, tmp_path):
     assert "noexec" in options["/rw"] and "rw" in options["/rw"]
     assert {"ro", "nosuid", "noatime"} <= set(options["/ro"])
     assert "size=64k" in options["/t"] and text.endswith("1777")
+
+
+@pytest.mark.parametrize(
+    ("options", "outside"),
+    [(["rbind"], False), (["rbind", "private"], False), (["rbind", "rshared"], True)],
+)
+def test_mounts_inside_reach_the_host_only_if_shared(box, tmp_path, options, outside):
+    """Also what is mounted below the directory: mount_namespaces(7)."""
+    place = tmp_path / "shared/below"
+    place.mkdir(parents=True)
+    shell(f"mount -t tmpfs t {place}; mount --make-shared {place}; mkdir {place}/x")
+    try:
+        mount = {
+            "destination": "/s",
+            "type": "bind",
+            "source": str(tmp_path / "shared"),
+        }
+        box.config["mounts"].append(mount | {"options": options})
+        box.create("sh", "-c", "mount -t tmpfs t /s/below/x && touch /done; sleep 1000")
+        box("start", box.name)
+        assert eventually((box.path / "rootfs/done").exists)
+        assert os.path.ismount(place / "x") == outside
+    finally:
+        box("delete", "--force", box.name)
+        shell(f"umount -R {place}")
 
 
 def test_tmpcopyup_shows_what_the_image_has(box):

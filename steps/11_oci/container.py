@@ -11,7 +11,6 @@ import os
 import sys
 
 sys.path[:0] = [os.path.join(sys.path[0], where) for where in ("../steps", "..")]
-import kernel
 import linux
 
 
@@ -22,11 +21,9 @@ def hide_program():
     way to the host's own Python, which root inside could overwrite: CVE-2019-5736.
     """
     if not os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
-        python = linux.open_tree("/proc/self/exe")
-        kernel.mount_setattr(python, on=kernel.MOUNT_ATTR_RDONLY)
+        python = linux.open_tree("/proc/self/exe", "ro")
         flags = ["-SE", sys.argv[0], *sys.argv[1:]]
         os.execv(f"/proc/self/fd/{python}", [sys.executable, *flags])
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nor may anybody look into our memory
 
 
 if __name__ == "__main__" and {"create", "run", "exec"} & set(sys.argv[1:]):
@@ -40,6 +37,7 @@ import types
 
 import cgroups
 import errors
+import kernel
 import process
 from inside import ENOUGH, beget, child, expect, guest, tell
 from spec import NAMESPACES, VERSION, checked, features, map_lines
@@ -269,7 +267,8 @@ def begin(box, function):
     child, because we must stay outside. When it ends, the kernel gives the child to us,
     and when we end, to whoever asked for orphans: podman's conmon.
     """
-    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    linux.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    linux.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody inside may look into our memory
     kind = socket.SOCK_SEQPACKET
     box.channel, theirs = socket.socketpair(socket.AF_UNIX, kind)
     helper = os.fork()

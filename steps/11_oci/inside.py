@@ -161,7 +161,7 @@ def become_root(box):
     if box.user:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        linux.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
 def own_namespace(box, kind, what):
@@ -351,9 +351,9 @@ def become(box, program, kept):
     )  # step 00: an open directory of the host is a way out
     given = wanted.get("capabilities") or {}
     kinds = "bounding effective permitted inheritable ambient".split()
-    sets = {kind: kernel.bits(given.get(kind) or []) for kind in kinds}
+    sets = {kind: kernel.known(given.get(kind) or []) for kind in kinds}
     kernel.limit_capabilities(sets["bounding"], box.last)  # step 09
-    kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+    linux.prctl(linux.PR_SET_KEEPCAPS, 1)
     os.umask(user.get("umask", 0o022))
     os.setgroups(user.get("additionalGids") or [])
     os.setresgid(*[user["gid"]] * 3)
@@ -363,14 +363,14 @@ def become(box, program, kept):
     for number in signal.SIGPIPE, signal.SIGXFSZ:
         signal.signal(number, signal.SIG_DFL)
     if wanted.get("noNewPrivileges"):
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     else:  # only root may load a filter without it, so load it before
-        kernel.capset(kernel.permitted(), kernel.permitted(), 0)
+        linux.capset(kernel.permitted(), kernel.permitted(), ())
         load_filter(box, pid)  # step 10
     # What cannot be granted is left out: config.md, Linux Process.
     sets = {kind: names & kernel.permitted() for kind, names in sets.items()}
     most = sets["permitted"]
-    kernel.capset(sets["effective"] & most, most, sets["inheritable"])
+    linux.capset(sets["effective"] & most, most, sets["inheritable"])
     kernel.raise_ambient(sets["ambient"] & most & sets["inheritable"])
     if box.process is box.config["process"]:
         hooks(box, "startContainer", "created")

@@ -12,41 +12,23 @@ import struct
 
 import linux
 
-_NUMBERS = {
-    "x86_64": {
-        "setns": 308,
-        "unshare": 272,
-        "capget": 125,
-        "capset": 126,
-        "setdomainname": 171,
-    }
-    | {"seccomp": 317, "bpf": 321, "ioprio_set": 251, "personality": 135, "prctl": 157},
-    "aarch64": {
-        "setns": 268,
-        "unshare": 97,
-        "capget": 90,
-        "capset": 91,
-        "setdomainname": 162,
-    }
-    | {"seccomp": 277, "bpf": 280, "ioprio_set": 30, "personality": 92, "prctl": 167},
-}[os.uname().machine] | {"open_tree": 428, "mount_setattr": 442}
+# linux.py has the numbers of the others.
+_NUMBERS = (
+    linux.SYSCALL
+    | {
+        "x86_64": {"capget": 125, "ioprio_set": 251, "personality": 135},
+        "aarch64": {"capget": 90, "ioprio_set": 30, "personality": 92},
+    }[os.uname().machine]
+)
 
 CLONE_NEWTIME = 0x80  # offsets of the clocks: time_namespaces(7)
 MS_UNBINDABLE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 19, 1 << 20
-MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP = 0x1, 0x100000
-PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 4, 8, 24
-PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+MOUNT_ATTR_IDMAP = 0x100000
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE, _OPEN_TREE_CLONE = -100, 0x1000, 0x8000, 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _IOPRIO_WHO_PROCESS = 1
-
-CAPABILITIES = """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
-LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE
-SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME
-SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG
-WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE""".split()
 
 
 def _call(name: str, *arguments: object, path: str | None = None) -> int:
@@ -98,11 +80,6 @@ def mount_setattr(
     _call("mount_setattr", tree, b"", flags, wanted, len(wanted))
 
 
-def prctl(option: int, *arguments: int) -> None:
-    """Changes how the kernel treats this process. prctl(2)."""
-    _call("prctl", option, *arguments)
-
-
 def personality(persona: int) -> None:
     """Sets what uname(2) says, and the like. personality(2)."""
     _call("personality", persona)
@@ -117,11 +94,9 @@ def ioprio_set(pid: int, kind: int, priority: int) -> None:
 # ---- capabilities(7)
 
 
-def bits(names: "list[str]") -> int:
-    """Returns a set of capabilities, such as ["CAP_KILL"], as the kernel has it. Names that
-    it does not know are left out."""
-    known = [name.removeprefix("CAP_") for name in names if name.startswith("CAP_")]
-    return sum(1 << CAPABILITIES.index(name) for name in known if name in CAPABILITIES)
+def known(names: "list[str]") -> set[str]:
+    """Returns capabilities, such as ["CAP_KILL"], as linux.CAP has them. Others are left out."""
+    return {name for name in linux.CAP if f"CAP_{name}" in names}
 
 
 def last_capability() -> int:
@@ -130,39 +105,30 @@ def last_capability() -> int:
         return int(file.read())
 
 
-def limit_capabilities(bounding: int, last: int) -> None:
+def limit_capabilities(bounding: set[str], last: int) -> None:
     """Drops from the bounding set what is not in bounding: no program that this process
-    becomes can have it, whatever its file says. PR_CAPBSET_DROP."""
+    becomes can have it, whatever its file says."""
+    kept = {linux.CAP[name] for name in bounding}
     for number in range(last + 1):
-        if not bounding >> number & 1:
-            prctl(PR_CAPBSET_DROP, number)
+        if number not in kept:
+            linux.prctl(linux.PR_CAPBSET_DROP, number)
 
 
-def capset(effective: int, permitted: int, inheritable: int) -> None:
-    """Sets the capabilities of this process. capset(2)."""
-    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    sets = effective, permitted, inheritable
-    halves = [part >> shift & 0xFFFFFFFF for shift in (0, 32) for part in sets]
-    _call("capset", header, struct.pack("6I", *halves))
-
-
-def permitted() -> int:
+def permitted() -> set[str]:
     """Returns the permitted set of this process. capget(2)."""
-    header, data = (
-        struct.pack("Ii", _CAPABILITY_VERSION_3, 0),
-        ctypes.create_string_buffer(24),
-    )
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
     _call("capget", header, data)
     halves = struct.unpack("6I", data.raw)
-    return halves[1] | halves[4] << 32
+    bits = halves[1] | halves[4] << 32
+    return {name for name, number in linux.CAP.items() if bits >> number & 1}
 
 
-def raise_ambient(ambient: int) -> None:
+def raise_ambient(ambient: set[str]) -> None:
     """Lets an ordinary user's program keep these capabilities. They must be permitted and
-    inheritable. PR_CAP_AMBIENT_RAISE."""
-    for number in range(ambient.bit_length()):
-        if ambient >> number & 1:
-            prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
+    inheritable."""
+    for name in ambient:
+        linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, linux.CAP[name])
 
 
 # ---- seccomp(2)
@@ -257,6 +223,7 @@ def _alternatives(arguments: "list[dict[str, int]]") -> "list[list[_Comparison]]
 def load_filter(program: bytes, flags: int) -> int:
     """Has the kernel check each system call of this process, and of what it starts, with the
     program. Returns a descriptor for a supervisor if flags ask for one, and otherwise 0.
+    linux.seccomp() has no flags, and takes a list of instructions, not a program.
 
     EACCES: needs CAP_SYS_ADMIN or no_new_privs.
     """

@@ -201,7 +201,7 @@ def features():
         "rdma": True,
     }
     own = {"namespaces": sorted(NAMESPACES), "cgroup": groups, "seccomp": seccomp}
-    own["capabilities"] = [f"CAP_{name}" for name in kernel.CAPABILITIES]
+    own["capabilities"] = [f"CAP_{name}" for name in linux.CAP]
     own |= {"apparmor": {"enabled": True}, "selinux": {"enabled": True}}
     own |= {
         "intelRdt": {"enabled": False},

@@ -5,6 +5,7 @@ writes them. `./lab proof` runs both programs.
 
     sudo bench/proof.py FOLDER [tests/guide tests/unit | FILE...]
     bench/proof.py docs --reports .lab/log/test-1.xml .lab/log/test-2.xml
+    bench/proof.py docs --page
 
 If you name files of the suite, such as tests/test_load.py, it runs only these; the results of
 the other files stay, with their dates. If you name tests/guide and tests/unit, it measures the
@@ -12,6 +13,10 @@ guide's coverage as well. Exit status 0: every fact passes, and the coverage is 
 
 The second form runs nothing. It reads the results of `./lab test --all` for the table of all
 files. That run has fewer rounds of load, faults and mutants than the first form.
+
+The third form only writes the page again. It has a section about step 11 if
+`tests/oci/judge.py SUITE --record FOLDER/proof/oci.json` has recorded results: no other
+program changes that file.
 """
 
 import collections
@@ -36,8 +41,9 @@ COVERAGE = [sys.executable, "-m", "coverage"]
 HEAD = """# The proof
 
 `./lab proof` measured and wrote what is on this page, most recently on {day}. Only
-the table of the suite comes from `./lab test --all`. The runtime is made for a lesson, and it is
-not a security boundary: see also [what is open](attacks.md).
+the table of the suite comes from `./lab test --all`, and that of OCI runtimes from
+`tests/oci/judge.py`. The runtime is made for a lesson, and it is not a security boundary: see also
+[what is open](attacks.md).
 """
 # The files that get a section of their own: its heading, and a sentence about what it shows.
 SECTIONS = {
@@ -189,6 +195,28 @@ def file_section(files, file, heading, text):
     return lines
 
 
+def oci_section(suites):
+    """Returns the section about step 11 and other OCI runtimes, as lines of Markdown."""
+    results = [result for runtimes in suites.values() for result in runtimes.values()]
+    last = max(result["when"] for result in results)
+    linux = ", ".join(sorted({result["linux"] for result in results}))
+    lines = ["## Step 11 beside runc and crun", ""]
+    lines += [
+        "`tests/oci/judge.py SUITE --record docs/proof/oci.json`, most recently on "
+        f"{last} with Linux {linux}: `podman` is what podman's users do with a runtime, "
+        "`validation` the programs of opencontainers/runtime-tools, and `crun` the tests of "
+        "crun's makers. [known.txt](../tests/oci/known.txt) has the reason for each case that "
+        "step 11 fails.",
+        "",
+    ]
+    lines += table("suite", "runtime", "ok", "not ok", "skipped", "single checks ok")
+    for suite, runtimes in suites.items():
+        for version, result in runtimes.items():
+            counts = [result[word] for word in ("ok", "not ok", "skip")]
+            lines.append(row(suite, version, *counts, result["checks"] or ""))
+    return lines
+
+
 def strength_section(mutants, when, total):
     """Returns the section about mutants and coverage, as lines of Markdown."""
     caught, count = mutants
@@ -213,7 +241,7 @@ def strength_section(mutants, when, total):
 def write_page(folder, results):
     """Writes FOLDER/PROOF.md from the results in suite.json and bench.json."""
     figures = json.loads((folder / "proof/bench.json").read_text())
-    files = results["files"]
+    files, oci = results["files"], folder / "proof/oci.json"
     mutants = next(t for t in files.values() if "mutants" in t)
     days = [t["when"] for t in files.values()] + [
         results.get("all", {}).get("when", "")
@@ -230,6 +258,7 @@ def write_page(folder, results):
             if file in files
         ),
         strength_section(mutants["mutants"], mutants["when"], results["coverage"]),
+        *([oci_section(json.loads(oci.read_text()))] if oci.exists() else []),
         *([suite_section(results["all"])] if "all" in results else []),
     ]
     text = "\n".join("\n".join([*part, ""]) for part in parts)
@@ -237,6 +266,10 @@ def write_page(folder, results):
 
 
 def main():
+    if sys.argv[2:] == ["--page"]:
+        folder = pathlib.Path(sys.argv[1])
+        write_page(folder, json.loads((folder / "proof/suite.json").read_text()))
+        return 0
     if sys.argv[2:3] == ["--reports"]:
         folder = pathlib.Path(sys.argv[1])
         write_page(folder, add_full_run(folder / "proof/suite.json", sys.argv[3:]))

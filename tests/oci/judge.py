@@ -7,6 +7,9 @@ SUITE: `podman` is what podman does with a runtime, `validation` the programs of
 opencontainers/runtime-tools, and `crun` the tests of crun's makers. tests/oci/get builds the
 last two in DIRECTORY (.lab/oci). RUNTIME: a program, by default steps/11_oci, runc and crun.
 
+With --record FILE, the counts go into a JSON file, from which bench/proof.py makes a section of
+docs/PROOF.md.
+
 It needs root, but no network. It runs in a mount namespace of its own. If this machine has
 cgroup version 1, it mounts version 2 there, so that runtimes can make cgroups, though without
 controllers. Without systemd it also has a PID namespace, which ends whatever a runtime leaves
@@ -16,6 +19,8 @@ is not in known.txt, or passes something that is.
 """
 
 import argparse
+import datetime
+import json
 import os
 import pathlib
 import re
@@ -56,6 +61,7 @@ def main() -> int:
     parser.add_argument(
         "--patience", type=int, default=1, help="a factor for slow machines"
     )
+    parser.add_argument("--record", type=pathlib.Path, metavar="FILE")
     options = parser.parse_intermixed_args()
     if "OCI_JUDGE" not in os.environ:
         os.environ["OCI_JUDGE"] = "in namespaces"
@@ -73,6 +79,7 @@ def main() -> int:
         path = shutil.which(runtime)
         if not path:
             parser.error(f"{runtime} is not installed")
+        path = os.path.abspath(path)
         result, work = Result(runtime), pathlib.Path(tempfile.mkdtemp(dir="/var/tmp"))
         try:
             JUDGES[options.suite](result, path, options, work)
@@ -85,6 +92,8 @@ def main() -> int:
         for line in result.output:
             print(line)
         print(summary(result), flush=True)
+        if options.record and not options.k:
+            record(options.record, options.suite, result, path)
     return compare(options.suite, results[0], bool(options.k))
 
 
@@ -126,6 +135,25 @@ def summary(result: Result) -> str:
     counts = [f"{result.count(word)} {word}" for word in ("ok", "not ok", "skip")]
     checks = f", {result.checks} single checks ok" if result.checks else ""
     return f"{result.runtime}: {', '.join(counts)}{checks}"
+
+
+def record(file: pathlib.Path, suite: str, result: Result, path: str) -> None:
+    """Adds a result to a file of results, with the day, the machine and the version."""
+    words = [path, "--version"]
+    version = subprocess.run(words, capture_output=True, text=True).stdout.split("\n")[
+        0
+    ]
+    all_ = json.loads(file.read_text()) if file.exists() else {}
+    counts = {word: result.count(word) for word in ("ok", "not ok", "skip")}
+    failed = [name for name, word in result.outcomes.items() if word == "not ok"]
+    all_.setdefault(suite, {})[version] = {
+        "when": datetime.date.today().isoformat(),
+        "linux": os.uname().release,
+        **counts,
+        "checks": result.checks,
+        "failed": sorted(failed),
+    }
+    file.write_text(json.dumps(all_, indent=1, sort_keys=True) + "\n")
 
 
 def compare(suite: str, result: Result, partial: bool) -> int:
@@ -230,7 +258,7 @@ def podman(result: Result, runtime: str, options, work: pathlib.Path) -> None:
         r"^(ok|not ok) (\S+)( # skip)?", output, re.M
     ):
         result.outcomes[name] = "skip" if skip else outcome
-    if "not ok" in output:
+    if "not ok" in output or not result.outcomes:
         result.output.append(output)
 
 

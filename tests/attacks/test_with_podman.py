@@ -34,7 +34,7 @@ NOT_HERE = {
 }
 # With podman's defaults these work with every runtime: it does not cover /proc/cmdline, its filter
 # allows keyctl and unshare, and without a user namespace root's keys are the host's.
-OPEN = ["facts_about_the_machine", "user_keys", "kernel_keys", "nested_user_namespace"]
+OPEN = ["facts_about_the_machine", "user_keys", "nested_user_namespace"]
 REFUSED = {  # what refuses each attack, in the kernel's words
     "second_chroot": "No such file|not permitted",
     "kept_descriptor": "No such file",
@@ -57,6 +57,7 @@ REFUSED = {  # what refuses each attack, in the kernel's words
     "netlink": "No such device|not permitted",
     "arp_spoofing": "Operation not permitted",
     "address_spoofing": "Operation not permitted",
+    "kernel_keys": "not permitted|not implemented",
     "userfaultfd": "not permitted|not implemented",
 }
 # What a container without isolation lets through, so that the attack itself is right. The others
@@ -262,9 +263,10 @@ def test_runtime_program(who, image, podman, tmp_path):
     first = "11_oci/container.py", "#!/usr/bin/python3 -SE\n", f"#!{python} -SE\n"
     with changed(podman, *first) as careful:
         output = careful.run(*words, image=image)
-        assert re.search("refused: (Text file busy|Operation not permitted)", output), (
-            output
-        )
+        assert re.search(
+            "refused: (Text file busy|Operation not permitted|Permission denied)",
+            output,
+        ), output
         assert stat.S_IMODE(python.stat().st_mode) == 0o755
         path = careful.container
         assert path.read_text().count(PROGRAM) == 1
@@ -290,14 +292,14 @@ def test_type_into_terminal(image, podman):
                 assert "worked" in output or "refused" in output, output
 
 
-DETACHED = '    linux.umount(".", linux.MNT_DETACH)\n    os.chdir("/")\n'
-ATTACHED = "    for tree, mount in trees:\n        attach(tree, mount)\n"
+DETACHED = '    linux.umount(".", linux.MNT_DETACH)\n'
 
 
 @pytest.mark.parametrize("link", LINKS)
 def test_image_of_links(link, busybox_image, podman):
     """pivot_root(2): a link of the image leads to a place in the image, because the host is gone
-    when the runtime looks at it. If the runtime looks before, one link leads to the host."""
+    when the runtime looks at it. Until then the host is at /.., as it stays if nobody removes
+    it."""
     made = pathlib.Path("/var/tmp/fs")
     where, target = link.split()
     root = busybox_image
@@ -307,10 +309,9 @@ def test_image_of_links(link, busybox_image, podman):
         output = podman.run("cat", f"/..{path}", image=root)
         assert "No such file" in output or "Error" in output, output
         assert not reached(output) and not made.exists(), output
-        if link == "proc /..":
-            late = "11_oci/inside.py", DETACHED + ATTACHED, ATTACHED + DETACHED
-            with changed(podman, *late) as careless:
-                output = careless.run("cat", f"/..{path}", image=root)
+        if link == LINKS[-1]:
+            with changed(podman, "11_oci/inside.py", DETACHED, "") as careless:
+                output = careless.run("/bin/busybox", "cat", f"/..{path}", image=root)
                 assert reached(output), output
 
 

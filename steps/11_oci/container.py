@@ -145,6 +145,7 @@ def make(options, name):
         open_trees(box)
         box.namespaces = open_namespaces(config)
         begin(box, child)
+        box.listener.close()  # or `run` would wait for a process that has died
         if box.cgroup:
             cgroups.apply(box.cgroup, config["linux"]["resources"])
             rules = config["linux"]["resources"].get("devices") or []
@@ -336,7 +337,11 @@ def start(options, name):
     place = os.open(box.place, os.O_PATH)
     door.connect(f"/proc/self/fd/{place}/start")
     os.unlink(f"{box.place}/start")
-    if line := door.recv(ENOUGH):  # nothing: its end was closed because it has executed
+    try:
+        line = door.recv(ENOUGH)  # nothing: its end was closed because it has executed
+    except ConnectionResetError:
+        raise SystemExit("the container's process has died") from None
+    if line:
         raise SystemExit(line.decode())
     hooks_that_may_fail(box, "poststart", "running")
 

@@ -134,6 +134,11 @@ def child(box):
     enter_root(box)
     own_terminal(box)
     program = find_program(box.process) if box.process.get("args") else None
+    kept = [box.proc, box.listener.fileno(), box.channel.fileno()]
+    kept += [box.supervisor.fileno()] if box.supervisor else []
+    close_from(
+        box.keep, set(kept)
+    )  # so that the door is below any limit of descriptors
     tell(box, "ready")
     expect(box, "go")
     door, _ = box.listener._accept()

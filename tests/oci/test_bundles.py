@@ -621,6 +621,62 @@ def test_the_runtimes_own_program_cannot_be_overwritten(box):
     assert read_only == "1" and error in ("26", "30")  # ETXTBSY, EROFS
 
 
+MODULES = """
+import sys
+print(*sys.path, *sys.stdlib_module_names, "terminal", "tools", "rootfs", sep="\\n")
+"""
+
+
+@pytest.fixture
+def poisoned(box):
+    """Puts modules into the image, where Python would look for its own and for ours. Each of
+    them leaves a file if it is imported."""
+    words = ["/usr/bin/python3", "-SE", "-c", MODULES]
+    lines = subprocess.check_output(words, text=True).split("\n")
+    folders = [line for line in lines if line.startswith("/")]
+    folders += [str(CONTAINER.parent), str(CONTAINER.parent.parent)]
+    for folder in filter(os.path.isdir, folders):
+        place = pathlib.Path(f"{box.path}/rootfs/{folder}")
+        place.mkdir(parents=True, exist_ok=True)
+        for name in lines:
+            if name.isidentifier():
+                text = f'open("/imported", "a").write("{name} ")\n'
+                (place / f"{name}.py").write_text(text)
+    return box.path / "rootfs/imported"
+
+
+def test_nothing_is_imported_from_the_image(box, poisoned, tmp_path, monkeypatch):
+    """import: once the image is the root, its modules would be in place of the host's."""
+    state = "process", "linux"
+    before = {key: json.dumps(box.config[key]) for key in state}
+    box.run("true")
+    box.run("no-such-command", status=1)
+    box.config["process"] |= {"cwd": "/etc/passwd"}
+    box.run("true", status=1)
+    box.config["process"] = json.loads(before["process"])
+    box.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    box.config["process"] |= {
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 9}]
+    }
+    box.config["mounts"].append(
+        {"destination": "/etc", "type": "tmpfs", "options": ["tmpcopyup"]}
+    )
+    box.run("true")
+    box.config["mounts"].append({"destination": "/x", "type": "none-such"})
+    box.run("true", status=1)
+    assert not poisoned.exists(), poisoned.read_text()
+    box.config["mounts"].pop()
+    copy = tmp_path / "steps"
+    shutil.copytree(PROJECT / "steps", copy)
+    file, line = copy / "11_oci/inside.py", "    for tree, mount in trees:\n"
+    source = file.read_text()
+    assert source.count(line) == 1
+    file.write_text(source.replace(line, f"    import csv\n{line}"))
+    monkeypatch.setattr(__name__ + ".CONTAINER", copy / "11_oci/container.py")
+    box.run("true", status=None)
+    assert poisoned.read_text().startswith("csv ")
+
+
 def test_a_working_directory_outside_is_refused(box):
     """CVE-2024-21626: an inherited descriptor is a directory of the host."""
     directory = os.open("/", os.O_RDONLY)

@@ -84,13 +84,15 @@ def find_user(text: str) -> User:
 def _records(path: str, count: int) -> list[list[str]]:
     """Returns the lines of /etc/passwd or /etc/group, split into this many fields, of which the
     third is a number. Leaves out damaged lines. Returns nothing if the file is missing, or is
-    something else than a file: a FIFO would never end, and neither would /dev/zero."""
+    something else than a file: a FIFO would never end, and neither would /dev/zero, or a file
+    of /proc, which has size 0."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return []
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_size == 0:
             return []
         lines = os.fsdecode(os.read(descriptor, 1 << 20)).split("\n")
     finally:

@@ -322,13 +322,8 @@ def environment(wanted):
     """Returns the command's environment. HOME is what the image says of the user."""
     variables = dict(pair.partition("=")[::2] for pair in wanted.get("env") or ())
     if not variables.get("HOME"):
-        uid, variables["HOME"] = str(wanted["user"]["uid"]), "/"
-        if os.path.isfile("/etc/passwd"):
-            for line in process.read("/etc/passwd").splitlines():
-                fields = line.split(":")
-                if len(fields) > 5 and fields[2] == uid:
-                    variables["HOME"] = fields[5]
-                    break
+        user = process.find_user(str(wanted["user"]["uid"]))  # step 08
+        variables["HOME"] = user.home
     return variables
 
 

@@ -175,7 +175,9 @@ def test_attack_works_without_isolation(attack, attempt):
     """The negative control: podman run --privileged, with the host's namespaces."""
     with aimed(attack) as (arguments, reached):
         output = attempt(attack, "root", *arguments, flags=SHARED)
-        assert "worked: " in output and reached(output), output
+        # This one need not go to another cgroup: it may write to the list of its own.
+        own = attack.name == "cgroup_of_others"
+        assert "worked: " in output and (reached(output) or own), output
 
 
 @pytest.mark.parametrize("attack", chosen(OPEN), ids=name)

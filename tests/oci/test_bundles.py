@@ -621,6 +621,53 @@ def test_the_runtimes_own_program_cannot_be_overwritten(box):
     assert read_only == "1" and error in ("26", "30")  # ETXTBSY, EROFS
 
 
+PLACES = ["/", "..", "/sys/../..", "/proc/self/root", "/../../{outside}", "self"]
+
+
+@pytest.mark.parametrize("target", PLACES)
+@pytest.mark.parametrize("name", ["proc", "dev", "sys", "etc", "masked"])
+def test_no_link_of_the_image_leads_to_the_host(box, tmp_path, name, target):
+    """symlink(7): what is attached, made, hidden or copied up is in the image, or nothing is."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("host")
+    target = name if target == "self" else target.format(outside=outside)
+    place = box.path / "rootfs" / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.symlink_to(target)
+    box.config["mounts"].append(
+        {"destination": "/etc", "type": "tmpfs", "options": ["tmpcopyup", "size=1m"]}
+    )
+    hidden = ["/masked/secret", "/masked", f"/masked{outside}/secret"]
+    box.config["linux"] |= {"maskedPaths": hidden, "readonlyPaths": hidden}
+    text = box.sh(
+        f"cat /..{outside}/secret {outside}/secret {place.name}/secret", status=None
+    )
+    assert "host" not in text.replace(str(outside), "")
+    assert (outside / "secret").read_text() == "host"
+    assert os.listdir(outside) == ["secret"] and not os.path.ismount(outside)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mkfifo passwd",
+        "mkdir passwd",
+        "ln -s /dev/zero passwd",
+        "ln -s /proc/kmsg passwd",
+        "ln -s passwd passwd",
+        "ln -s ../../../../../../etc/passwd passwd",
+        "head -c 3000000 /dev/zero >passwd",
+        "printf 'a:b\\n\\377:x:1:1:::\\n' >passwd",
+    ],
+)
+def test_the_home_may_be_in_any_kind_of_file(box, script):
+    """passwd(5), fifo(7): the image's file is never the host's, and never without end."""
+    shell(f"cd {box.path}/rootfs/etc; rm -f passwd; {script}")
+    box.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    assert box.sh("echo $HOME") == "/"
+
+
 MODULES = """
 import sys
 print(*sys.path, *sys.stdlib_module_names, "terminal", "tools", "rootfs", sep="\\n")

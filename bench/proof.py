@@ -195,25 +195,42 @@ def file_section(files, file, heading, text):
     return lines
 
 
-def oci_section(suites):
+def oci_section(recorded):
     """Returns the section about step 11 and other OCI runtimes, as lines of Markdown."""
+    suites = {name: value for name, value in recorded.items() if name != "speed"}
     results = [result for runtimes in suites.values() for result in runtimes.values()]
     last = max(result["when"] for result in results)
-    linux = ", ".join(sorted({result["linux"] for result in results}))
     lines = ["## Step 11 beside runc and crun", ""]
     lines += [
         "`tests/oci/judge.py SUITE --record docs/proof/oci.json`, most recently on "
-        f"{last} with Linux {linux}: `podman` is what podman's users do with a runtime, "
-        "`validation` the programs of opencontainers/runtime-tools, and `crun` the tests of "
-        "crun's makers. [known.txt](../tests/oci/known.txt) has the reason for each case that "
-        "step 11 fails.",
+        f"{last}: `podman` is what podman's users do with a runtime, `validation` the programs "
+        "of opencontainers/runtime-tools, and `crun` the tests of crun's makers. "
+        "[known.txt](../tests/oci/known.txt) has the reason for each case that step 11 fails.",
         "",
     ]
-    lines += table("suite", "runtime", "ok", "not ok", "skipped", "single checks ok")
+    names = "runtime", "Linux", "ok", "not ok", "skipped", "single checks ok"
+    lines += table("suite", *names)
     for suite, runtimes in suites.items():
         for version, result in runtimes.items():
             counts = [result[word] for word in ("ok", "not ok", "skip")]
-            lines.append(row(suite, version, *counts, result["checks"] or ""))
+            checks = result["checks"] or ""
+            lines.append(row(suite, version, result["linux"], *counts, checks))
+    speed = recorded["speed"]
+    lines += [
+        "",
+        f"`tests/oci/speed.py` on {speed['when']}, Linux {speed['linux']}:",
+        "",
+    ]
+    lines += table("start to exit of `true`", "median ms", "ratio to runc")
+    for name, median in speed["medians"].items():
+        how = name.split(",")[0]
+        runc = speed["medians"].get(f"{how}, runc")
+        lines.append(row(name, f"{median:.0f}", f"{median / runc:.2f}" if runc else ""))
+    lines += [
+        "",
+        "podman starts the runtime three times for a container, and `create` starts Python "
+        "once more, to hide its program.",
+    ]
     return lines
 
 

@@ -394,7 +394,10 @@ def load_filter(box, pid):
 def write_proc(box, path, text):
     """Writes to a file of the host's /proc, because the one here could be the image's."""
     descriptor = os.open(path, os.O_WRONLY, dir_fd=box.proc)
-    os.write(descriptor, text.encode())
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{path}: {text}") from None
     os.close(descriptor)
 
 

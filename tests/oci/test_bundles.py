@@ -288,6 +288,11 @@ def test_a_sysctl_is_set_only_in_its_own_namespace(box, sysctl, kind):
     assert path.read_text() == before
 
 
+def test_an_error_names_the_sysctl(box):
+    box.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "yes"}
+    assert "sys/net/ipv4/ip_forward: yes" in box.run("true", status=1)
+
+
 def test_the_hosts_own_mount_namespace_is_refused(box):
     spaces = [n for n in box.config["linux"]["namespaces"] if n["type"] != "mount"]
     box.config["linux"]["namespaces"] = spaces

@@ -214,7 +214,9 @@ def oci_section(recorded):
         for version, result in runtimes.items():
             counts = [result[word] for word in ("ok", "not ok", "skip")]
             checks = result["checks"] or ""
-            lines.append(row(suite, version, result["linux"], *counts, checks))
+            without = result.get("without")
+            name = f"{suite} without `{without}`" if without else suite
+            lines.append(row(name, version, result["linux"], *counts, checks))
     speed = recorded["speed"]
     lines += [
         "",

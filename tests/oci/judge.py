@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("runtimes", nargs="*", default=[str(OURS), "runc", "crun"])
     parser.add_argument("--suites", type=pathlib.Path, default=PROJECT / ".lab/oci")
     parser.add_argument("-k", default="", metavar="WORD", help="only these programs")
+    parser.add_argument("--without", metavar="WORD", help="not these programs")
     parser.add_argument(
         "--patience", type=int, default=1, help="a factor for slow machines"
     )
@@ -93,8 +94,8 @@ def main() -> int:
             print(line)
         print(summary(result), flush=True)
         if options.record and not options.k:
-            record(options.record, options.suite, result, path)
-    return compare(options.suite, results[0], bool(options.k))
+            record(options, result, path)
+    return compare(options.suite, results[0], bool(options.k or options.without))
 
 
 def cgroups() -> list[pathlib.Path]:
@@ -137,20 +138,28 @@ def summary(result: Result) -> str:
     return f"{result.runtime}: {', '.join(counts)}{checks}"
 
 
-def record(file: pathlib.Path, suite: str, result: Result, path: str) -> None:
+def chosen(options: argparse.Namespace, name: str) -> bool:
+    """Returns whether to run a program with this name."""
+    unwanted = options.without and options.without in name
+    return options.k in name and not unwanted
+
+
+def record(options: argparse.Namespace, result: Result, path: str) -> None:
     """Adds a result to a file of results, with the day, the machine and the version."""
     words = [path, "--version"]
     version = subprocess.run(words, capture_output=True, text=True).stdout.split("\n")[
         0
     ]
+    file = options.record
     all_ = json.loads(file.read_text()) if file.exists() else {}
     counts = {word: result.count(word) for word in ("ok", "not ok", "skip")}
     failed = [name for name, word in result.outcomes.items() if word == "not ok"]
-    all_.setdefault(suite, {})[version] = {
+    all_.setdefault(options.suite, {})[version] = {
         "when": datetime.date.today().isoformat(),
         "linux": os.uname().release,
         **counts,
         "checks": result.checks,
+        "without": options.without or "",
         "failed": sorted(failed),
     }
     file.write_text(json.dumps(all_, indent=1, sort_keys=True) + "\n")
@@ -205,7 +214,7 @@ def validation(result: Result, runtime: str, options, work: pathlib.Path) -> Non
         shutil.copy2(suite / name, work / name)
     environment = os.environ | {"RUNTIME": runtime, "TMPDIR": str(work)}
     for program in sorted(suite.glob("*.t")):
-        if options.k not in program.stem:
+        if not chosen(options, program.stem):
             continue
         start = time.monotonic()
         seconds = 120 * options.patience
@@ -232,7 +241,7 @@ def crun(result: Result, runtime: str, options, work: pathlib.Path) -> None:
     shutil.copytree(options.suites / "crun", work, dirs_exist_ok=True)
     environment = os.environ | {"OCI_RUNTIME": runtime, "INIT": str(work / "init")}
     for file in sorted(work.glob("test_*.py")):
-        if options.k not in file.stem:
+        if not chosen(options, file.stem):
             continue
         command = ["python3", file.name]
         start = time.monotonic()

@@ -31,7 +31,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 LOGS = PROJECT / ".lab" / "ci"
 RAN = LOGS / "lessons"  # those that need no VM, with their output
 KEEP = f"--keep-lessons={RAN.relative_to(PROJECT)}"
-NATIVE = "tests/native.py --all --half"
+NATIVE = "tests/native.py --seconds 2000 --all --half"
 REHEARSE = "tests/lab/run.py test_rehearse.py"
 # The part `rehearse` plays this cut.
 CUT = "test_cut_plays_to_the_end_by_itself_within_its_minutes"
@@ -105,12 +105,12 @@ PHASES: list[list[list[Part]]] = [
             part(
                 "qemu", "host", 300, f"tests/newer_qemu.py {QEMU.relative_to(PROJECT)}"
             ),
-            part("native 1", "host's kernel", 1500, f"{NATIVE} 1 --where=native"),
+            part("native 1", "host's kernel", 2100, f"{NATIVE} 1 --where=native"),
             beside(
                 part(
                     "native 2",
                     "host's kernel",
-                    1500,
+                    2100,
                     f"{NATIVE} 2 --where=native {KEEP}",
                 )
             ),

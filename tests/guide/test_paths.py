@@ -8,13 +8,13 @@ import tempfile
 
 import pytest
 from lesson_times import PATHS
-from runtime import STEPS
+from runtime import STORY
 from test_guide import Learner
 
 from workshop import progress
 from workshop.workspace import Workspace
 
-SOURCES = {step.parent.name[:2]: step.read_text() for step in STEPS}
+SOURCES = {step.parent.name[:2]: step.read_text() for step in STORY}
 STOPPED, WORKED = 0, 1  # the exit statuses of `workshop breakout`
 # These attacks need the limits of cgroup v2, or the disk of a booted machine. In the VM,
 # tests/test_suite.py tries them before and after their steps.

@@ -31,7 +31,7 @@ SCREENS = [(360, 740), (1280, 720), (1920, 1080)]
 SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
 CONTRAST = 4.5  # WCAG 2, level AA, for text of this size
 pytestmark = pytest.mark.timeout(LIMIT + 600)
-STEPS = sorted(driver.PROJECT.glob("steps/*/container.py"))
+STEPS = sorted(driver.PROJECT.glob("steps/*/hints.md"))  # those that learners write
 NOTEBOOKS = sorted((driver.PROJECT / "notebooks").glob("*.ipynb"))
 # How many pixels of the page are to the right of the screen. The theme cuts them off instead of
 # scrolling. What is in a box that scrolls by itself, such as a listing, does not count.

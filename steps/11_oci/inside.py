@@ -259,12 +259,17 @@ def attach(tree, mount):
 
 
 def copy_into(tree, path):
-    """Copies a directory of the image into a mount that will cover it."""
+    """Copies a directory of the image into a mount that will cover it. What is mounted there,
+    such as /proc if the directory is a link to the root, is not the image's, and has no end."""
     os.fchdir(tree)
+    device = os.stat(path).st_dev
     for top, directories, files in os.walk(path):
         for name in [*directories, *files]:
             source, target = f"{top}/{name}", os.path.relpath(f"{top}/{name}", path)
             about = os.lstat(source)
+            if stat.S_ISDIR(about.st_mode) and about.st_dev != device:
+                directories.remove(name)
+                continue
             if stat.S_ISLNK(about.st_mode):
                 os.symlink(os.readlink(source), target)
             elif stat.S_ISDIR(about.st_mode):

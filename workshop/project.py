@@ -78,6 +78,11 @@ def find_step(number: str) -> Step:
 def lessons(numbers: Iterable[str] = ()) -> list[Path]:
     """Returns the notebooks of the lessons with these numbers, or of all of them, in order.
     Raises Failure if there is no lesson with one of the numbers."""
-    chosen = {find_step(number).number for number in numbers}
     found = sorted(PROJECT.glob("notebooks/[0-9][0-9]_*.ipynb"))
-    return [path for path in found if not chosen or path.name[:2] in chosen]
+    by_number = {path.name[:2]: path for path in found}
+    chosen = {number: by_number.get(number.zfill(2)) for number in numbers}
+    for number, path in chosen.items():
+        if not path:
+            last = int(found[-1].name[:2])
+            raise Failure(f"there is no lesson {number}: the lessons are 0 to {last}")
+    return [path for path in found if not chosen or path in chosen.values()]

@@ -11,6 +11,7 @@ from pages import LESSONS, NOTEBOOKS
 from runtime import PROJECT, STEPS
 from source import facts
 
+from workshop.errors import Failure
 from workshop.project import find_step, lessons
 from workshop.scenes import CUTS, parse
 
@@ -22,6 +23,15 @@ KNOWN = {"tags", "expect", "learner", "only", "demo", "slideshow", "tab"}
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
     return request.param
+
+
+def test_lesson_is_found_by_its_number_even_if_it_has_no_step():
+    assert [path.stem for path in lessons(["11", "0", "00"])] == [
+        "00_what_is_a_container",
+        "11_oci",
+    ]
+    with pytest.raises(Failure, match="there is no lesson 12: the lessons are 0 to 11"):
+        lessons(["0", "12"])
 
 
 def test_notebooks_with_a_number_are_lessons_and_each_step_has_one():

@@ -34,7 +34,7 @@ def test_docs_speaking_has_the_outline_of_a_cut(cut, capsys):
 def test_scenes_are_those_of_the_lessons_asked_for():
     of_lesson_3 = [scene for scene in scenes("90") if scene.lesson == "03"]
     assert scenes("90", ["3"]) == of_lesson_3 != []
-    with pytest.raises(Failure, match="no step 12"):
+    with pytest.raises(Failure, match="no lesson 12"):
         scenes("20", ["12"])
 
 

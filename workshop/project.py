@@ -76,13 +76,14 @@ def find_step(number: str) -> Step:
 
 
 def lessons(numbers: Iterable[str] = ()) -> list[Path]:
-    """Returns the notebooks of the lessons with these numbers, or of all of them, in order.
-    Raises Failure if there is no lesson with one of the numbers."""
+    """Returns the notebooks of the lessons with these numbers, or of all of them, in order: none
+    where there are no notebooks, as in the browser tab's machine. Raises Failure if there is no
+    lesson with one of the numbers."""
     found = sorted(PROJECT.glob("notebooks/[0-9][0-9]_*.ipynb"))
-    by_number = {path.name[:2]: path for path in found}
-    chosen = {number: by_number.get(number.zfill(2)) for number in numbers}
-    for number, path in chosen.items():
-        if not path:
-            last = int(found[-1].name[:2])
+    known = {*NUMBERS, *(path.name[:2] for path in found)}
+    chosen = {number.zfill(2): number for number in numbers}
+    for wanted, number in chosen.items():
+        if wanted not in known:
+            last = int(max(known))
             raise Failure(f"there is no lesson {number}: the lessons are 0 to {last}")
-    return [path for path in found if not chosen or path in chosen.values()]
+    return [path for path in found if not chosen or path.name[:2] in chosen]

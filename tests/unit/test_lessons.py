@@ -11,6 +11,7 @@ from pages import LESSONS, NOTEBOOKS
 from runtime import PROJECT, STEPS
 from source import facts
 
+from workshop import project, told
 from workshop.errors import Failure
 from workshop.project import find_step, lessons
 from workshop.scenes import CUTS, parse
@@ -32,6 +33,15 @@ def test_lesson_is_found_by_its_number_even_if_it_has_no_step():
     ]
     with pytest.raises(Failure, match="there is no lesson 12: the lessons are 0 to 11"):
         lessons(["0", "12"])
+
+
+def test_machine_without_notebooks_has_no_lessons_but_all_steps(tmp_path, monkeypatch):
+    """The machine in a browser tab has none: the page has them."""
+    monkeypatch.setattr(project, "PROJECT", tmp_path)
+    assert lessons() == lessons(["3"]) == []
+    assert told.place_of("03_mnt/spec") is None
+    with pytest.raises(Failure, match="there is no lesson 99"):
+        lessons(["99"])
 
 
 def test_notebooks_with_a_number_are_lessons_and_each_step_has_one():

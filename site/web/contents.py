@@ -5,6 +5,7 @@
 | index.md | the first words of README.md, its table of the steps, and its questions |
 | lessons/NAME.ipynb | notebooks/NAME.ipynb, with its output where it has run |
 | code/NN_name.md | steps/NN_name: difference from the step before, runtime, attack, hints |
+| code/NN_name.md | steps/NN_name without hints: a program to read, such as 11_oci |
 | code/NAME.md | steps/NAME.py and steps/network.sh |
 | docs/NAME.md | docs/NAME.md |
 | files/PATH.md | any other file of the project that one of these pages links to |
@@ -32,6 +33,12 @@ from workshop.project import PROJECT, STEPS, STORY, Step
 LINK = re.compile(
     r"(?<!!)\[([^\[\]]*)\]\((?!https?:|mailto:|#)([^()\s#]+)(#[^()\s]*)?\)"
 )
+# Beside the steps that learners write: those that are there to be read.
+PROGRAMS = [
+    path.parent
+    for path in sorted(PROJECT.glob("steps/[0-9]*/container.py"))
+    if not (path.parent / "hints.md").exists()
+]
 # A row of README's table: the step, what it adds, how many lines it has, the attack.
 ROW = re.compile(r"^\| \[(\d\d_\w+)\]\([^)]*\) \|(.*)\|(.*)\|(.*)\|$", re.MULTILINE)
 # A paragraph of README that answers a question, such as "How long?".
@@ -97,6 +104,8 @@ class Contents:
             yield f"lessons/{lesson.name}.ipynb", self.lesson(lesson)
         for step in STEPS:
             yield f"code/{step.name}.md", self.step(step)
+        for folder in PROGRAMS:
+            yield f"code/{folder.name}.md", self.program(folder)
         for path in self.helpers:
             yield f"code/{path.stem}.md", self.helper(path)
         for path in self.docs:
@@ -129,7 +138,7 @@ class Contents:
         parts.append(self.links("[MIT licence](LICENSE)", "README.md", "index.md"))
         for caption, names in [
             ("Lessons", [f"lessons/{lesson.name}" for lesson in self.lessons]),
-            ("The code", [f"code/{step.name}" for step in STEPS]),
+            ("The code", [f"code/{name}" for name in names_of_code()]),
             ("Beside the steps", [f"code/{path.stem}" for path in self.helpers]),
             ("More to read", [f"docs/{path.stem}" for path in self.docs]),
         ]:
@@ -218,6 +227,13 @@ class Contents:
             summary = f"<details><summary>Hint {count}</summary>"
             hint = self.links(hint, source, page)
             parts.append(f"{summary}\n\n{hint}\n\n</details>")
+        return "\n\n".join(parts) + "\n"
+
+    def program(self, folder: Path) -> str:
+        """Returns the page of a program that is there to be read."""
+        parts = [f"# {folder.name}", first_line((folder / "container.py").read_text())]
+        for path in sorted(folder.glob("*.py")):
+            parts += [f"## {path.name}", code("python", path.read_text())]
         return "\n\n".join(parts) + "\n"
 
     def helper(self, path: Path) -> str:
@@ -339,6 +355,11 @@ def code(language: str, text: str, marked: Iterable[int] = ()) -> str:
     if numbers := ",".join(map(str, marked)):
         options.append(f":emphasize-lines: {numbers}")
     return fenced(f"{{code-block}} {language}", text, [*options, ""])
+
+
+def names_of_code() -> list[str]:
+    """Returns the names of the pages with the code of the steps, in order."""
+    return [step.name for step in STEPS] + [folder.name for folder in PROGRAMS]
 
 
 def tab_link(up: str, words: str, query: str = "") -> str:

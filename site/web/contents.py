@@ -37,7 +37,7 @@ LINK = re.compile(
 PROGRAMS = [
     path.parent
     for path in sorted(PROJECT.glob("steps/[0-9]*/container.py"))
-    if not (path.parent / "hints.md").exists()
+    if path.parent.name not in {step.name for step in STEPS}
 ]
 # A row of README's table: the step, what it adds, how many lines it has, the attack.
 ROW = re.compile(r"^\| \[(\d\d_\w+)\]\([^)]*\) \|(.*)\|(.*)\|(.*)\|$", re.MULTILINE)
@@ -185,9 +185,10 @@ class Contents:
             else:
                 cell["outputs"] = merged(cell.get("outputs", []))
         top = ""
-        # The machine has all lessons but those of the encores: see tab_lessons.py.
-        encores = tuple(step.number for step in STEPS if step not in STORY)
-        if self.tab and not lesson.name.startswith(encores):
+        # The machine has the lessons of the story and the appendix: see tab_lessons.py.
+        numbers = {step.number for step in STORY}
+        in_tab = lesson.name[:2] in numbers or not lesson.name[0].isdigit()
+        if self.tab and in_tab:
             words = "Run this lesson in a Linux machine in this tab"
             top = tab_link("../", words, f"?lesson={lesson.name}")
         if not lesson.has_run:

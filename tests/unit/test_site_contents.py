@@ -153,6 +153,13 @@ def test_pages_lead_to_the_machine_in_the_tab_only_if_there_is_one(tmp_path):
         assert ("tab/index.html" in contents.index()) == tab
         link = f"../tab/index.html?lesson={first.name}"
         assert (link in contents.lesson(first)) == tab
+        in_tab = [
+            lesson.name[:2]
+            for lesson in contents.lessons
+            if "tab/index.html" in contents.lesson(lesson)
+        ]
+        ours = [f"0{number}" for number in range(8)] + ["ap"]  # the story, the appendix
+        assert sorted(in_tab) == (ours if tab else [])
 
 
 # ---- links

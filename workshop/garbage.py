@@ -70,9 +70,9 @@ def remove_unlisted() -> Iterator[Path]:
             if is_ours(layer) and layer not in listed and not _is_in_use(layer):
                 # An import would take what a killed removal leaves for the whole layer, so the
                 # layer loses its name first.
-                unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-                path.rename(unfinished)
-                remove_tree(unfinished)
+                nameless = path.with_name(f".{path.name}.{os.getpid()}")
+                path.rename(nameless)
+                remove_tree(nameless)
                 yield path
         for path in sorted(origins.ORIGINS.glob("[!.]*")):
             if path.name not in images.names():

@@ -229,8 +229,7 @@ def map_users(box):
     """Maps the container's users, as step 05 does, and the owners of the trees that ask."""
     wanted = box.config["linux"]
     if box.namespaces[0] & linux.CLONE_NEWUSER:
-        for file, key in ("uid_map", "uidMappings"), ("gid_map", "gidMappings"):
-            process.write(f"/proc/{box.pid}/{file}", map_lines(wanted[key]))
+        write_maps(box.pid, wanted)
     for place, tree in box.trees.items():
         mount = box.config["mounts"][place]
         recursive = "ridmap" in mount["options"]
@@ -245,6 +244,12 @@ def map_users(box):
             os.close(namespace)
 
 
+def write_maps(pid, wanted):
+    """Maps the users and groups of the user namespace of a process: user_namespaces(7)."""
+    for file, key in ("uid_map", "uidMappings"), ("gid_map", "gidMappings"):
+        process.write(f"/proc/{pid}/{file}", map_lines(wanted[key]))
+
+
 def user_namespace(mount):
     """Returns a user namespace with the maps of a mount, or None if it has none."""
     if not mount.get("uidMappings"):
@@ -253,8 +258,7 @@ def user_namespace(mount):
     if pid == 0:
         signal.pause()
     try:
-        for file, key in ("uid_map", "uidMappings"), ("gid_map", "gidMappings"):
-            process.write(f"/proc/{pid}/{file}", map_lines(mount[key]))
+        write_maps(pid, mount)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
     finally:
         os.kill(pid, signal.SIGKILL)

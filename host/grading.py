@@ -41,6 +41,12 @@ def submissions(paths: Iterable[pathlib.Path]) -> dict[str, pathlib.Path]:
         for file in inside:
             if not file.is_file():
                 raise LabError(f"there is no file {file}")
+            # It could lead to the teacher's own files, or to one whose end never comes.
+            if file != path and file.is_symlink():
+                raise LabError(
+                    f"{file} is a symbolic link",
+                    "name the file that it leads to, if you want that to be graded",
+                )
             name = submission_name(file)
             if name in found:
                 raise LabError(f"{found[name]} and {file} are both called {name}")

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -65,11 +66,14 @@ def read(path: Path) -> Row:
     """Returns the report in a file. One without a learner's name gets the name of its
     directory. Raises Failure if the file contains no report."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
+        # Nothing may keep the others waiting, such as a FIFO, or a link to /proc/kmsg.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            data = file.read(LARGEST + 1) or b""
         if len(data) > LARGEST:
             raise ValueError("too large")
         report = Report.parse(json.loads(data))
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
     except UNREADABLE:
         raise Failure(f"{path} is not a report written by `workshop report`") from None
     name = (report.name or "").strip() or path.parent.name

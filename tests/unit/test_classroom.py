@@ -92,6 +92,19 @@ def test_file_that_is_not_a_report_is_named_and_the_others_are_shown(folder, rep
     )
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "endless", "device"])
+def test_what_is_no_file_does_not_keep_the_others_waiting(folder, reports, kind):
+    path = folder / "ada/report.json"
+    path.unlink()
+    if kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "endless" else "/dev/tty")
+    done = reports.type(f"class {folder}")
+    assert done.returncode == 1 and "=Bob()" in done.stdout, done
+    assert re.fullmatch(r"workshop: left out: .*/ada/report.json.*\n", done.stderr)
+
+
 def test_no_report_is_an_error_in_one_line(learner, folder):
     done = learner.type(f"class {folder}")
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done

@@ -59,6 +59,16 @@ def test_missing_file_is_refused(tmp_path):
         grading.submissions([tmp_path / "none.py"])
 
 
+def test_link_among_the_submissions_is_refused(class_folder):
+    """It could lead to the teacher's own files, or to one whose end never comes."""
+    link = class_folder / "mallory/container.py"
+    link.parent.mkdir()
+    link.symlink_to(class_folder / "linus.py")
+    with pytest.raises(LabError, match="mallory/container.py is a symbolic link"):
+        grading.submissions([class_folder])
+    assert list(grading.submissions([link]).values()) == [link]  # the teacher named it
+
+
 SAID = {
     "sha256": "of a file that somebody else sent",
     "steps": {"00": [5, 5], "01": [3, 4]},

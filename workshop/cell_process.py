@@ -10,7 +10,6 @@ with the notebook's kernel, and the cell process dies with the keeper.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import select
@@ -38,6 +37,7 @@ from workshop.cell_runner import (
     flush,
 )
 from workshop.namespaces import NAMESPACES
+from workshop.whole_lines import MOMENT, WholeLines
 
 TIMEOUT = 60  # seconds that a cell may take, unless the notebook says otherwise
 GRACE = 3  # seconds between Ctrl-C and the end of a process that ignores it
@@ -69,24 +69,33 @@ class Relay:
         """stream: where the text goes, "stdout" or "stderr"."""
         self._stream = stream
         self._reader, self.writer = os.pipe()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lines = WholeLines()
 
     def fileno(self) -> int:
         """Returns the descriptor that select() waits for."""
         return self._reader
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the beginning of a line has been read, and not been shown."""
+        return self._lines.waiting
+
     def pass_on(self) -> bool:
-        """Reads once, and shows what has been read. Returns False at the end of the pipe."""
+        """Reads once, and shows the whole lines. Returns False at the end of the pipe."""
         data = os.read(self._reader, 65536)
-        stream = getattr(sys, self._stream)
-        stream.write(self._decoder.decode(data))
-        stream.flush()
+        self._show(self._lines.add(data))
         return bool(data)
 
     def pass_on_rest(self) -> None:
-        """Shows what is in the pipe by now."""
+        """Shows everything that has been read, and what is in the pipe by now."""
         while select.select([self], [], [], 0)[0] and self.pass_on():
             pass
+        self._show(self._lines.rest())
+
+    def _show(self, text: str) -> None:
+        stream = getattr(sys, self._stream)
+        stream.write(text)
+        stream.flush()
 
     def close_reader(self) -> None:
         os.close(self._reader)
@@ -173,8 +182,12 @@ class CellProcess:
         while True:
             try:
                 left = max(0, deadline - time.monotonic())
-                ready = select.select(sources, [], [], left)[0]
-                if not ready:
+                waiting = any(relay.waiting for relay in self._relays)
+                pause = min(left, MOMENT) if waiting else left
+                ready = select.select(sources, [], [], pause)[0]
+                if not ready and waiting:
+                    self._pass_on_rest()
+                elif not ready:
                     self.end()
                     raise self._late(timeout, interrupted)
                 if self._pass_on(ready, sources, awaited):

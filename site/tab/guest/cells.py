@@ -32,8 +32,9 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-PIECE = 65536
-MOMENT = 0.1  # seconds
+from workshop.whole_lines import MOMENT, WholeLines
+
+PIECE = 65536  # bytes
 
 
 class Line:
@@ -178,36 +179,31 @@ def claim(terminal: int) -> None:
 
 
 class Relay(threading.Thread):
-    """Sends what processes write to a descriptor of this one, in whole lines: programs write
-    pieces of a line to stderr, and something from stdout could come between two of them. The
-    beginning of a line waits for the rest for a moment, and then is sent."""
+    """Sends what processes write to a descriptor of this one, in whole lines."""
 
     def __init__(self, line: Line, name: str, source: int) -> None:
         super().__init__(daemon=True)
         self.line, self.stream, self.source = line, name, source
         os.set_blocking(source, False)
-        self.held = b""
+        self.lines = WholeLines()
         self.reading = threading.Lock()
 
     def run(self) -> None:
         while True:
-            arrived, _, _ = select.select(
-                [self.source], [], [], MOMENT if self.held else None
-            )
+            pause = MOMENT if self.lines.waiting else None
+            arrived, _, _ = select.select([self.source], [], [], pause)
             self.pass_on(everything=not arrived)
 
     def pass_on(self, everything: bool) -> None:
         """Sends the whole lines that have arrived, or everything."""
         with self.reading:
+            text = ""
             with contextlib.suppress(BlockingIOError):
-                self.held += os.read(self.source, PIECE)  # all that a pipe can hold
-            if everything or len(self.held) > PIECE:
-                end = len(self.held)
-            else:
-                end = self.held.rfind(b"\n") + 1
-            text, self.held = self.held[:end], self.held[end:]
+                text = self.lines.add(os.read(self.source, PIECE))  # all of a pipe
+            if everything:
+                text += self.lines.rest()
             if text:
-                self.line.send(stream=self.stream, text=text.decode(errors="replace"))
+                self.line.send(stream=self.stream, text=text)
 
 
 def replace_streams() -> list[Relay]:

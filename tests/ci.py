@@ -66,6 +66,7 @@ class Outcome:
     part: Part
     status: int
     seconds: float
+    idle: float  # how much of this time its processors had nothing to do
     facts: int = 0
     failed: int = 0
     skipped: int = 0
@@ -165,7 +166,7 @@ class Runner:
     def run(self, part: Part, core: int | None) -> Outcome:
         """Run a part to its end or its limit. core: the processor that it may use."""
         log = LOGS / f"{part.name.replace(' ', '-')}.log"
-        begin = time.monotonic()
+        begin, idle_before = time.monotonic(), idle_seconds(core)
         self.say(f"{part.name} begins")
         status = 0
         log.unlink(missing_ok=True)
@@ -178,7 +179,9 @@ class Runner:
                 status = self.command(command, output, left, core, environment)
                 if status:
                     break
-        outcome = Outcome(part, status, time.monotonic() - begin)
+        seconds = time.monotonic() - begin
+        idle = (idle_seconds(core) - idle_before) / seconds
+        outcome = Outcome(part, status, seconds, idle)
         text = log.read_text(errors="replace")
         count(outcome, text)
         with self.print_lock:
@@ -255,6 +258,18 @@ def end(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
+def idle_seconds(core: int | None) -> float:
+    """Returns for how long a processor has had nothing to do since the machine's start, or for
+    None, the average of all. See proc_stat(5)."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *times = line.split()
+        if name == ("cpu" if core is None else f"cpu{core}"):
+            ticks = int(times[3]) + int(times[4])  # idle, and idle while a disk works
+            share = os.cpu_count() or 1 if core is None else 1
+            return ticks / os.sysconf("SC_CLK_TCK") / share
+    raise ValueError(f"/proc/stat has no processor {core}")
+
+
 def count(outcome: Outcome, text: str) -> None:
     """Add up the counts in pytest's last lines."""
     for line in text.splitlines():
@@ -273,12 +288,13 @@ def count(outcome: Outcome, text: str) -> None:
 def table(outcomes: list[Outcome], seconds: float) -> str:
     lines = [
         f"{'part':18} {'where':16} {'facts':>6} {'failed':>6} {'skipped':>7} {'s':>6}"
+        f" {'idle':>5}"
     ]
     for o in outcomes:
         mark = "" if o.status == 0 else f"   status {o.status}"
         lines.append(
             f"{o.part.name:18} {o.part.where:16} {o.facts:6} {o.failed:6} "
-            f"{o.skipped:7} {o.seconds:6.0f}{mark}"
+            f"{o.skipped:7} {o.seconds:6.0f} {o.idle:5.0%}{mark}"
         )
     facts = sum(o.facts for o in outcomes)
     failed = sum(o.failed for o in outcomes)

@@ -289,6 +289,8 @@ def test_edited_runtime_is_saved_and_run(visitor: Visitor) -> None:
 
 def test_break_in_works_and_then_fails(visitor: Visitor) -> None:
     page = visitor.page
+    visitor.sh("cp steps/01_uts/container.py my/")
+    page.wait_for_function("page.editor.get().includes('CLONE_NEWUTS')")
     before = len(visitor.screen())
     page.click("#attack")
     visitor.sees("your container was broken out of", before)

@@ -109,3 +109,25 @@ def test_break_out_works_before_and_fails_after(before, step):
     assert "stopped" not in results[0].stdout, results[0]
     assert "BROKEN IN" not in results[1].stdout, results[1]
     assert re.search(KERNEL_SAYS[step.parent.name], results[1].stdout), results[1]
+
+
+# Runs the runtime under attack. A container with a raw socket takes a while to end, as it does
+# on a busy machine.
+SLOW = """#!/bin/sh
+"{runtime}" "$@"
+status=$?
+case "$*" in *AF_PACKET*) sleep 3 ;; esac
+exit $status
+"""
+
+
+def test_break_out_09_does_not_look_too_late(tmp_path):
+    """Five seconds after its first answer, the gateway asks the neighbour whether it is still
+    there (the kernel's networking/ip-sysctl, delay_first_probe_time), and so repairs the
+    neighbour's ARP table."""
+    slow = tmp_path / "container.py"
+    slow.write_text(SLOW.format(runtime=STEPS[8]))
+    slow.chmod(0o755)
+    attack = PROJECT / "steps/09_caps/breakout.py"
+    done = subprocess.run([attack, slow], capture_output=True, text=True, timeout=180)
+    assert re.search("^BROKEN IN  be .* the gateway", done.stdout), done

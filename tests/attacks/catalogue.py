@@ -403,7 +403,7 @@ def arp_spoofing(neighbour):
     reply += own + GATEWAY + b"\xff" * 6 + socket.inet_aton(neighbour)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
         wire.bind(("eth0", 0))
-        for _ in range(25):  # an answer counts for a second: locktime
+        for _ in range(600):  # until the test has seen it: a minute at most
             wire.send(reply)
             time.sleep(0.1)
 

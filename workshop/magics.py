@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pexpect
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
@@ -20,6 +21,7 @@ from workshop.diffs import Diff
 from workshop.errors import Failure
 from workshop.namespaces import KINDS
 from workshop.project import PROJECT, find_step
+from workshop.spawn import Spawn
 from workshop.views.notebook import picture
 from workshop.workspace import Workspace
 
@@ -148,13 +150,14 @@ loaded: list[Magics] = []  # the Magics of this kernel: one, or none
 
 def load(shell: Any) -> None:
     """Registers the magics, and changes to the project's directory, where a terminal in the
-    lab starts as well.
+    lab starts as well. From then on, `!command` loses none of its output: see Spawn.
 
     The notebook gets two variables: `boxes`, the boxes by name, and `mine`, the path of the
     learner's own runtime.
     """
     unload()
     os.chdir(PROJECT)
+    pexpect.spawn = Spawn  # IPython looks there for each `!command`
     magics = Magics(shell)
     loaded.append(magics)
     shell.user_ns["boxes"] = magics.boxes

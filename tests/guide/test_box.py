@@ -485,6 +485,44 @@ def test_diff_of_a_step_is_folded(notebook):
     assert "UsageError: there is no step 11" in notebook.cell("%diff 11").err
 
 
+# Makes pexpect wait wherever it has found nothing to read, as if Python's turn were over.
+HELD_UP = """
+import pexpect.pty_spawn, time
+look, held_up = pexpect.pty_spawn.select_ignore_interrupts, 0
+def look_and_wait(read, write, error, seconds):
+    global held_up
+    found = look(read, write, error, seconds)
+    if seconds and not found[0]:
+        held_up += 1
+        time.sleep(0.5)
+    return found
+pexpect.pty_spawn.select_ignore_interrupts = look_and_wait
+"""
+
+
+def test_shell_command_keeps_its_last_words_on_a_busy_machine(notebook):
+    try:
+        assert not notebook.cell(HELD_UP).error
+        assert notebook.cell("!echo first; sleep 0.2; echo last").out.split() == [
+            "first",
+            "last",
+        ]
+        assert int(notebook.value("held_up")) > 0
+    finally:
+        notebook.cell("pexpect.pty_spawn.select_ignore_interrupts = look")
+
+
+def test_shell_command_does_not_wait_for_what_it_leaves_in_the_background(notebook):
+    begin = time.monotonic()
+    assert notebook.cell("!(trap '' HUP; sleep 53.5 &); echo last").out.split() == [
+        "last"
+    ]
+    assert time.monotonic() - begin < 50
+    assert (left := processes_with("53.5"))
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_ended_boxes_leave_no_process_and_no_descriptor_behind(notebook):
     def open_by_boxes():  # the kernel's own sockets come and go
         links = []

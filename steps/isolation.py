@@ -65,5 +65,6 @@ def own_keys() -> int:
 def close_descriptors(kept: int) -> None:
     """Closes all descriptors but 0, 1, 2 and kept. An open directory of the host is a way out
     of every container: close_range(2), CVE-2024-21626."""
-    os.closerange(3, kept)
-    os.closerange(kept + 1, 2**31 - 1)
+    if kept > 3:
+        linux.close_range(3, kept - 1)
+    linux.close_range(kept + 1)

@@ -58,8 +58,9 @@ _OLDER = {
 }
 _NEWER = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
 _NEWER |= {"open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431}
-_NEWER |= {"fsmount": 432, "fspick": 433, "clone3": 435, "process_madvise": 440}
-_NEWER |= {"mount_setattr": 442, "quotactl_fd": 443, "fchmodat2": 452}
+_NEWER |= {"fsmount": 432, "fspick": 433, "clone3": 435, "close_range": 436}
+_NEWER |= {"process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443}
+_NEWER |= {"fchmodat2": 452}
 
 CLONE_NEWNS = 0x00020000  # the mount table: mount_namespaces(7)
 CLONE_NEWCGROUP = 0x02000000  # what /proc/self/cgroup calls "/": cgroup_namespaces(7)
@@ -137,6 +138,7 @@ _MEANT_FOR_MOUNTS = (
     "/proc/fs/nfsd",
 )
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_LAST = 2**31 - 1  # no descriptor has a larger number
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_SET_MODE_FILTER = 1
 _SIGCHLD = 17
@@ -517,6 +519,15 @@ def seccomp(program: "list[tuple[int, int, int, int]]") -> None:
             "instruction is not a return",
         },
     )
+
+
+def close_range(first: int, last: int = _LAST) -> None:
+    """Closes all descriptors from first to last. close_range(2), Linux 5.9.
+
+    If the kernel refuses, os.closerange() calls close(2) for each number. For two billion of them
+    that takes minutes, and a filter of system calls may refuse those as well.
+    """
+    _check(_syscall("close_range", first, last, 0), "close_range")
 
 
 def join_session_keyring() -> None:

@@ -11,6 +11,8 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from workshop.refusals import FILTERED
+
 LONG = 60  # characters of a value that is easier to read as a difference
 
 
@@ -258,7 +260,7 @@ def _compared(node: ast.Compare, comparison: Comparison) -> Words:
 
 def _status(text: str) -> str:
     """Returns an exit status, and what it means if a filter for system calls is the reason."""
-    if text != str(128 + signal.SIGSYS):
+    if text != str(FILTERED):
         return text
     return f"{text} (128 + {signal.SIGSYS:d}, SIGSYS: the filter ended it)"
 

@@ -15,7 +15,7 @@ from workshop import bounded, expectations, procfs, sandbox
 from workshop.expectations import GIVEN, Seen
 from workshop.namespaces import KINDS
 from workshop.project import PROJECT, Step
-from workshop.refusals import PIVOT_ROOT, why_ended
+from workshop.refusals import ALL_REFUSED, NO_EXIT, PIVOT_ROOT, why_ended
 from workshop.staging import RUNTIME, Staging
 from workshop.topics import Finding
 
@@ -170,8 +170,11 @@ def start(
     if process.poll() is not None:
         os.lseek(errors, 0, os.SEEK_SET)
         said = os.read(errors, 60000).decode(errors="replace").strip()
-        in_child = NO_BRIDGE in said and bridge_is_on()
-        why = CABLE_IN_CHILD if in_child else why_ended(process.returncode, said)
+        why = why_ended(process.returncode, said)
+        if NO_BRIDGE in said and bridge_is_on():
+            why = CABLE_IN_CHILD
+        if process.returncode in NO_EXIT and not said:
+            why = ALL_REFUSED
         return NotStarted(why, waits=False)
     if pid is None:
         why = why_it_waits(child, below)  # before it ends with the runtime
@@ -203,11 +206,6 @@ def command_line(text: str, plain: bool) -> list[str]:
     return [*words, "sleep", "1000"]
 
 
-def filters(pid: int | str) -> int:
-    """Returns how many filters for system calls a process has. seccomp(2)"""
-    return int(procfs.status(pid).get("Seccomp_filters", ["0"])[0])
-
-
 def why_it_waits(child: int | None, below: int | None) -> str:
     """Returns what is wrong with a runtime that goes on running without the command. `child`:
     a child of it, if there is one. `below`: a child of that one, which runs the command."""
@@ -217,12 +215,6 @@ def why_it_waits(child: int | None, below: int | None) -> str:
         return (
             "the command runs as a child of your child: child must become the command, with "
             "process.execute, and must not fork or start it itself."
-        )
-    if filters(child) > filters("self"):
-        return (
-            "the filter refuses every call, even execve and exit. For which question does `no` lead to "
-            "a RETURN that is not ALLOW? Each question of the table skips one instruction, and clone "
-            "skips three. After ARCHITECTURE, load NUMBER."
         )
     return (
         "your child never becomes the command. Does it wait in process.await_parent(), while "

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Sequence
 
 from workshop import symptoms
 from workshop.facts import Fact
 from workshop.project import Step
-from workshop.refusals import ENDS, PIVOT_ROOT, RAISES, why_refused
+from workshop.refusals import (
+    ENDS,
+    FILTERED,
+    NO_EXIT,
+    PIVOT_ROOT,
+    RAISES,
+    why_refused,
+)
 from workshop.topics import Finding
 
 OWN_ERROR = 125  # the exit status of a runtime for its own errors
-FILTERED = 128 + signal.SIGSYS  # of a command that a filter for system calls has ended
 
 
 def hints_of(step: Step) -> list[str]:
@@ -46,7 +51,8 @@ def starts(findings: Sequence[Finding]) -> bool:
 def same_error(one: Fact, other: Fact) -> bool:
     """Returns whether two facts do not hold because the runtime has ended with the same error
     of its own, apart from numbers such as pids, or because its filter has ended the command."""
-    if not (one.holds or other.holds) and one.status == other.status == FILTERED:
+    filtered = one.status in (FILTERED, *NO_EXIT)
+    if not (one.holds or other.holds) and one.status == other.status and filtered:
         return True
     errors = {re.sub(r"\d+", "N", fact.said or "") for fact in (one, other)}
     return ends_itself(one) and ends_itself(other) and len(errors) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 ENDS = "your runtime ends before the command runs"
 RAISES = "your runtime raises"
@@ -17,6 +18,15 @@ PIVOT_ROOT = (
     "may be shared. Does child first make / private, with MS_REC as well, and mount the image "
     "on /mnt?"
 )
+ALL_REFUSED = (
+    "the filter refuses every call, even execve and exit. For which question does `no` lead to "
+    "a RETURN that is not ALLOW? Each question of the table skips one instruction, and clone "
+    "skips three. After ARCHITECTURE, load NUMBER."
+)
+FILTERED = 128 + signal.SIGSYS  # the status of a command that the answer KILL has ended
+# That of one that is refused even exit_group(2): the C library then executes an instruction
+# that no program may execute, on x86 and on ARM.
+NO_EXIT = (128 + signal.SIGSEGV, 128 + signal.SIGTRAP)
 # What a refusal by the kernel, or by Python, looks like, as a pattern: its usual cause.
 REFUSED = {
     "fsmount: Operation not permitted: 'cgroup2'": (

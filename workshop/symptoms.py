@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import signal
 
 from workshop.facts import Fact
+from workshop.refusals import ALL_REFUSED, FILTERED, NO_EXIT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,14 @@ RAN = r"^(?!status 12[567]|nothing came back)"
 SYMPTOMS = [
     Symptom(
         "",  # of any fact, because an earlier suite is the first to see it
-        f"^status {128 + signal.SIGSYS} ",
+        f"^status {FILTERED} ",
         "the filter ends every program. Is it (EQUAL, 1, 0, linux.AUDIT_ARCH)? If the architecture "
         "is this machine's, the filter must skip the answer KILL, which comes next.",
+    ),
+    Symptom(
+        "",  # of any fact, because an earlier suite is the first to see it
+        rf"^status ({'|'.join(map(str, NO_EXIT))})\b",
+        ALL_REFUSED,
     ),
     Symptom(
         "",  # of any fact, because an earlier suite is the first to see it

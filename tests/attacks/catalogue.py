@@ -41,8 +41,9 @@ NEEDS = {
 DETACHED = '    linux.umount("/", linux.MNT_DETACH)\n    os.chdir("/")\n'
 ATTACHED = "    for path, tree in trees.items():\n        process.attach(tree, path)\n"
 TOO_LATE = DETACHED + ATTACHED, ATTACHED + DETACHED
-LEFT_OPEN = """    os.closerange(3, kept)
-    os.closerange(kept + 1, 2**31 - 1)
+LEFT_OPEN = """    if kept > 3:
+        linux.close_range(3, kept - 1)
+    linux.close_range(kept + 1)
 """
 KEPT = "        linux.join_session_keyring()\n"
 WITHOUT = {

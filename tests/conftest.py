@@ -80,7 +80,8 @@ def pytest_ignore_collect(
     """--runtime and --step select only the suites of the steps, and --where only facts
     that need root and a kernel. --quick leaves out tests/unit, which needs no VM:
     importing hypothesis takes half a minute in an emulated one."""
-    if collection_path == UNIT and (
+    # A directory that the command line names is not asked about, but its files are.
+    if UNIT in (collection_path, *collection_path.parents) and (
         config.getoption("--quick") or config.getoption("--where")
     ):
         return True

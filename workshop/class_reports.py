@@ -64,7 +64,7 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 def read(path: Path) -> Row:
     """Returns the report in a file. One without a learner's name gets the name of its
-    directory. Raises Failure if the file contains no report."""
+    directory. Raises Failure if the file contains no report, and FileNotFoundError."""
     try:
         # Nothing may keep the others waiting, such as a FIFO, or a link to /proc/kmsg.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -72,6 +72,8 @@ def read(path: Path) -> Row:
         if len(data) > LARGEST:
             raise ValueError("too large")
         report = Report.parse(json.loads(data))
+    except FileNotFoundError:  # a mistake in the command, not in the report
+        raise
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
     except UNREADABLE:

@@ -55,3 +55,13 @@ def test_facts_that_ci_leaves_to_the_web_site_are_those_that_its_lessons_check()
     assert left, done.stdout + done.stderr
     test = "test_lesson_runs_and_its_cells_print_what_they_promise"
     assert {*left} <= {f"{lessons.TEST}::{test}[{name}]" for name in names}
+
+
+def test_facts_that_need_no_vm_run_only_once():
+    """Even if the command line names their directory, as `./lab test --all` does."""
+    words = ["--collect-only", "-q", "-p", "no:cacheprovider", "--where", "native"]
+    command = [sys.executable, "-B", "-m", "pytest", *words, "tests/unit"]
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.startswith("\nno tests collected in"), done.stdout + done.stderr

@@ -37,6 +37,17 @@ def test_web_site_takes_lessons_from_a_part_that_ends_before_it_begins():
     assert all({*SITE.split()} <= {*words} for words in site.commands)
 
 
+def test_lessons_in_the_tab_come_long_after_its_machine_is_built():
+    """With two workers, a chain begins after all but one of those before it have ended."""
+    sys.path.append(str(PROJECT / "tests"))
+    from ci import PHASES
+
+    names = [{part.name for part in chain} for chain in PHASES[0]]
+    (tab,) = [i for i, chain in enumerate(names) if "tab" in chain]
+    (lessons,) = [i for i, chain in enumerate(names) if "tab lessons" in chain]
+    assert tab + 2 < lessons
+
+
 def test_facts_that_ci_leaves_to_the_web_site_are_those_that_its_lessons_check():
     """The other facts of that file need no VM, so the native parts of CI run them."""
     sys.path.append(str(PROJECT / "tests"))

@@ -18,6 +18,14 @@ DEFAULT_RULES = [{"allow": True, "type": kind, "access": "m"} for kind in "cb"] 
     + [(5, 0), (5, 1), (5, 2), (136, -1)]
 ]
 
+SYSTEMD = "org.freedesktop.systemd1"
+# What systemd calls the files that it writes, too: systemd.resource-control(5).
+PROPERTIES = {"memory.min": "MemoryMin", "memory.low": "MemoryLow"}
+PROPERTIES |= {"memory.high": "MemoryHigh", "memory.max": "MemoryMax"}
+PROPERTIES |= {"memory.swap.max": "MemorySwapMax", "pids.max": "TasksMax"}
+PROPERTIES |= {"cpu.weight": "CPUWeight", "io.weight": "IOWeight"}
+PROPERTIES |= {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
+
 
 def available():
     """Returns whether cgroup v2 is where it should be."""
@@ -49,9 +57,7 @@ def make(cgroup, pid, manager):
         )
         words = f"{unit} replace 4 PIDs au 1 {pid} Slice s {parent} Delegate b true "
         words += "CollectMode s inactive-or-failed 0"
-        service = "org.freedesktop.systemd1"
-        start = f"busctl call {service} /org/freedesktop/systemd1 {service}.Manager"
-        process.run(f"{start} StartTransientUnit ssa(sv)a(sa(sv)) {words}")
+        ask_systemd(f"StartTransientUnit ssa(sv)a(sa(sv)) {words}")
         for _ in range(500):  # systemd answers before it has done it
             if process.read(f"/proc/{pid}/cgroup").rstrip().endswith(cgroup):
                 break
@@ -59,6 +65,13 @@ def make(cgroup, pid, manager):
     os.makedirs(TOP + cgroup, exist_ok=True)
     delegate(os.path.dirname(cgroup))
     process.write(f"{TOP}{cgroup}/cgroup.procs", str(pid))
+
+
+def ask_systemd(words):
+    """Calls a method of systemd's manager, with its arguments as busctl(1) has them."""
+    process.run(
+        f"busctl call {SYSTEMD} /org/freedesktop/systemd1 {SYSTEMD}.Manager {words}"
+    )
 
 
 def delegate(parent):
@@ -140,8 +153,39 @@ def limits(resources):
     return files
 
 
-def apply(cgroup, resources):
-    """Writes a container's limits. OSError: the kernel refuses one, or lacks its controller."""
+def properties(resources):
+    """Returns the limits that systemd has names for, as busctl(1) wants them. Pure."""
+    words = []
+    for file, value in limits(resources):
+        numbers = value.replace("max", str(2**64 - 1)).split()
+        if file == "cpu.max" and len(numbers) == 2 and "".join(numbers).isdigit():
+            quota, period = map(int, numbers)
+            second = -(-quota * 10**6 // period) if "max" not in value else quota
+            words.append(f"CPUQuotaPerSecUSec t {second}")
+            words.append(f"CPUQuotaPeriodUSec t {period}")
+        elif file.startswith("cpuset.") and file in PROPERTIES:
+            pairs = [part.partition("-")[::2] for part in value.split(",")]
+            if all((first + last).isdigit() for first, last in pairs):
+                ranges = [range(int(a), int(b or a) + 1) for a, b in pairs]
+                mask = sum(1 << number for number in set().union(*ranges))
+                octets = mask.to_bytes(mask.bit_length() + 7 >> 3, "little")
+                list_ = f"{len(octets)} {' '.join(map(str, octets))}"
+                words.append(f"{PROPERTIES[file]} ay {list_}")
+        elif file in PROPERTIES and numbers[-1].isdigit():
+            words.append(f"{PROPERTIES[file]} t {numbers[-1]}")
+    return words
+
+
+def apply(cgroup, resources, manager):
+    """Writes a container's limits. OSError: the kernel refuses one, or lacks its controller.
+
+    The manager systemd must know them, because it writes the files of its units again
+    whenever a property of one changes.
+    """
+    if manager == "systemd" and (known := properties(resources)):
+        scope = os.path.basename(cgroup)
+        words = f"{scope} true {len(known)} {' '.join(known)}"
+        ask_systemd(f"SetUnitProperties sba(sv) {words}")
     there = process.read(f"{TOP}{cgroup}/cgroup.controllers").split()
     for file, value in limits(resources):
         controller = file.split(".")[0]

@@ -47,10 +47,21 @@ from state import load, save, status
 VALUES = "--root --log --log-format --cgroup-manager --rootless --criu --bundle"
 VALUES += " --config --pid-file --console-socket --preserve-fds --process --cwd --user"
 VALUES += " --env --cap --resources --cgroup --apparmor --process-label"
+# Options of `update`, and the limits of config.json that they stand for.
+CHANGES = {"--memory": "memory limit", "--memory-reservation": "memory reservation"}
+CHANGES |= {"--memory-swap": "memory swap", "--pids-limit": "pids limit"}
+CHANGES |= {"--cpu-share": "cpu shares", "--cpu-quota": "cpu quota"}
+CHANGES |= {"--cpu-period": "cpu period"}
+CHANGES |= {"--cpuset-cpus": "cpu cpus", "--cpuset-mems": "cpu mems"}
+VALUES += " " + " ".join(CHANGES)
 FLAGS = "--systemd-cgroup --debug --version --help --force --all --detach --tty --keep"
 FLAGS += " --no-new-privs --no-pivot --no-new-keyring --no-subreaper"
 SHORT = "-b --bundle -f --force -a --all -d --detach -t --tty -p --process -e --env"
 SHORT += " -u --user -c --cap -r --resources -v --version -h --help"
+
+ABOUT = f"""container.py step 11
+spec: {VERSION}
++SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF"""
 
 
 def main():
@@ -135,6 +146,8 @@ def make(options, name):
         raise SystemExit(f"container {name} exists already") from None
     try:
         save(box)  # if somebody kills us, `delete --force` knows what to remove
+        if "relay" in options:  # `run` stays, and can pass it on
+            offer_notify_socket(box)
         box.listener = socket.socket(socket.AF_UNIX)
         # A path in a socket's address must be short, unix(7), so take the one of /proc.
         place = os.open(box.place, os.O_PATH)
@@ -147,7 +160,7 @@ def make(options, name):
         begin(box, child)
         box.listener.close()  # or `run` would wait for a process that has died
         if box.cgroup:
-            cgroups.apply(box.cgroup, config["linux"]["resources"])
+            cgroups.apply(box.cgroup, config["linux"]["resources"], box.manager)
             rules = config["linux"]["resources"].get("devices") or []
             cgroups.restrict_devices(box.cgroup, rules)
         map_users(box)
@@ -205,10 +218,14 @@ def open_trees(box):
     slave = "slave" in config["linux"]["rootfsPropagation"]
     how = kernel.MS_SLAVE if slave else linux.MS_PRIVATE
     kernel.mount_setattr(box.root, propagation=how, recursive=True)
-    box.trees, box.devices = {}, {}  # by the place of the mount in the list; by path
+    box.trees, box.links = {}, {}  # by the place of the mount in the list
+    box.devices = {}  # by path
     for place, mount in enumerate(config["mounts"]):
         if mount["type"] == "bind" or {"bind", "rbind"} & set(mount["options"]):
             path = os.path.join(box.bundle, mount["source"])
+            if "copy-symlink" in mount["options"] and os.path.islink(path):
+                box.links[place] = os.readlink(path)
+                continue
             recursive = "rbind" in mount["options"]
             box.trees[place] = kernel.open_tree(path, recursive)
 
@@ -462,10 +479,44 @@ def run(options, name):
         raise
     if not foreground:
         return None
+    if box.notify and not box.relay:
+        pass_readiness(box)
     result = wait(box)
     if "--keep" not in options:
         delete(options | {"--force": True}, name)
     return result
+
+
+def offer_notify_socket(box):
+    """Gives the container a socket for READY=1, if we are a service of systemd's that waits
+    for it: sd_notify(3). It is in a directory of its own, at the place that ours has."""
+    box.notify, ours = None, os.environ.get("NOTIFY_SOCKET", "")
+    if not ours.startswith("/"):
+        return
+    source, wanted = f"{box.place}/notify", box.config["process"]
+    os.mkdir(source)
+    os.chmod(source, 0o755)  # whatever the umask is
+    place = os.open(source, os.O_PATH)
+    box.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    box.notify.bind(f"/proc/self/fd/{place}/notify")
+    os.close(place)
+    os.chmod(f"{source}/notify", 0o666)  # for every user inside
+    mount = {"type": "bind", "source": source, "destination": ours, "options": []}
+    box.config["mounts"].append(mount)
+    variable = f"NOTIFY_SOCKET={ours}/notify"
+    wanted["env"] = [*(wanted.get("env") or ()), variable]
+
+
+def pass_readiness(box):
+    """Waits until a container says that it is ready, and tells systemd, or until it ends."""
+    import select
+
+    end = os.pidfd_open(box.pid)
+    while box.notify in select.select([box.notify, end], [], [])[0]:
+        if b"READY=1" in box.notify.recv(ENOUGH).split(b"\n"):
+            place = os.environ["NOTIFY_SOCKET"]
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", place)
+            return
 
 
 def forward_signals(box):
@@ -498,10 +549,19 @@ def pause(options, name, yes=True):
 
 
 def update(options, name):
-    """Changes a container's limits to those of a file, or of stdin if it is "-"."""
-    file = options["--resources"]
-    text = sys.stdin.read() if file == "-" else process.read(file)
-    cgroups.apply(load(options, name).cgroup, json.loads(text))
+    """Changes a container's limits to those of a file, or of stdin if it is "-", and to those
+    of the options."""
+    file, wanted = options.get("--resources"), {}
+    if file:
+        wanted = json.loads(sys.stdin.read() if file == "-" else process.read(file))
+    for option, place in CHANGES.items():
+        section, key = place.split()
+        if option in options:
+            text = options[option]
+            value = text if option.startswith("--cpuset") else int(text)
+            wanted[section] = (wanted.get(section) or {}) | {key: value}
+    box = load(options, name)
+    cgroups.apply(box.cgroup, wanted, box.manager)
 
 
 def show(options):
@@ -524,7 +584,7 @@ COMMANDS |= {
     "resume": lambda options, name: pause(options, name, False),
 }
 COMMANDS |= {"features": lambda options: print(json.dumps(features()), flush=True)}
-COMMANDS |= {"version": lambda options: print(f"container.py step 11\nspec: {VERSION}")}
+COMMANDS |= {"version": lambda options: print(ABOUT)}
 
 if __name__ == "__main__":
     main()

@@ -199,6 +199,9 @@ def enter_root(box):
     trees = []
     for place, mount in enumerate(config["mounts"]):
         tree, own = box.trees.get(place), mount_flags(mount["options"])
+        if place in box.links:
+            trees.append((None, mount | {"link": box.links[place]}))
+            continue
         if mount["type"] == "cgroup" and not box.namespaces[0] & linux.CLONE_NEWCGROUP:
             tree = linux.open_tree(cgroups.TOP + (box.cgroup or ""))
         elif tree is None:
@@ -249,6 +252,11 @@ def enter_root(box):
 def attach(tree, mount):
     """Attaches a mount of config.json at its place inside."""
     path, words = mount["destination"], mount["options"]
+    if tree is None:  # the option copy-symlink
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not os.path.islink(path) or os.readlink(path) != mount["link"]:
+            os.symlink(mount["link"], path)
+        return
     before = os.stat(path) if os.path.isdir(path) else None
     if "tmpcopyup" in words and before:
         copy_into(tree, path)
@@ -360,7 +368,8 @@ def become(box, program, kept):
     kernel.limit_capabilities(sets["bounding"], box.last)  # step 09
     linux.prctl(linux.PR_SET_KEEPCAPS, 1)
     os.umask(user.get("umask", 0o022))
-    os.setgroups(user.get("additionalGids") or [])
+    if box.config["annotations"].get("run.oci.keep_original_groups", "0") == "0":
+        os.setgroups(user.get("additionalGids") or [])
     os.setresgid(*[user["gid"]] * 3)
     os.setresuid(*[user["uid"]] * 3)
     os.chdir(wanted["cwd"])

@@ -64,6 +64,8 @@ def described(box, word):
         text["pid"] = box.pid
     text["rootfs"] = os.path.join(box.bundle, box.config["root"]["path"])
     text["created"] = box.created
+    if box.manager == "systemd" and box.cgroup:
+        text["systemd-scope"] = os.path.basename(box.cgroup)
     return text | {"annotations": box.config["annotations"]}
 
 

@@ -337,6 +337,15 @@ def test_mounts_have_their_options(box, tmp_path):
     assert "size=64k" in options["/t"] and text.endswith("1777")
 
 
+def test_a_link_is_copied_if_the_mount_asks_for_it(box, tmp_path):
+    """podman's --mount type=bind,no-dereference. The second time, it is there already."""
+    (tmp_path / "link").symlink_to("no/where")
+    mount = {"type": "bind", "source": str(tmp_path / "link"), "destination": "/a/link"}
+    box.config["mounts"].append(mount | {"options": ["rbind", "copy-symlink"]})
+    assert box.run("readlink", "/a/link") == "no/where"
+    assert box.run("readlink", "/a/link") == "no/where"
+
+
 @pytest.mark.parametrize(
     ("options", "outside"),
     [(["rbind"], False), (["rbind", "private"], False), (["rbind", "rshared"], True)],
@@ -470,6 +479,19 @@ def test_an_ordinary_user_has_only_ambient_capabilities(box):
     kinds = "bounding", "effective", "permitted", "inheritable", "ambient"
     found = status(box, capabilities={kind: ["CAP_NET_RAW"] for kind in kinds})
     assert found["CapAmb"] == found["CapEff"] == bits("CAP_NET_RAW")
+
+
+def test_the_callers_groups_stay_only_if_asked_for(box):
+    """podman's --group-add keep-groups."""
+    box.write("cat", "/proc/self/status")
+    words = [CONTAINER, "--root", box.state, "run", "--bundle", box.path, box.name]
+    command = ["setpriv", "--groups", "3000,4000", *words]
+    for annotation, groups in ("0", []), ("1", ["3000", "4000"]):
+        box.config["annotations"] = {"run.oci.keep_original_groups": annotation}
+        box.write()
+        text = subprocess.check_output(list(map(str, command)), text=True, timeout=60)
+        [line] = [line for line in text.splitlines() if line.startswith("Groups:")]
+        assert line.split()[1:] == groups
 
 
 def test_no_new_privileges_limits_and_oom_score(box):
@@ -767,6 +789,38 @@ def test_limits_are_those_of_the_cgroup(box):
 
 
 @pytest.mark.needs("cgroup2")
+@pytest.mark.skipif(
+    not os.path.isdir("/run/systemd/system"), reason="this needs systemd"
+)
+def test_systemd_knows_the_limits_and_keeps_them(box):
+    """If one property of a unit changes, systemd writes the files of all others again."""
+    cpu = {"quota": 33333, "period": 100000, "shares": 512, "cpus": "0"}
+    limits = {"memory": {"limit": 64 << 20}, "pids": {"limit": 17}, "cpu": cpu}
+    box.config["linux"]["resources"] = limits
+    box.config["linux"]["cgroupsPath"] = f"system.slice:oci:{box.name}"
+    box.write("sleep", "1000")
+    words = [CONTAINER, "--root", box.state, "--systemd-cgroup", "create"]
+    words += ["--bundle", box.path, box.name]
+    streams = dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.DEVNULL)
+    subprocess.run(list(map(str, words)), check=True, timeout=60, **streams)
+    scope = box.known()["systemd-scope"]
+    place = pathlib.Path("/sys/fs/cgroup/system.slice") / scope
+    names = "memory.max pids.max cpu.max cpu.weight cpuset.cpus".split()
+
+    def found() -> list[str]:
+        # When systemd answers the second command, it has done what the first one wants.
+        shell(
+            f"systemctl set-property --runtime {scope} MemoryMin=1M IOWeight=200; "
+            f"systemctl show {scope}"
+        )
+        return [(place / name).read_text().strip() for name in names]
+
+    assert found() == [str(64 << 20), "17", "33333 100000", "20", "0"]
+    box("update", "--pids-limit", "18", "--cpu-share", "1024", box.name)
+    assert found() == [str(64 << 20), "18", "33333 100000", "39", "0"]
+
+
+@pytest.mark.needs("cgroup2")
 def test_pause_stops_all_processes(box):
     box.config["linux"]["cgroupsPath"] = f"/oci-test/{box.name}"
     box.create("sh", "-c", "while :; do date +%N >/file; done")
@@ -795,6 +849,30 @@ def test_disks_can_be_made_but_not_opened(box):
     assert "Operation not permitted" in box.sh(line, status=1)
     assert box.sh("echo >/dev/null && head -c 3 /dev/zero | wc -c") == "3"
     os.rmdir("/sys/fs/cgroup/oci-test")
+
+
+def test_run_passes_on_that_a_service_is_ready(box, tmp_path, monkeypatch):
+    """sd_notify(3): of what is said inside, only READY=1 means something outside."""
+    place = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(place))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outside:
+        outside.bind(str(place))
+        box.write("sh", "-c", "echo $NOTIFY_SOCKET; ls -A $NOTIFY_SOCKET; read line")
+        words = [CONTAINER, "--root", box.state, "run", "--bundle", box.path, box.name]
+        streams = dict.fromkeys(["stdin", "stdout"], subprocess.PIPE)
+        with subprocess.Popen(list(map(str, words)), text=True, **streams) as run:
+            assert run.stdout and run.stdin
+            inside = run.stdout.readline().strip()
+            pid = box.known()["pid"]
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as container:
+                there = f"/proc/{pid}/root{inside}"
+                for line in b"STATUS=almost", b"MAINPID=1\nREADY=1":
+                    container.sendto(line, there)
+            outside.settimeout(30)
+            assert outside.recv(100) == b"READY=1"
+            run.stdin.write("\n")
+            run.stdin.close()
+        assert run.returncode == 0
 
 
 def test_a_signal_to_run_reaches_the_command(box):

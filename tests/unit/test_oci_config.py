@@ -239,6 +239,31 @@ def test_resources_become_files_of_version_2(step, resources, files):
 
 
 @pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"memory": {"limit": 7}}, ["MemoryMax t 7"]),
+        ({"memory": {"limit": -1}}, [f"MemoryMax t {2**64 - 1}"]),
+        ({"blockIO": {"weight": 10}}, ["IOWeight t 1"]),
+        ({"cpu": {"cpus": "0-2,9"}}, ["AllowedCPUs ay 2 7 2"]),
+        ({"cpu": {"cpus": "0-9:1/2"}}, []),
+        # Rounded up, so that systemd finds the same quota when it divides.
+        (
+            {"cpu": {"quota": 10000, "period": 30000}},
+            ["CPUQuotaPerSecUSec t 333334", "CPUQuotaPeriodUSec t 30000"],
+        ),
+        (
+            {"cpu": {"quota": -1}},
+            [f"CPUQuotaPerSecUSec t {2**64 - 1}", "CPUQuotaPeriodUSec t 100000"],
+        ),
+        ({"unified": {"memory.high": "7"}}, ["MemoryHigh t 7"]),
+        ({"unified": {"memory.high": "1G", "misc.max": "x 1"}}, []),
+    ],
+)
+def test_systemd_has_names_for_some_limits(step, resources, words):
+    assert step.cgroups.properties(resources) == words
+
+
+@pytest.mark.parametrize(
     "resources",
     [
         {"memory": {"limit": 300, "swap": 100}},

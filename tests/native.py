@@ -162,7 +162,8 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
     if words[0] == "--unit":
         command, place = unit(words[1:])
         environment["HOME"] = "/tmp"
-        environment.pop("LAB_COMMANDS", None)  # the user nobody cannot reach that file
+        if "LAB_COMMANDS" in environment:
+            environment["LAB_COMMANDS"] = "/tmp/commands"
     suite = subprocess.Popen(command, env=environment, cwd=place)
     pid = None
     while pid != suite.pid:  # process 1 also waits for every orphan
@@ -173,13 +174,14 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
 
 def unit(words: list[str]) -> tuple[list[str], str]:
     """Returns the command that runs tests/unit as the user nobody, and the directory to
-    run it in. That user can reach the directory, no matter where the project and the
-    virtual environment are."""
-    for source, target in (
-        (PROJECT, "/tmp/project"),
-        (OWN / "local/venv", "/tmp/venv"),
-    ):
-        subprocess.run(["mount", "--bind", source, make(target)], check=True)
+    run it in. That user can reach what is in /tmp, no matter where the project, the virtual
+    environment and the list of commands are."""
+    places = [(PROJECT, make("/tmp/project")), (OWN / "local/venv", make("/tmp/venv"))]
+    if log := os.environ.get("LAB_COMMANDS"):
+        places.append((pathlib.Path(log), pathlib.Path("/tmp/commands")))
+        places[-1][1].touch()
+    for source, target in places:
+        subprocess.run(["mount", "--bind", source, target], check=True)
     command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     command += ["/tmp/venv/bin/python", "-B", "-m", "pytest", "-p", "no:cacheprovider"]
     return [*command, "tests/unit", *words], "/tmp/project"

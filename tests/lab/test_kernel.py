@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -205,6 +206,12 @@ def test_jupyterlab_on_the_host_runs_and_restarts_the_kernel(
             with urllib.request.urlopen(request, timeout=LIMIT) as answer:
                 return json.load(answer)
 
+        def answers() -> bool:  # not from the moment in which its file is there
+            with contextlib.suppress(urllib.error.URLError):
+                return bool(ask("api/status"))
+            return False
+
+        wait_until(answers, LIMIT, "JupyterLab does not answer")
         assert NAME in ask("api/kernelspecs")["kernelspecs"]
         number = ask("api/kernels", {"name": NAME})["id"]
 

@@ -16,6 +16,13 @@ from host.lab import Lab
 from host.progress import Progress
 
 
+@pytest.fixture(autouse=True)
+def not_logged(monkeypatch):
+    """There is no VM here, so a command in these tests does not count as run: see
+    tests/documented.py."""
+    monkeypatch.delenv("LAB_COMMANDS", raising=False)
+
+
 @pytest.fixture
 def make_lab(tmp_path, monkeypatch):
     """Makes a Lab with these settings, in a directory of the test's own."""

@@ -15,7 +15,7 @@ from workshop import bounded, expectations, procfs, sandbox
 from workshop.expectations import GIVEN, Seen
 from workshop.namespaces import KINDS
 from workshop.project import PROJECT, Step
-from workshop.refusals import ALL_REFUSED, NO_EXIT, PIVOT_ROOT, why_ended
+from workshop.refusals import PIVOT_ROOT, why_ended
 from workshop.staging import RUNTIME, Staging
 from workshop.topics import Finding
 
@@ -170,11 +170,8 @@ def start(
     if process.poll() is not None:
         os.lseek(errors, 0, os.SEEK_SET)
         said = os.read(errors, 60000).decode(errors="replace").strip()
-        why = why_ended(process.returncode, said)
-        if NO_BRIDGE in said and bridge_is_on():
-            why = CABLE_IN_CHILD
-        if process.returncode in NO_EXIT and not said:
-            why = ALL_REFUSED
+        in_child = NO_BRIDGE in said and bridge_is_on()
+        why = CABLE_IN_CHILD if in_child else why_ended(process.returncode, said)
         return NotStarted(why, waits=False)
     if pid is None:
         why = why_it_waits(child, below)  # before it ends with the runtime

@@ -149,6 +149,8 @@ def why_refused(said: str) -> str | None:
 
 def why_ended(status: int, said: str) -> str:
     """Returns why a runtime has ended with this status, after it printed `said`."""
+    if status in NO_EXIT and not said:
+        return ALL_REFUSED
     if why := why_refused(said):
         return why
     short = in_one_line(said)

@@ -62,12 +62,17 @@ def files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
+def at_once(path: str, flags: int) -> int:
+    """Opens a file for open(), but does not wait for somebody to write to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read(path: Path) -> Row:
     """Returns the report in a file. One without a learner's name gets the name of its
     directory. Raises Failure if the file contains no report, and FileNotFoundError."""
     try:
         # Nothing may keep the others waiting, such as a FIFO, or a link to /proc/kmsg.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=at_once) as file:
             data = file.read(LARGEST + 1) or b""
         if len(data) > LARGEST:
             raise ValueError("too large")

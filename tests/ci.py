@@ -87,9 +87,9 @@ def beside(part: Part) -> Part:
 
 # A phase begins when the one before it has ended. It consists of chains, which two workers
 # take in this order, each on a processor of its own. It is the order in which both end at about
-# the same time. The parts of a chain run in order, except for those beside
-# the one before: facts that run on the host's own kernel wait for a third of their time, which
-# is enough for those of another part. A phase with a single chain gets both processors.
+# the same time. The parts of a chain run in order, except for those beside the one before: facts
+# that run on the host's own kernel wait for a third of their time, which is enough for those of
+# another part. A phase with a single chain gets both processors.
 PHASES: list[list[list[Part]]] = [
     [
         [

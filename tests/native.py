@@ -44,6 +44,8 @@ ROOTS = OWN / "state"  # what is copied to STATE
 NAMESPACES = ["--mount", "--pid", "--net", "--ipc", "--uts"]
 REGISTRY = ["docker-registry", "podman", "skopeo"]  # what the facts about images need
 SERVICE = "/etc/systemd/system/docker-registry.service"
+# Where the user nobody can reach the file that LAB_COMMANDS names.
+UNIT_COMMANDS = pathlib.Path("/tmp/commands")
 # The kernel kills the command that follows when the process that started it dies.
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
@@ -163,7 +165,7 @@ def inside(run: pathlib.Path, words: list[str]) -> int:
         command, place = unit(words[1:])
         environment["HOME"] = "/tmp"
         if "LAB_COMMANDS" in environment:
-            environment["LAB_COMMANDS"] = "/tmp/commands"
+            environment["LAB_COMMANDS"] = str(UNIT_COMMANDS)
     suite = subprocess.Popen(command, env=environment, cwd=place)
     pid = None
     while pid != suite.pid:  # process 1 also waits for every orphan
@@ -176,11 +178,11 @@ def unit(words: list[str]) -> tuple[list[str], str]:
     """Returns the command that runs tests/unit as the user nobody, and the directory to
     run it in. That user can reach what is in /tmp, no matter where the project, the virtual
     environment and the list of commands are."""
-    places = [(PROJECT, make("/tmp/project")), (OWN / "local/venv", make("/tmp/venv"))]
+    places = {make("/tmp/project"): PROJECT, make("/tmp/venv"): OWN / "local/venv"}
     if log := os.environ.get("LAB_COMMANDS"):
-        places.append((pathlib.Path(log), pathlib.Path("/tmp/commands")))
-        places[-1][1].touch()
-    for source, target in places:
+        UNIT_COMMANDS.touch()
+        places[UNIT_COMMANDS] = pathlib.Path(log)
+    for target, source in places.items():
         subprocess.run(["mount", "--bind", source, target], check=True)
     command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     command += ["/tmp/venv/bin/python", "-B", "-m", "pytest", "-p", "no:cacheprovider"]
